@@ -1,0 +1,54 @@
+"""Run image classifiers that fic exported: NumPy, ONNX Runtime and OpenCV, no training framework.
+
+from fic_runtime import Classifier
+Classifier("bundle").predict("photo.jpg").label
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .classifier import Classifier as Classifier
+    from .classifier import Prediction as Prediction
+    from .classifier import Score as Score
+    from .errors import BundleError as BundleError
+    from .errors import DeviceError as DeviceError
+    from .errors import FicError as FicError
+    from .errors import ImageError as ImageError
+
+    __version__: str
+
+_HOME = {
+    "BundleError": "errors",
+    "Classifier": "classifier",
+    "DeviceError": "errors",
+    "FicError": "errors",
+    "ImageError": "errors",
+    "Prediction": "classifier",
+    "Score": "classifier",
+}
+
+__all__ = [
+    "BundleError",
+    "Classifier",
+    "DeviceError",
+    "FicError",
+    "ImageError",
+    "Prediction",
+    "Score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: ONNX Runtime and OpenCV cost 0.1 s and 50 MB that `--help` need not pay.
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("fic-runtime")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

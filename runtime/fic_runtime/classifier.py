@@ -1,0 +1,235 @@
+"""A bundle that answers: picture in, label and probabilities out."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import numpy as np
+
+from .bundle import open_bundle
+from .devices import Device
+from .errors import ImageError
+from .graphs import Graph
+from .images import load_image
+from .manifest import Manifest
+from .preprocessing import ChannelOrder
+
+if TYPE_CHECKING:
+    from .images import ImageSource
+
+FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One label with its index in the labels and its probability, 0..1."""
+
+    label: str
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the classifier says of one picture.
+
+    `label`, `index` and `probability` are those of the most probable class; `probabilities` is
+    float32, shape (number of labels,), in the order of `labels`.
+    """
+
+    label: str
+    index: int
+    probability: float
+    probabilities: FloatArray = field(repr=False, compare=False)
+    labels: tuple[str, ...] = field(repr=False)
+
+    @classmethod
+    def from_probabilities(cls, probabilities: FloatArray, labels: tuple[str, ...]) -> Self:
+        """Make the prediction that one row of the head's output stands for."""
+        index = int(probabilities.argmax())
+        return cls(labels[index], index, float(probabilities[index]), probabilities, labels)
+
+    def top(self, k: int = 5) -> list[Score]:
+        """Return the `k` most probable labels, best first; ties keep the order of the labels."""
+        if k < 1:
+            raise ValueError(f"k is at least 1; received {k}")
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [Score(self.labels[i], int(i), float(self.probabilities[i])) for i in order]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values: label, index, probability, and every probability by label."""
+        return {
+            "label": self.label,
+            "index": self.index,
+            "probability": self.probability,
+            "probabilities": {
+                label: float(value)
+                for label, value in zip(self.labels, self.probabilities, strict=True)
+            },
+        }
+
+
+class Classifier:
+    """An image classifier that `fic export` wrote.
+
+    A picture is a path, the bytes of an image file, a uint8 array of shape (height, width, 3),
+    (height, width, 4) or (height, width), or a PIL image.
+
+    Args:
+        bundle: the folder of the bundle.
+        device: `cpu`, `cuda`, or `auto`, which takes CUDA where it works.
+        providers: ONNX Runtime's execution providers instead of `device`; strict, in this order.
+        threads: threads for one prediction; by default as many as this process may use.
+        channel_order: the order of the channels in arrays, `rgb` or `bgr` (as OpenCV gives them).
+
+    Raises:
+        BundleError: no bundle there, or it is damaged or of a newer format.
+        DeviceError: the device or a provider that was asked for cannot be used here.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path,
+        *,
+        device: Device = "auto",
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
+        channel_order: ChannelOrder = "rgb",
+    ) -> None:
+        if channel_order not in ("rgb", "bgr"):
+            raise ValueError(f"channel_order is 'rgb' or 'bgr'; received {channel_order!r}")
+        opened = open_bundle(bundle)
+        self.manifest: Manifest = opened.manifest
+        self.channel_order: ChannelOrder = channel_order
+        self._geometry = self.manifest.preprocessing.geometry
+        base, head = (
+            Graph(opened.path(spec), device=device, providers=providers, threads=threads)
+            for spec in (self.manifest.base, self.manifest.head)
+        )
+        base.check(self.manifest.base)
+        head.check(self.manifest.head)
+        self._graphs: tuple[Graph, Graph] | None = (base, head)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+        return self.manifest.labels
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that ONNX Runtime really uses for the base."""
+        return self._open_graphs()[0].provider
+
+    def predict(self, image: "ImageSource") -> Prediction:
+        """Classify one picture.
+
+        Raises:
+            ImageError: it is no picture that can be classified.
+        """
+        pixels = load_image(image, self._geometry, channel_order=self.channel_order)
+        return self._predictions(pixels[None])[0]
+
+    def predict_batch(
+        self, images: Iterable["ImageSource"], batch_size: int = 32
+    ) -> list[Prediction]:
+        """Classify many pictures, `batch_size` at a time, and return them in the same order.
+
+        Raises:
+            ImageError: one is no picture that can be classified; the message says which.
+        """
+        return [
+            prediction
+            for batch in self._batches(images, batch_size)
+            for prediction in self._predictions(batch)
+        ]
+
+    def extract(self, images: Iterable["ImageSource"], batch_size: int = 32) -> FloatArray:
+        """Return the bottlenecks of pictures: float32, shape (number of pictures, *bottleneck).
+
+        Raises:
+            ImageError: one is no picture that can be classified; the message says which.
+        """
+        base, _ = self._open_graphs()
+        batches = [base.run(batch) for batch in self._batches(images, batch_size)]
+        if not batches:
+            return np.empty((0, *self.manifest.base.output.shape[1:]), np.float32)
+        return np.concatenate(batches)
+
+    def probabilities(self, bottlenecks: FloatArray) -> FloatArray:
+        """Run the head alone: bottlenecks (n, *bottleneck) to probabilities (n, labels)."""
+        _, head = self._open_graphs()
+        return head.run(bottlenecks)
+
+    def run(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[FloatArray, FloatArray]:
+        """Return bottlenecks and probabilities of pictures that are resized already.
+
+        Args:
+            pixels: uint8 RGB, shape (n, height, width, 3) with the size of the bundle's geometry.
+        """
+        base, head = self._open_graphs()
+        bottlenecks = base.run(pixels)
+        return bottlenecks, head.run(bottlenecks)
+
+    def close(self) -> None:
+        """Free the two graphs; the classifier cannot be used afterwards."""
+        self._graphs = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Classifier {len(self.labels)} labels, {self.manifest.origin.get('base', '?')}>"
+
+    def _open_graphs(self) -> tuple[Graph, Graph]:
+        # One read: another thread may close the classifier between two.
+        graphs = self._graphs
+        if graphs is None:
+            raise ValueError("this classifier is closed; make a new one")
+        return graphs
+
+    def _predictions(self, pixels: np.ndarray[Any, Any]) -> list[Prediction]:
+        _, probabilities = self.run(pixels)
+        return [Prediction.from_probabilities(row, self.labels) for row in probabilities]
+
+    def _batches(
+        self, images: Iterable["ImageSource"], batch_size: int
+    ) -> Iterator[np.ndarray[Any, Any]]:
+        if batch_size < 1:
+            raise ValueError(f"batch_size is at least 1; received {batch_size}")
+        if _is_one_picture(images):
+            raise TypeError("images is a list of pictures; for one picture use predict()")
+        shape = (batch_size, self._geometry.height, self._geometry.width, 3)
+        batch, filled = np.empty(shape, np.uint8), 0
+        for number, image in enumerate(images):
+            try:
+                load_image(
+                    image, self._geometry, channel_order=self.channel_order, out=batch[filled]
+                )
+            except ImageError as error:
+                raise ImageError(f"picture {number}: {error}") from error
+            filled += 1
+            if filled == batch_size:
+                yield batch
+                filled = 0
+        if filled:
+            yield batch[:filled]
+
+
+def _is_one_picture(images: Any) -> bool:
+    # An array of three dimensions would pass for a list of grey pictures, its rows.
+    if isinstance(images, np.ndarray):
+        return images.dtype != object and images.ndim < 4
+    return isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(
+        images, "getexif"
+    )

@@ -1,0 +1,203 @@
+"""The command `fic-runtime`: classify pictures with a bundle, without a training framework."""
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .devices import MAX_THREADS
+from .errors import FicError, ImageError
+
+_EXAMPLES = """examples:
+  fic-runtime predict bundle photo.jpg             the label and its probability
+  fic-runtime predict bundle photos/ --top-k 3     every picture below a folder
+  fic-runtime predict bundle *.jpg --json          one JSON object a line
+  fic-runtime selftest bundle                      does this device give the recorded results?
+  fic-runtime info bundle                          what is in the bundle
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0 ok, 1 failure, 2 wrong usage, 3 self-test failed, 130 Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal cannot show is no reason to fail; in JSON it stays readable.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = options.command(options)
+        sys.stdout.flush()
+    except FicError as error:
+        print(f"fic-runtime: {error}", file=sys.stderr)
+        status = error.exit_code
+    except KeyboardInterrupt:
+        status = 130
+    except OSError as error:  # of the output: a file that cannot be read is a FicError
+        # Not for a reader that has gone (`| head`).
+        if not isinstance(error, BrokenPipeError):
+            print(f"fic-runtime: cannot write the answers ({error.strerror})", file=sys.stderr)
+        # Keep Python from failing again when it closes the output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fic-runtime",
+        description="Classify pictures with a bundle that `fic export` wrote.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    predict = commands.add_parser(
+        "predict",
+        help="classify pictures",
+        description="Classify pictures. One that cannot be read is named, and the exit code is 1.",
+    )
+    predict.set_defaults(command=_predict)
+    _add_bundle(predict)
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="an image file or a folder")
+    predict.add_argument(
+        "--top-k",
+        type=_positive,
+        default=1,
+        metavar="K",
+        help="how many labels to print for each picture, best first (default: 1)",
+    )
+    predict.add_argument("--json", action="store_true", help="print one JSON object a line")
+    _add_device(predict)
+
+    selftest = commands.add_parser(
+        "selftest",
+        help="compare this device's results with those recorded at export",
+        description="Compare this device's results with those recorded at export; "
+        "the exit code is 3 where they differ.",
+    )
+    selftest.set_defaults(command=_selftest)
+    _add_bundle(selftest)
+    selftest.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_device(selftest)
+
+    info = commands.add_parser(
+        "info",
+        help="print what is in a bundle",
+        description="Check the files of a bundle and print what is in it.",
+    )
+    info.set_defaults(command=_info)
+    _add_bundle(info)
+    info.add_argument("--json", action="store_true", help="print the whole manifest as JSON")
+    return parser
+
+
+def _add_bundle(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder of the bundle")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="auto takes CUDA where it works; cuda fails where it does not (default: auto)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_threads,
+        metavar="N",
+        help="threads for one prediction (default: all that this process may use)",
+    )
+
+
+class _Version(argparse.Action):
+    # Read on demand: the installed version costs a search that other commands need not pay.
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from . import __version__
+
+        print(f"fic-runtime {__version__}")
+        parser.exit()
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return number
+
+
+def _threads(text: str) -> int:
+    number = _positive(text)
+    if number > MAX_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} is past the limit of {MAX_THREADS}")
+    return number
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from .answers import answer_json, answer_line
+    from .classifier import Classifier
+    from .picture_files import find_pictures
+
+    failures = 0
+    with Classifier(options.bundle, device=options.device, threads=options.threads) as classifier:
+        for path in find_pictures(options.images):
+            try:
+                answer = classifier.predict(path)
+            except ImageError as error:
+                failures += 1
+                print(f"fic-runtime: {error}", file=sys.stderr)
+                if options.json:
+                    print(answer_json(path, error, top_k=options.top_k))
+                continue
+            show = answer_json if options.json else answer_line
+            print(show(path, answer, top_k=options.top_k))
+    return 1 if failures else 0
+
+
+def _selftest(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from .selftest import PIXEL_TOLERANCE, TOLERANCE, run_selftest
+
+    result = run_selftest(options.bundle, device=options.device, threads=options.threads)
+    if options.json:
+        print(json.dumps({**asdict(result), "passed": result.passed}))
+    else:
+        print(f"{result.pictures} pictures on {result.provider}")
+        print(f"pixels         {result.pixels} grey levels (at most {PIXEL_TOLERANCE})")
+        print(f"bottlenecks    {result.bottlenecks:.1e} relative (at most {TOLERANCE:.0e})")
+        print(f"probabilities  {result.probabilities:.1e} (at most {TOLERANCE:.0e})")
+        print("passed" if result.passed else "FAILED: this device gives other results")
+    return 0 if result.passed else 3
+
+
+def _info(options: argparse.Namespace) -> int:
+    from .bundle import open_bundle
+
+    bundle = open_bundle(options.bundle)
+    manifest = bundle.manifest
+    if options.json:
+        print(manifest.to_json(), end="")
+        return 0
+    geometry = manifest.preprocessing.geometry
+    print(f"labels      {len(manifest.labels)}: {', '.join(manifest.labels)}")
+    print(f"input       {geometry.width}x{geometry.height} RGB, {geometry.resize}")
+    for key, value in manifest.origin.items():
+        print(f"{key:<11} {value}")
+    for group in (manifest.metrics, manifest.parity, manifest.versions):
+        for key, value in group.items():
+            if not isinstance(value, dict | list):
+                print(f"{key:<24} {value}")
+    for file in sorted(manifest.files):
+        print(f"{file:<24} {bundle.path(file).stat().st_size} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""Every error that a user can fix.
+
+FicError                 one sentence for the user; a command line exits with `exit_code`
+├── ImageError           this file or array is not a picture that can be classified
+├── BundleError          a bundle is missing, damaged, or of a newer format
+└── DeviceError          the device or provider asked for cannot be used here
+
+The training side adds its own branches to the same root: `fic.errors` and `fic_export.parity`.
+"""
+
+
+class FicError(Exception):
+    """Root of all errors that a user can fix: what is wrong, where, and what to do."""
+
+    exit_code = 1
+
+
+class ImageError(FicError):
+    """A file or an array is not a picture that can be classified."""
+
+
+class BundleError(FicError):
+    """A bundle is missing, damaged, of a newer format, or does not fit what it is used with."""
+
+
+class DeviceError(FicError):
+    """The device or the execution provider that was asked for cannot be used here."""

@@ -1,0 +1,213 @@
+"""The bundle's `manifest.json`: everything the runtime must know to serve two ONNX graphs.
+
+Written by `fic_export`, read here; both sides share these classes, so there is one schema. The
+format is described in `docs/bundle-format.md`. Only the standard library is needed.
+"""
+
+import json
+import reprlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import BundleError
+from .preprocessing import Preprocessing
+
+FORMAT = 1
+MANIFEST_FILE = "manifest.json"
+# With a thousand classes a manifest has some 100 kB, and 12 MB with their confusion matrix.
+_MAX_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tensor:
+    """Name, element type and shape of a graph's input or output; `None` is the batch."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraphSpec:
+    """One ONNX file of the bundle with its single input and single output."""
+
+    file: str
+    input: Tensor
+    output: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a bundle holds.
+
+    `labels` are in the order of the head's outputs. `files` maps every other file of the bundle
+    to its SHA-256 in hex. `origin` says which base the bottlenecks come from, `parity` how far the
+    bundle was from the Keras models when it was written, `metrics` what the run measured,
+    `versions` what it was made with; the runtime shows these and does not depend on them.
+    """
+
+    format: int = FORMAT
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    base: GraphSpec
+    head: GraphSpec
+    files: Mapping[str, str]
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the manifest as the text of `manifest.json`, the same for the same values.
+
+        Raises:
+            ValueError: a figure is infinite or not a number, for which JSON has no form.
+        """
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, *, name: str = MANIFEST_FILE) -> "Manifest":
+        """Read what `to_json` wrote; fields that this version does not know are ignored.
+
+        Raises:
+            BundleError: not JSON, a newer format, or a field that is missing or makes no sense.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{name}: not JSON ({error}); export the bundle again") from error
+        try:
+            return cls._from_values(_mapping(values))
+        except BundleError as error:
+            raise BundleError(f"{name}: {error}") from error
+        except KeyError as error:
+            raise BundleError(
+                f"{name}: the field {error} is missing; export the bundle again"
+            ) from None
+        except ValueError as error:
+            raise BundleError(f"{name}: {error}; export the bundle again") from error
+
+    @classmethod
+    def _from_values(cls, values: dict[str, Any]) -> "Manifest":
+        number = values["format"]
+        if type(number) is not int or number < 1:
+            raise ValueError(f"format {reprlib.repr(number)} is no format number")
+        if number > FORMAT:
+            raise BundleError(
+                f"format {number} is newer than this runtime reads ({FORMAT}); upgrade fic-runtime"
+            )
+        manifest = cls(
+            format=number,
+            labels=tuple(_text(label) for label in _list(values["labels"])),
+            preprocessing=Preprocessing.from_dict(_mapping(values["preprocessing"])),
+            base=_graph_spec(_mapping(values["base"])),
+            head=_graph_spec(_mapping(values["head"])),
+            files={
+                _file_name(file): _text(digest)
+                for file, digest in _mapping(values["files"]).items()
+            },
+            origin=_mapping(values.get("origin", {})),
+            parity=_mapping(values.get("parity", {})),
+            metrics=_mapping(values.get("metrics", {})),
+            versions=_mapping(values.get("versions", {})),
+        )
+        manifest._check_consistency()
+        return manifest
+
+    def _check_consistency(self) -> None:
+        geometry = self.preprocessing.geometry
+        picture = (None, geometry.height, geometry.width, 3)
+        bottleneck = ("float32", self.base.output.shape)
+        probabilities = ("float32", (None, len(self.labels)))
+        for what, tensor, expected in (
+            ("the base's input", self.base.input, ("uint8", picture)),
+            ("the base's output", self.base.output, bottleneck),
+            ("the head's input", self.head.input, bottleneck),
+            ("the head's output", self.head.output, probabilities),
+        ):
+            if (tensor.dtype, tensor.shape) != expected:
+                raise ValueError(
+                    f"{what} is {tensor.dtype} {_shape(tensor.shape)} where preprocessing, "
+                    f"bottleneck and labels ask for {expected[0]} {_shape(expected[1])}"
+                )
+        label, times = Counter(self.labels).most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"the label {reprlib.repr(label)} stands there {times} times")
+        for spec in (self.base, self.head):
+            if spec.file not in self.files:
+                raise ValueError(f"{spec.file} has no checksum")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read `manifest.json` of a bundle folder.
+
+    Raises:
+        BundleError: no bundle there, or its manifest cannot be used.
+    """
+    file = folder / MANIFEST_FILE
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            raise BundleError(f"{file}: larger than any manifest; export the bundle again")
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BundleError(
+            f"{folder}: no {MANIFEST_FILE} there; give a folder that `fic export` wrote"
+        ) from None
+    except NotADirectoryError:
+        raise BundleError(
+            f"{folder}: is not a folder; give the folder that `fic export` wrote"
+        ) from None
+    except OSError as error:
+        raise BundleError(
+            f"{file}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{file}: is not UTF-8 text; export the bundle again") from error
+    return Manifest.from_json(text, name=str(file))
+
+
+def _graph_spec(values: dict[str, Any]) -> GraphSpec:
+    return GraphSpec(
+        file=_file_name(values["file"]),
+        input=_tensor(_mapping(values["input"])),
+        output=_tensor(_mapping(values["output"])),
+    )
+
+
+def _tensor(values: dict[str, Any]) -> Tensor:
+    batch, *item = _list(values["shape"]) or [0]
+    if batch is not None or not all(type(size) is int and size > 0 for size in item):
+        raise ValueError(f"the shape {reprlib.repr(values['shape'])} is no batch of items")
+    return Tensor(name=_text(values["name"]), dtype=_text(values["dtype"]), shape=(None, *item))
+
+
+def _shape(shape: tuple[int | None, ...]) -> str:
+    return f"({', '.join('n' if size is None else str(size) for size in shape)})"
+
+
+def _file_name(name: Any) -> str:
+    # A plain name in the bundle's own folder: no separator, drive or parent can leave it.
+    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\:\0"):
+        raise ValueError(f"{reprlib.repr(name)} is not the name of a file inside the bundle")
+    return name
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{reprlib.repr(value)} should be an object")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{reprlib.repr(value)} should be text")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{reprlib.repr(value)} should be a list")
+    return value
