@@ -1,0 +1,51 @@
+"""Convert a Keras base and head into two ONNX graphs and prove that they agree.
+
+from fic_export import export_bundle
+export_bundle(base, head, labels=labels, preprocessing=numbers, pictures=files, out="bundle")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .bundle import export_bundle as export_bundle
+    from .conversion import convert_base as convert_base
+    from .conversion import convert_head as convert_head
+    from .errors import ConversionError as ConversionError
+    from .errors import OutputError as OutputError
+    from .errors import ParityError as ParityError
+    from .parity import Bounds as Bounds
+    from .parity import Parity as Parity
+
+_HOME = {
+    "Bounds": "parity",
+    "ConversionError": "errors",
+    "Parity": "parity",
+    "OutputError": "errors",
+    "ParityError": "errors",
+    "convert_base": "conversion",
+    "convert_head": "conversion",
+    "export_bundle": "bundle",
+}
+
+__all__ = [
+    "Bounds",
+    "ConversionError",
+    "OutputError",
+    "Parity",
+    "ParityError",
+    "convert_base",
+    "convert_head",
+    "export_bundle",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: the converter brings TensorFlow with it.
+    if name in _HOME:
+        return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

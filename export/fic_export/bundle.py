@@ -1,0 +1,172 @@
+"""Write a bundle: two graphs, their manifest, and the proof that they do what Keras does."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from fic_runtime.bundle import (
+    BASE_FILE,
+    CARD_FILE,
+    GOLDEN_FILE,
+    HEAD_FILE,
+    LABELS_FILE,
+    file_digest,
+)
+from fic_runtime.manifest import MANIFEST_FILE, GraphSpec, Manifest, Tensor
+from fic_runtime.preprocessing import Preprocessing
+
+from .conversion import BOTTLENECK, IMAGE, PROBABILITIES, convert_base, convert_head
+from .errors import OutputError
+from .folders import replacing_folder
+from .golden import write_golden
+from .model_card import model_card
+from .parity import Bounds, compare
+from .versions import made_with
+
+if TYPE_CHECKING:
+    import keras
+
+
+def export_bundle(
+    base: "keras.Model",
+    head: "keras.Model",
+    *,
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+    pictures: Sequence[str | Path],
+    out: str | Path,
+    bounds: Bounds | None = None,
+    base_graph: bytes | None = None,
+    origin: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Manifest:
+    """Export any Keras base and head whose shapes fit, and return the manifest that was written.
+
+    The folder `out` appears whole or not at all; an earlier bundle there is replaced.
+
+    Args:
+        base: from float32 pixels in its own scale, (n, height, width, 3), to bottleneck.
+        head: from bottleneck to probabilities, (n, labels).
+        labels: the class names in the order of the head's outputs, each one line of text.
+        preprocessing: what turns a picture into the base's input.
+        pictures: real image files on which the bundle is compared with the Keras models.
+        out: the bundle's folder.
+        bounds: how far the bundle may be from the Keras models.
+        base_graph: the ONNX graph of `base` if it was converted before.
+        origin: where the base comes from, for the manifest.
+        metrics: what the training measured, for the manifest.
+        progress: called with the number of pictures just compared.
+
+    Raises:
+        ConversionError: a model holds something that has no ONNX form.
+        ParityError: the bundle is not within the bounds; nothing is written.
+        ImageError: one of `pictures` cannot be read.
+        OutputError: `out` holds something that is not a bundle, or cannot be written.
+        ValueError: the models, labels and preprocessing do not fit together.
+    """
+    _check_fit(base, head, labels, preprocessing)
+    if not pictures:
+        raise ValueError("pictures is empty: the comparison with Keras needs real image files")
+    out = Path(out)
+    manifest = Manifest(
+        labels=tuple(labels),
+        preprocessing=preprocessing,
+        base=_spec(BASE_FILE, IMAGE, "uint8", base.input_shape, BOTTLENECK, base.output_shape),
+        head=_spec(
+            HEAD_FILE, BOTTLENECK, "float32", head.input_shape, PROBABILITIES, head.output_shape
+        ),
+        files={},
+        origin=dict(origin or {}),
+        metrics=dict(metrics or {}),
+        versions=made_with(),
+    )
+    try:
+        # Before the conversion, which may take minutes: a folder that cannot be made fails at once.
+        with replacing_folder(out, mark=MANIFEST_FILE) as folder:
+            base_graph = base_graph or _serialise(convert_base(base, preprocessing))
+            head_graph = _serialise(convert_head(head))
+            graphs = {
+                BASE_FILE: _with_metadata(base_graph, preprocessing=preprocessing.to_dict()),
+                HEAD_FILE: _with_metadata(head_graph, labels=list(labels)),
+            }
+            for file, graph in graphs.items():
+                (folder / file).write_bytes(graph)
+            lines = "".join(f"{label}\n" for label in labels)
+            (folder / LABELS_FILE).write_text(lines, encoding="utf-8")
+            _write_manifest(folder, manifest)
+            files = [Path(picture) for picture in pictures]
+            parity = compare(folder, base, head, preprocessing, files, progress=progress)
+            parity.check(bounds or Bounds())
+            write_golden(folder / GOLDEN_FILE, folder)
+            manifest = replace(manifest, parity=asdict(parity))
+            (folder / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
+            return _write_manifest(folder, manifest)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror or error}); free space or give another "
+            "folder"
+        ) from error
+
+
+def _check_fit(
+    base: "keras.Model",
+    head: "keras.Model",
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+) -> None:
+    geometry = preprocessing.geometry
+    picture = (geometry.height, geometry.width, 3)
+    if tuple(base.input_shape[1:]) != picture:
+        raise ValueError(f"the base takes {base.input_shape[1:]}, preprocessing makes {picture}")
+    if base.output_shape[1:] != head.input_shape[1:]:
+        raise ValueError(f"the base gives {base.output_shape}, the head takes {head.input_shape}")
+    if head.output_shape[1:] != (len(labels),):
+        raise ValueError(f"the head gives {head.output_shape} for {len(labels)} labels")
+    if len(set(labels)) != len(labels):
+        raise ValueError(f"two labels are the same: {', '.join(sorted(labels))}")
+    for label in labels:
+        # labels.txt has a line for each; a surrogate is a byte of a file name that is no UTF-8.
+        if label.splitlines() != [label] or any("\ud800" <= char <= "\udfff" for char in label):
+            raise OutputError(f"the label {label!r} is not one line of text; rename the class")
+
+
+def _spec(
+    file: str,
+    input_name: str,
+    input_dtype: str,
+    input_shape: Sequence[int | None],
+    output_name: str,
+    output_shape: Sequence[int | None],
+) -> GraphSpec:
+    return GraphSpec(
+        file=file,
+        input=Tensor(name=input_name, dtype=input_dtype, shape=(None, *input_shape[1:])),
+        output=Tensor(name=output_name, dtype="float32", shape=(None, *output_shape[1:])),
+    )
+
+
+def _serialise(graph: onnx.ModelProto) -> bytes:
+    return bytes(graph.SerializeToString(deterministic=True))
+
+
+def _with_metadata(graph: bytes, **values: Any) -> bytes:
+    """Add values as JSON to a serialised graph's `metadata_props`, for who has only this file."""
+    model = onnx.ModelProto()
+    for name, value in values.items():
+        model.metadata_props.add(key=name, value=json.dumps(value, ensure_ascii=False))
+    # Messages of protobuf merge when their bytes are joined: the weights are not parsed again.
+    return graph + _serialise(model)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write `manifest.json` with the digests of the files that are there by now."""
+    names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST_FILE)
+    files = {name: file_digest(folder / name) for name in names}
+    manifest = replace(manifest, files=files)
+    (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+    return manifest

@@ -1,0 +1,70 @@
+"""The bundle's `README.md`: what this classifier is, how good it was, and how to run it."""
+
+from typing import Any
+
+from fic_runtime.manifest import Manifest
+
+
+def model_card(manifest: Manifest) -> str:
+    """Return the model card as Markdown, from the manifest alone."""
+    geometry = manifest.preprocessing.geometry
+    metrics, parity, origin = manifest.metrics, manifest.parity, manifest.origin
+    return "\n".join(
+        [
+            "# Image classifier",
+            "",
+            f"Tells {len(manifest.labels)} classes apart: {', '.join(manifest.labels)}.",
+            "",
+            "```python",
+            "from fic_runtime import Classifier",
+            "",
+            'print(Classifier("this-folder").predict("photo.jpg"))',
+            "```",
+            "",
+            "From another language: `base.onnx` takes `image`, uint8 RGB "
+            f"[N, {geometry.height}, {geometry.width}, 3], and gives `bottleneck`; `head.onnx` "
+            "takes `bottleneck` and gives `probabilities` in the order of `labels.txt`. "
+            f"Pictures are resized by `{geometry.resize}`; the pixel arithmetic is in the graph.",
+            "",
+            "| | |",
+            "|---|---|",
+            *_rows(origin, metrics, parity),
+            "",
+            *_per_class(metrics),
+            "## Limits",
+            "",
+            "It always answers with one of its classes, also for a picture that shows none of "
+            "them. The figures above hold for pictures like those of the validation set.",
+            "",
+        ]
+    )
+
+
+def _rows(*groups: Any) -> list[str]:
+    return [
+        f"| {_cell(name.replace('_', ' '))} | {_cell(_figure(value))} |"
+        for group in groups
+        for name, value in group.items()
+        if not isinstance(value, dict | list)
+    ]
+
+
+def _per_class(metrics: Any) -> list[str]:
+    classes = metrics.get("per_class")
+    if not classes:
+        return []
+    lines = ["## Classes", "", "| class | images | precision | recall |", "|---|---|---|---|"]
+    for label, figures in classes.items():
+        values = (figures[name] for name in ("images", "precision", "recall"))
+        lines.append(f"| {_cell(label)} | {' | '.join(map(_figure, values))} |")
+    return [*lines, ""]
+
+
+def _figure(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
