@@ -1,0 +1,115 @@
+"""The command `fic`: a thin skin over the library. It owns the terminal and the exit code."""
+
+import errno
+import logging
+import os
+import sys
+
+import click
+
+from fic_runtime.errors import FicError
+
+from .bases import bases
+from .cache import cache
+from .data import data, split
+from .export import export
+from .predict import evaluate, predict
+from .terminal import QuietTensorFlow
+from .train import extract, train
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+_EPILOG = """\b
+A first classifier, from a folder with one sub-folder of photos per class:
+  fic train --data photos --out run
+  fic predict run photo.jpg
+  fic export run --out bundle
+  fic-runtime predict bundle photo.jpg      # needs no TensorFlow
+"""
+
+
+def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        click.echo(f"fic {__version__}")
+        context.exit()
+
+
+@click.group(
+    epilog=_EPILOG,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+        # So that `--base_model`, as it was spelled before, is `--base-model`.
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_version,
+    help="Say which version this is.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Say more of what is done.")
+def cli(verbose: bool) -> None:
+    """Train an image classifier in seconds and ship it without TensorFlow."""
+    logging.basicConfig(
+        format="fic: %(message)s", level=logging.INFO if verbose else logging.WARNING
+    )
+
+
+for command in (train, predict, evaluate, export, split, bases, extract, cache, data):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command and exit: 0 ok, 1 failure, 2 wrong usage, 3 a gate failed, 130 Ctrl-C."""
+    _prepare_tensorflow()
+    try:
+        status = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except FicError as error:
+        _complain(str(error))
+        status = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted; what was extracted so far is in the cache")
+        status = _INTERRUPTED
+    except BrokenPipeError:
+        # The reader of the pipe has gone (`| head`); keep Python from failing again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except OSError as error:
+        _complain(_describe(error))
+        status = 1
+    sys.exit(status)
+
+
+def _complain(text: str) -> None:
+    click.echo(f"fic: {text}", err=True)
+
+
+def _describe(error: OSError) -> str:
+    place = error.filename or "a file"
+    remedy = {
+        errno.ENOSPC: "free space on this disk and run again",
+        errno.EACCES: "check who may read and write there",
+        errno.EROFS: "give a folder that can be written",
+    }.get(error.errno or 0, "check the path and run again")
+    return f"{place}: {(error.strerror or str(error)).lower()}; {remedy}"
+
+
+def _prepare_tensorflow() -> None:
+    # fic's training step is TensorFlow's, whatever backend Keras is set to elsewhere.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    # Its notices about the processor and absent GPUs would bury what the user asked for.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # What OpenCV would log of a broken picture comes back as an error that names the file.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    sys.meta_path.insert(0, QuietTensorFlow())

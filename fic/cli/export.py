@@ -1,0 +1,65 @@
+"""`fic export`."""
+
+from pathlib import Path
+
+import click
+
+from .options import FOLDER, run_cache_option
+from .terminal import TerminalProgress
+
+
+@click.command()
+@click.argument("run", type=FOLDER)
+@click.option("--out", type=FOLDER, default=Path("bundle"), help="Folder of the bundle.")
+@click.option(
+    "--max-difference",
+    type=click.FloatRange(min=0),
+    default=1e-3,
+    help="Largest difference of any probability between Keras and the bundle.",
+)
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    help="Share of the pictures for which both must name the same class.",
+)
+@click.option(
+    "--pictures",
+    type=click.IntRange(min=1),
+    default=200,
+    help="How many validation pictures to compare on at most, taken from each class in turn.",
+)
+@click.option("--data", type=FOLDER, help="Pictures to compare on, if the run's have moved.")
+@run_cache_option
+def export(
+    run: Path,
+    out: Path,
+    max_difference: float,
+    min_agreement: float,
+    pictures: int,
+    data: Path | None,
+    bottleneck_dir: Path | None,
+) -> None:
+    """Export a run as a bundle that needs no TensorFlow.
+
+    Base and head become two ONNX graphs. Before anything is written, real pictures go both through
+    Keras and through the exported graphs; past a bound nothing is written and the exit code is 3.
+    """
+    from ..exporting import export_run
+
+    manifest = export_run(
+        run,
+        out=out,
+        max_difference=max_difference,
+        min_agreement=min_agreement,
+        pictures=pictures,
+        data=data,
+        bottleneck_dir=bottleneck_dir,
+        progress=TerminalProgress(),
+    )
+    parity = manifest.parity
+    click.echo(
+        f"bundle written to {out}: on {parity['pictures']} pictures Keras and the bundle agree for "
+        f"{parity['top_1_agreement']:.1%}, largest difference {parity['largest_difference']:.1e}"
+    )
+    click.echo(f"try it: fic-runtime predict {out} PHOTO")

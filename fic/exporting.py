@@ -1,0 +1,124 @@
+"""`fic export`: a run becomes a bundle."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+
+from fic_export.bundle import export_bundle
+from fic_export.folders import check_replaceable
+from fic_export.parity import Bounds
+from fic_runtime.errors import ImageError
+from fic_runtime.images import read_image
+from fic_runtime.manifest import MANIFEST_FILE, Manifest
+from fic_runtime.preprocessing import Geometry
+
+from .dataset import read_folder
+from .errors import RunError
+from .progress import Progress, Silence
+from .runs import Run
+
+log = logging.getLogger(__name__)
+
+_PICTURES = 200
+
+
+def export_run(
+    run: str | Path,
+    *,
+    out: str | Path,
+    max_difference: float = Bounds.max_difference,
+    min_agreement: float = Bounds.min_agreement,
+    pictures: int = _PICTURES,
+    data: Path | None = None,
+    bottleneck_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Export a run as a bundle, compared with Keras on real pictures of its data set.
+
+    Args:
+        run: folder that `fic train` wrote.
+        out: the bundle's folder; an earlier bundle there is replaced.
+        max_difference: of any probability between Keras and the bundle.
+        min_agreement: share of the pictures for which both must name the same class.
+        pictures: how many to compare on, spread over the classes.
+        data: folder of pictures to compare on instead of the run's validation pictures.
+        bottleneck_dir: the cache that holds or gets the converted base, if not the run's own.
+
+    Raises:
+        RunError: the run cannot be used, or its pictures are gone.
+        ConversionError, ParityError, OutputError: see `fic_export.export_bundle`.
+    """
+    trained, out, progress = Run(Path(run), bottleneck_dir), Path(out), progress or Silence()
+    check_replaceable(out, mark=MANIFEST_FILE)
+    base = trained.frozen_base()
+    geometry = base.preprocessing.geometry
+    candidates = _in_turn(_pictures_by_class(trained, data))
+    files = list(islice((path for path in candidates if _is_readable(path, geometry)), pictures))
+    if not files:
+        raise RunError(
+            f"{data or trained.folder}: none of its pictures can be read; "
+            "give --data with a folder of pictures"
+        )
+    progress.note(f"converting {base.row.name}")
+    graph = base.graph_file().read_bytes()
+    progress.start("comparing", len(files), unit="image")
+    try:
+        return export_bundle(
+            base.model,
+            trained.head(),
+            labels=trained.labels,
+            preprocessing=base.preprocessing,
+            pictures=files,
+            out=out,
+            bounds=Bounds(max_difference=max_difference, min_agreement=min_agreement),
+            base_graph=graph,
+            origin={
+                "base": base.row.name,
+                "weights": base.fingerprint.weights,
+                "tensor": base.fingerprint.tensor,
+                "pooling": base.fingerprint.pooling,
+            },
+            # The matrix grows with the square of the classes, and devices have no use for it.
+            metrics={
+                name: value
+                for name, value in trained.metrics["val"].items()
+                if name != "confusion_matrix"
+            },
+            progress=progress.advance,
+        )
+    finally:
+        progress.finish()
+
+
+def _pictures_by_class(run: Run, data: Path | None) -> list[list[Path]]:
+    by_class: dict[str, list[Path]] = {}
+    if data is not None:
+        dataset = read_folder(data)
+        for path, label in zip(dataset.paths, dataset.labels, strict=True):
+            by_class.setdefault(dataset.classes[label], []).append(path)
+        return list(by_class.values())
+    for row in run.validation():
+        if row.path.is_file():
+            by_class.setdefault(row.label, []).append(row.path)
+    if not by_class:
+        raise RunError(
+            f"{run.folder}: none of its validation pictures is where it was; "
+            "give --data with a folder of pictures"
+        )
+    return list(by_class.values())
+
+
+def _in_turn(by_class: Sequence[Sequence[Path]]) -> Iterator[Path]:
+    """Yield the pictures, taking one of each class in turn."""
+    turns = chain.from_iterable(zip_longest(*by_class))
+    return (path for path in turns if path is not None)
+
+
+def _is_readable(path: Path, geometry: Geometry) -> bool:
+    try:
+        read_image(path, geometry=geometry)
+    except ImageError as error:
+        log.warning("not compared: %s", error)
+        return False
+    return True

@@ -1,0 +1,96 @@
+"""The options of each step, with defaults that are right for most.
+
+The command line fills these classes, and a run writes them into `run.json`.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from fic_runtime.preprocessing import Resize
+
+EngineName = Literal["auto", "onnx", "keras"]
+Pooling = Literal["avg", "max", "none"]
+CacheDtype = Literal["float32", "float16"]
+Compression = Literal["none", "gzip"]
+OnError = Literal["skip", "fail"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseOptions:
+    """Which base, with which weights, cut where, and how a picture becomes its input.
+
+    Attributes:
+        base_model: a name from `fic bases`.
+        weights: `imagenet`, `none` (random, the same every time), or a file of Keras weights.
+        image_size: side of the square input in pixels; by default the base's own.
+        resize: how a picture of another shape becomes square; by default the base's own.
+        tensor: name of the layer whose output is the bottleneck; by default the last one before
+            the classifier of ImageNet.
+        pooling: how a feature map becomes a vector; `none` keeps the map.
+    """
+
+    base_model: str = "mobilenet_v2"
+    weights: str = "imagenet"
+    image_size: int | None = None
+    resize: Resize | None = None
+    tensor: str | None = None
+    pooling: Pooling = "avg"
+
+    def absolute(self) -> "BaseOptions":
+        """Return the same options with a weights file that is found from every working folder."""
+        if self.weights in ("imagenet", "none"):
+            return self
+        return replace(self, weights=str(Path(self.weights).absolute()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheOptions:
+    """How bottlenecks are extracted and kept.
+
+    Attributes:
+        bottleneck_dir: folder of the cache; any number of data sets and bases may share it.
+        batch_size: pictures in one pass through the base.
+        engine: what runs the base; `auto` takes the faster one that works here.
+        dtype: element type on disk; `float16` halves the size.
+        compression: of the shards; `gzip` makes feature maps smaller and slower to read.
+        views: versions of each training picture; the first is the plain one.
+        on_error: whether a picture that cannot be read is left out or ends the run.
+    """
+
+    bottleneck_dir: Path = Path("bottlenecks")
+    batch_size: int = 16
+    engine: EngineName = "auto"
+    dtype: CacheDtype = "float32"
+    compression: Compression = "none"
+    views: int = 1
+    on_error: OnError = "skip"
+
+    @property
+    def memo(self) -> Path:
+        """The file that remembers the digests of unchanged pictures."""
+        return self.bottleneck_dir / "files.sqlite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """How the head is trained.
+
+    Attributes:
+        epochs: passes over the training bottlenecks at most.
+        batch_size: bottlenecks in one step.
+        learning_rate: of the Adam optimiser.
+        weight_decay: pull of the head's weights towards zero: half their squared sum times this
+            is added to the loss (L2).
+        patience: epochs without a better validation loss after which training ends; 0 never ends.
+        seed: of the head's first weights, the order of the pictures and the split of `--data`.
+        logs: folder for TensorBoard events, or nowhere.
+    """
+
+    epochs: int = 50
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.03
+    patience: int = 10
+    seed: int = 0
+    logs: Path | None = None

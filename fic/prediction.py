@@ -1,0 +1,100 @@
+"""Use a run before it is exported: classify pictures, and measure it on a data set."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fic_runtime.classifier import Prediction
+from fic_runtime.errors import ImageError
+from fic_runtime.images import load_image
+from fic_runtime.picture_files import find_pictures
+
+from .bottlenecks import prepare
+from .dataset import read_folder
+from .engines import choose_engine
+from .errors import DataError
+from .progress import Progress, Silence
+from .runs import Run
+from .source import Pictures, read_digests
+
+_BATCH = 16
+
+
+def predict_files(
+    run: str | Path, images: Iterable[str | Path], *, bottleneck_dir: Path | None = None
+) -> Iterator[tuple[Path, Prediction | ImageError]]:
+    """Classify image files and folders of them, in natural order.
+
+    Args:
+        run: folder that `fic train` wrote.
+        images: files and folders.
+        bottleneck_dir: the cache that holds or gets the converted base, if not the run's own.
+
+    Yields:
+        Each file with its prediction, or with the error of a file that is no readable picture.
+
+    Raises:
+        RunError: the run cannot be used.
+        ImageError: a folder holds no picture.
+    """
+    trained = Run(Path(run), bottleneck_dir)
+    labels, head = trained.labels, trained.head()
+    files = find_pictures(images)
+    base = trained.frozen_base()
+    engine = choose_engine(trained.cache_options.engine, base).engine
+    geometry = base.preprocessing.geometry
+    for start in range(0, len(files), _BATCH):
+        batch = files[start : start + _BATCH]
+        pixels: list[np.ndarray[Any, Any]] = []
+        errors: dict[Path, ImageError] = {}
+        for path in batch:
+            try:
+                pixels.append(load_image(path, geometry))
+            except ImageError as error:
+                errors[path] = error
+        answers = iter(())
+        if pixels:
+            answers = iter(np.asarray(head.predict_on_batch(engine.run(np.stack(pixels)))))
+        for path in batch:
+            if path in errors:
+                yield path, errors[path]
+            else:
+                yield path, Prediction.from_probabilities(next(answers), labels)
+
+
+def evaluate_run(
+    run: str | Path,
+    data: Path,
+    *,
+    bottleneck_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure a run on a folder of classes; classes of the run may be missing there.
+
+    Returns:
+        What `fic.evaluation.evaluate` returns.
+
+    Raises:
+        RunError: the run cannot be used.
+        DataError: the folder has no readable picture, or a class that the run does not know.
+    """
+    from .evaluation import evaluate
+    from .head_training import probabilities
+
+    trained, progress = Run(Path(run), bottleneck_dir), progress or Silence()
+    cache = trained.cache_options
+    dataset = read_folder(data, classes=trained.labels)
+    digests, skipped = read_digests([dataset], cache.memo, progress)
+    readable = dataset.subset([i for i, path in enumerate(dataset.paths) if path in digests])
+    pictures = Pictures(train=dataset.subset([]), val=readable, digests=digests, skipped=skipped)
+    base = trained.frozen_base()
+    _, bottlenecks, use = prepare(pictures, base, cache, progress)
+    for each in use.skipped:
+        progress.note(f"skipped: {each.reason}")
+    if not len(bottlenecks):
+        raise DataError(f"{data}: no picture there could be read")
+    with bottlenecks.cache:
+        answers = probabilities(trained.head(), bottlenecks)
+    return evaluate(answers, bottlenecks.truth, trained.labels)

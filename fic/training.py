@@ -1,0 +1,145 @@
+"""`fic train`, from pictures to a run folder."""
+
+import platform
+import time
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fic_export.errors import OutputError
+from fic_export.versions import made_with
+
+from .bottlenecks import Bottlenecks, prepare
+from .errors import DataError
+from .evaluation import evaluate
+from .frozen_base import FrozenBase
+from .options import BaseOptions, CacheOptions, TrainingOptions
+from .progress import Progress, Silence
+from .report import render_report
+from .runs import Answer, Run, check_run_folder, write_run
+from .source import Source, read_pictures
+
+
+def train(
+    source: Source,
+    *,
+    out: Path,
+    base: BaseOptions | None = None,
+    cache: CacheOptions | None = None,
+    options: TrainingOptions | None = None,
+    progress: Progress | None = None,
+) -> Run:
+    """Train a head on the bottlenecks of a frozen base and write the run folder.
+
+    Raises:
+        DataError: the pictures cannot be used.
+        UnknownBaseError, WeightsError: the base cannot be built.
+        CacheError: the bottleneck cache cannot be used.
+        OutputError: `out` holds something that is not a run.
+    """
+    base, cache = base or BaseOptions(), cache or CacheOptions()
+    options, progress = options or TrainingOptions(), progress or Silence()
+    started = time.perf_counter()
+    _check_outputs(source, out, cache, options)
+    frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
+    pictures = read_pictures(
+        source,
+        memo=cache.memo,
+        seed=options.seed,
+        on_error=cache.on_error,
+        progress=progress,
+    )
+    train_part, val_part, use = prepare(pictures, frozen, cache, progress)
+    _check_readable(train_part, val_part)
+
+    # Keras comes with TensorFlow, whose import costs seconds: last, so that errors come first.
+    from .head_training import probabilities, train_head
+
+    training_started = time.perf_counter()
+    trained = train_head(train_part, val_part, options, progress)
+    training_seconds = time.perf_counter() - training_started
+    answers = probabilities(trained.model, val_part)
+    metrics = {"val": evaluate(answers, val_part.truth, val_part.classes)}
+    validation = _answers(answers, val_part)
+    history = [asdict(figures) for figures in trained.history]
+    record = {
+        "base": asdict(replace(base.absolute(), base_model=frozen.row.name)),
+        "fingerprint": frozen.fingerprint.to_dict(),
+        "bottlenecks": {**asdict(cache), "bottleneck_dir": str(cache.bottleneck_dir.absolute())},
+        "training": asdict(options),
+        "source": asdict(source.absolute()),
+        "images": {"train": len(train_part), "val": len(val_part)},
+        "best_epoch": trained.best_epoch,
+        "cache": {"hits": use.hits, "extracted": use.extracted, "skipped": len(use.skipped)},
+        "engine": use.engine,
+        "skipped_files": [{"file": str(each.path), "reason": each.reason} for each in use.skipped],
+        "seconds": {
+            "extract": use.seconds,
+            "train": training_seconds,
+            "total": time.perf_counter() - started,
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "fast-image-classification": version("fast-image-classification"),
+            **made_with(),
+        },
+    }
+    train_part.cache.close()
+    return write_run(
+        out,
+        record=record,
+        metrics=metrics,
+        history=history,
+        labels=train_part.classes,
+        head=trained.model,
+        validation=validation,
+        report=render_report(record, metrics, history, validation),
+    )
+
+
+def _check_outputs(
+    source: Source, out: Path, cache: CacheOptions, options: TrainingOptions
+) -> None:
+    """Find out before the work begins that its results have no place."""
+    outputs = [cache.bottleneck_dir, *([] if options.logs is None else [options.logs])]
+    source.keep_apart(out, *outputs)
+    check_run_folder(out)
+    for folder in outputs:
+        if folder.resolve().is_relative_to(out.resolve()):
+            raise OutputError(
+                f"{folder}: lies inside the run folder {out}, which a later run replaces; "
+                "give a folder beside it"
+            )
+    if options.logs is not None:
+        options.logs.mkdir(parents=True, exist_ok=True)
+
+
+def _check_readable(train: Bottlenecks, val: Bottlenecks) -> None:
+    """Refuse to train where skipping left a class, or the validation, without a picture."""
+    for name, count in zip(train.classes, train.dataset.counts, strict=True):
+        if not count:
+            raise DataError(
+                f"class {name!r}: none of its training pictures could be read; replace them or "
+                "remove the class (--on-error fail says why)"
+            )
+    if not len(val):
+        raise DataError(
+            "none of the validation pictures could be read; replace them (--on-error fail says why)"
+        )
+
+
+def _answers(probabilities: np.ndarray[Any, Any], part: Bottlenecks) -> list[Answer]:
+    return [
+        Answer(
+            path=path.absolute(),
+            label=part.classes[truth],
+            predicted=part.classes[int(row.argmax())],
+            probability=float(row.max()),
+        )
+        for path, truth, row in zip(
+            part.dataset.paths, part.dataset.labels, probabilities, strict=True
+        )
+    ]
