@@ -1,0 +1,55 @@
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "examples/label_video.py"
+BUNDLE = ROOT / "tests/data/bundle-v1"
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, PROGRAM, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a video of 12 frames, half of them dark and half of them bright."""
+    path = tmp_path_factory.mktemp("video") / "light.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
+    for number in range(12):
+        writer.write(np.full((48, 64, 3), 20 if number < 6 else 230, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_line_is_printed_when_the_label_changes(video: Path) -> None:
+    result = run(BUNDLE, video)
+    assert result.returncode == 0, result.stderr
+    times = [float(line.split()[0]) for line in result.stdout.splitlines()]
+    labels = [line.split()[2] for line in result.stdout.splitlines()]
+    assert times[0] == 0.0
+    assert all(one != other for one, other in pairwise(labels))
+
+
+def test_the_labelled_video_has_every_frame(video: Path, tmp_path: Path) -> None:
+    labelled = tmp_path / "labelled.mp4"
+    assert run(BUNDLE, video, labelled).returncode == 0
+    frames = cv2.VideoCapture(str(labelled))
+    count = 0
+    while frames.read()[0]:
+        count += 1
+    assert count == 12
+
+
+def test_a_video_that_is_not_there_is_said_in_one_line() -> None:
+    result = run(BUNDLE, "nothing.mp4")
+    assert result.returncode == 1
+    assert "nothing.mp4: cannot be opened" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,434 @@
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from fic import base_models
+from fic.cli import cli, main
+from fic.options import CacheOptions
+from fic.runs import Run
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Fic = Callable[..., Result]
+
+
+@pytest.fixture
+def fic(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fic:
+    """Return a function that runs the command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+
+    def run(*arguments: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["fic", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        return Result(exit_.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def train(fic: Fic, photos: Path, warm: CacheOptions) -> Fic:
+    """Return a function that runs `fic train` on a warm cache, with more arguments if wanted."""
+
+    def run(*arguments: str | Path) -> Result:
+        return fic(
+            *("train", "--data", photos, "--base-model", "mobilenet_0.25", "--weights", "none"),
+            *("--image-size", "32", "--bottleneck-dir", warm.bottleneck_dir, "--epochs", "2"),
+            *arguments,
+        )
+
+    return run
+
+
+def commands(group: click.Command, *names: str) -> list[tuple[tuple[str, ...], click.Command]]:
+    found = [(names, group)]
+    if isinstance(group, click.Group):
+        for name, command in group.commands.items():
+            found += commands(command, *names, name)
+    return found
+
+
+# --- help -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "command"),
+    [pytest.param(*found, id=" ".join(["fic", *found[0]])) for found in commands(cli)],
+)
+def test_every_command_and_option_has_help(
+    fic: Fic, names: tuple[str, ...], command: click.Command
+) -> None:
+    result = fic(*names, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+            assert parameter.opts[0] in result.out
+    assert all(len(line) <= 100 for line in result.out.splitlines())
+
+
+def test_version_is_that_of_the_distribution(fic: Fic) -> None:
+    from importlib.metadata import version
+
+    assert fic("--version").out == f"fic {version('fast-image-classification')}\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["bases"], ["--version"]])
+def test_what_needs_nothing_heavy_loads_nothing_heavy(arguments: list[str]) -> None:
+    listing = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "fic", *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    loaded = {line.rsplit("|", 1)[-1].strip() for line in listing.stderr.splitlines()}
+    assert "click" in loaded
+    assert not loaded & {"numpy", "cv2", "onnxruntime", "h5py", "keras", "tensorflow"}
+
+
+# --- the way of a user ----------------------------------------------------------------------------
+
+
+def test_training_says_what_it_did(train: Fic, tmp_path: Path) -> None:
+    result = train("--out", "my run")
+    assert result.code == 0
+    assert "validation accuracy" in result.out
+    assert "0 bottlenecks extracted" in result.out
+    assert "24 from the cache" in result.out
+    assert (tmp_path / "my run/report.html").is_file()
+
+
+def test_no_bar_is_drawn_where_nobody_watches(train: Fic, empty: CacheOptions) -> None:
+    result = train()
+    assert result.code == 0
+    assert "\r" not in result.out + result.err
+    assert "\x1b" not in result.out + result.err
+    assert [line for line in result.err.splitlines() if line.startswith("engine onnx: ")]
+
+
+def test_skipped_pictures_are_listed_at_the_end(train: Fic, photos: Path) -> None:
+    (photos / "red/0.jpg").write_bytes(b"no picture")
+    (photos / "red/1.png").write_bytes(b"no picture either")
+    result = train()
+    assert result.code == 0
+    *_, title, one, two = result.err.splitlines()
+    assert title == "pictures skipped: 2"
+    assert "red/0.jpg" in one
+    assert "red/1.png" in two
+
+
+def test_spellings_with_underscores_are_the_same(
+    fic: Fic, photos: Path, warm: CacheOptions
+) -> None:
+    result = fic(
+        *("train", "--data", photos, "--base_model", "mobilenet_0.25", "--weights", "none"),
+        *("--image_size", "32", "--bottleneck_dir", warm.bottleneck_dir),
+        *("--bottlenecks_batch_size", "4", "--batch_size_train", "8", "--val_split", "0.3"),
+        *("--epochs", "1", "--cache_dtype", "float32", "--on_error", "skip"),
+    )
+    assert result.code == 0
+    record = Run(Path("run")).record
+    assert record["bottlenecks"]["batch_size"] == 4
+    assert record["training"]["batch_size"] == 8
+    assert record["source"]["val_split"] == 0.3
+    assert record["cache"]["extracted"] == 0
+
+
+def test_every_option_of_the_training_reaches_the_record(train: Fic, photos: Path) -> None:
+    result = train(
+        *("--epochs", "3", "--lr", "0.002", "--patience", "1", "--seed", "5", "--logs", "logs"),
+        *("--engine", "onnx", "--views", "2", "--batch-size-train", "7", "--weight-decay", "0.1"),
+    )
+    assert result.code == 0
+    record = Run(Path("run")).record
+    training = {
+        **{"epochs": 3, "batch_size": 7, "learning_rate": 0.002, "patience": 1, "seed": 5},
+        **{"logs": "logs", "weight_decay": 0.1},
+    }
+    assert record["training"] == training
+    assert record["bottlenecks"]["engine"] == "onnx"
+    assert record["bottlenecks"]["views"] == 2
+    assert record["source"]["data"] == str(photos)
+    assert list(Path("logs").rglob("events*"))
+
+
+def test_extraction_alone_can_be_shared_out(fic: Fic, photos: Path, empty: CacheOptions) -> None:
+    uses = []
+    for part in ("1/2", "2/2"):
+        result = fic(
+            *("extract", "--data", photos, "--base-model", "mobilenet_0.25", "--weights", "none"),
+            *("--image-size", "32", "--bottleneck-dir", empty.bottleneck_dir),
+            *("--shard", part, "--json"),
+        )
+        assert result.code == 0
+        uses.append(json.loads(result.out))
+    assert sum(use["extracted"] for use in uses) == 24
+    assert [use["hits"] for use in uses] == [0, 0]
+
+
+def test_prediction_prints_the_best_labels(fic: Fic, cold_run: Run, photos: Path) -> None:
+    result = fic("predict", cold_run.folder, photos / "red", "--top-k", "2")
+    lines = result.out.splitlines()
+    assert result.code == 0
+    assert len(lines) == 8
+    path, answers = lines[0].split("\t")
+    assert path == str(photos / "red/0.jpg")
+    assert len(answers.split("  ")) == 2
+
+
+def test_prediction_in_json_is_an_object_a_line(fic: Fic, cold_run: Run, photos: Path) -> None:
+    (photos / "red/3.png").write_bytes(b"no picture")
+    result = fic("predict", cold_run.folder, photos / "red", "--top-k", "3", "--json")
+    answers = [json.loads(line) for line in result.out.splitlines()]
+    assert result.code == 1
+    assert [Path(each["file"]).name[0] for each in answers] == list("01234567")
+    assert "error" in answers[3]
+    assert answers[0]["top"][0]["label"] == answers[0]["label"]
+    assert sum(each["probability"] for each in answers[0]["top"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_evaluation_prints_a_table_or_json(fic: Fic, cold_run: Run, photos: Path) -> None:
+    shutil.rmtree(photos / "green")
+    table = fic("evaluate", cold_run.folder, "--data", photos).out
+    figures = json.loads(fic("evaluate", cold_run.folder, "--data", photos, "--json").out)
+    assert f"accuracy {figures['accuracy']:.4f}" in table
+    assert figures["images"] == 16
+
+
+def test_bases_are_listed_with_their_names_first(fic: Fic) -> None:
+    rows = json.loads(fic("bases", "--json").out)
+    assert all(next(iter(row)) == "name" for row in rows)
+    table = fic("bases").out.splitlines()
+    assert len(table) == len(rows) + 1
+    assert [line.split()[0] for line in table[1:]] == [row["name"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("mode", "linked", "left"), [((), True, 24), (("--copy",), False, 24), (("--move",), False, 0)]
+)
+def test_split_links_copies_or_moves(
+    fic: Fic, photos: Path, mode: tuple[str, ...], linked: bool, left: int
+) -> None:
+    assert fic("split", photos, "--out", "split", *mode).code == 0
+    files = [file for file in Path("split").rglob("*.*g")]
+    assert len(files) == 24
+    assert all(file.is_symlink() == linked for file in files)
+    assert len(list(photos.rglob("*.*g"))) == left
+
+
+# --- exit codes and errors ------------------------------------------------------------------------
+
+
+def one_class(photos: Path) -> None:
+    shutil.rmtree(photos / "red")
+    shutil.rmtree(photos / "green")
+
+
+def empty_class(photos: Path) -> None:
+    (photos / "white").mkdir()
+
+
+def no_classes(photos: Path) -> None:
+    for name in ("red", "green", "blue"):
+        shutil.rmtree(photos / name)
+
+
+def a_file(photos: Path) -> None:
+    shutil.rmtree(photos)
+    photos.write_text("hello")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (shutil.rmtree, "no such folder"),
+        (a_file, "is a file, not a folder"),
+        (one_class, "needs at least two class folders, found 1 (blue)"),
+        (empty_class, "white: no pictures"),
+        (no_classes, "no class folders"),
+    ],
+)
+def test_a_data_set_that_cannot_be_used_is_one_line(
+    train: Fic, photos: Path, change: Callable[[Path], Any], says: str
+) -> None:
+    change(photos)
+    assert_one_line(train(), 1, says)
+
+
+def assert_one_line(result: Result, code: int, says: str) -> None:
+    assert result.code == code
+    assert result.out == ""
+    (line,) = result.err.splitlines()
+    assert line.startswith("fic: ")
+    assert says in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--base-model", "resnet5"], "the nearest are resnet50"),
+        (["--weights", "missing.h5"], "missing.h5: cannot be read"),
+        (["--weights", "text.h5"], "these are not weights of mobilenet_0.25"),
+        (["--weights", "."], "Is a directory"),
+        (["--image-size", "8"], "too small"),
+        (["--bottleneck-tensorname", "conv_pw_99"], "no layer 'conv_pw_99'; the nearest are"),
+        (["--out", "photos/run"], "lies inside the pictures"),
+        (["--out", "run", "--logs", "run/logs"], "lies inside the run folder"),
+        (["--out", "text.h5"], "is a file"),
+        (["--out", "."], "holds other files"),
+        (["--bottleneck-dir", "text.h5"], "text.h5"),
+        (["--bottleneck-dir", "/proc/fic"], "/proc/fic"),
+        (["--logs", "text.h5/logs"], "not a directory"),
+        (["--lr", "inf", "--epochs", "3"], "use a smaller --lr"),
+    ],
+)
+def test_a_mistake_is_one_line(train: Fic, arguments: list[str], says: str) -> None:
+    Path("text.h5").write_text("hello")
+    result = train(*arguments)
+    *steps, error = result.err.splitlines()
+    assert_one_line(Result(result.code, result.out, error), 1, says)
+    assert all(line.startswith(("engine ", "epoch ")) for line in steps)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train"],
+        ["train", "--data", "a", "--train", "b"],
+        ["train", "--train", "a"],
+        ["train", "--data", "a", "--epochs", "0"],
+        ["train", "--data", "a", "--epochs", "many"],
+        ["train", "--data", "a", "--val-split", "1"],
+        ["train", "--data", "a", "--seed", "-1"],
+        ["train", "--data", "a", "--lr", "0"],
+        ["train", "--data", "a", "--engine", "torch"],
+        ["train", "--data", "a", "--no-such-option"],
+        ["extract", "--data", "a", "--shard", "3/2"],
+        ["extract", "--data", "a", "--shard", "half"],
+        ["predict", "run"],
+        ["export"],
+        ["split", "a"],
+        ["no-such-command"],
+    ],
+)
+def test_wrong_usage_has_exit_code_2(fic: Fic, arguments: list[str]) -> None:
+    result = fic(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert "Error: " in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "nowhere", "a.jpg"], ["export", "."], ["evaluate", ".", "--data", "a"]],
+)
+def test_a_folder_without_a_run_is_one_line(fic: Fic, arguments: list[str]) -> None:
+    assert_one_line(fic(*arguments), 1, "no run.json there")
+
+
+def test_a_bundle_past_the_bound_has_exit_code_3_and_is_not_written(
+    fic: Fic, cold_run: Run, tmp_path: Path
+) -> None:
+    result = fic("export", cold_run.folder, "--out", "bundle", "--max-difference", "0")
+    assert result.code == 3
+    assert "nothing was written" in result.err.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir() if "bundle" in path.name] == []
+
+
+def test_ctrl_c_has_exit_code_130(train: Fic, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fic.training.read_pictures", interrupt)
+    result = train()
+    assert_one_line(replace(result, err=result.err.lstrip()), 130, "interrupted")
+
+
+def test_a_cache_of_rubbish_is_made_anew(
+    train: Fic, warm: CacheOptions, caplog: pytest.LogCaptureFixture
+) -> None:
+    for file in warm.bottleneck_dir.rglob("*"):
+        if file.is_file() and file.name != "lock":
+            file.write_bytes(b"rubbish")
+    with caplog.at_level(logging.WARNING, "fic"):
+        result = train()
+    assert result.code == 0
+    assert "24 bottlenecks extracted" in result.out
+    assert "set aside" in caplog.text
+
+
+def test_a_shard_of_wrong_bottlenecks_is_named(
+    train: Fic, monkeypatch: pytest.MonkeyPatch, warm: CacheOptions
+) -> None:
+    from fic.engines import OnnxEngine
+
+    original = OnnxEngine.run
+    monkeypatch.setattr(OnnxEngine, "run", lambda self, pixels: 1.5 * original(self, pixels))
+    (shard,) = warm.bottleneck_dir.rglob("shard-*.h5")
+    assert_one_line(train(), 1, str(shard))
+
+
+def test_a_warm_training_builds_no_base(train: Fic, monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: Any, **__: Any) -> None:
+        raise AssertionError("a Keras base was built")
+
+    monkeypatch.setattr(base_models, "build_base", build)
+    assert train("--lr", "0.1").code == 0
+
+
+def test_a_closed_pipe_is_no_traceback(cold_run: Run) -> None:
+    program = f"{sys.executable} -m fic bases | head -n 1"
+    result = subprocess.run(program, shell=True, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("NAME")
+    assert result.stderr == ""
+
+
+def test_a_bar_counts_hits_and_skips_where_somebody_watches(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fic.cli.terminal import TerminalProgress
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = TerminalProgress()
+    progress.start("extracting", 10, unit="image", done=4)
+    progress.advance(5, 1)
+    progress.note("engine onnx")
+    progress.finish()
+    bar = capsys.readouterr().err
+    assert "hits=4" in bar
+    assert "engine onnx\n" in bar
+    assert "images/s" in bar
+
+
+def test_no_bar_is_drawn_for_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fic.cli.terminal import TerminalProgress
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = TerminalProgress()
+    progress.start("extracting", 10, unit="image", done=10)
+    progress.advance(0)
+    progress.finish()
+    assert capsys.readouterr().err == ""

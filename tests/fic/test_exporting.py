@@ -1,0 +1,110 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fic.errors import RunError
+from fic.exporting import export_run
+from fic.runs import Run
+from fic_export.errors import OutputError, ParityError
+from fic_runtime.classifier import Classifier
+from fic_runtime.manifest import Manifest
+
+
+@pytest.fixture(scope="module")
+def exported(cold_run: Run, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    out = tmp_path_factory.mktemp("exported") / "bundle"
+    return out, export_run(cold_run.folder, out=out)
+
+
+@pytest.fixture
+def moved(run: Run) -> Run:
+    """Return a run whose validation pictures are not where they were."""
+    path = run.folder / "validation.csv"
+    path.write_text(path.read_text(encoding="utf-8").replace("photos", "gone"), encoding="utf-8")
+    return run
+
+
+def test_a_bundle_answers_like_the_run(cold_run: Run, exported: tuple[Path, Manifest]) -> None:
+    rows = cold_run.validation()
+    with Classifier(exported[0], device="cpu") as classifier:
+        answers = classifier.predict_batch([row.path for row in rows])
+    assert [answer.label for answer in answers] == [row.predicted for row in rows]
+    assert [answer.probability for answer in answers] == pytest.approx(
+        [row.probability for row in rows], abs=1e-4
+    )
+
+
+def test_a_bundle_records_where_it_comes_from(
+    cold_run: Run, exported: tuple[Path, Manifest]
+) -> None:
+    manifest = exported[1]
+    assert manifest.labels == cold_run.labels
+    assert manifest.origin["base"] == "mobilenet_0.25"
+    assert manifest.origin["weights"] == cold_run.record["fingerprint"]["weights"]
+    assert manifest.metrics["accuracy"] == cold_run.metrics["val"]["accuracy"]
+    assert manifest.parity["top_1_agreement"] == 1.0
+    assert manifest.parity["largest_difference"] < 1e-4
+    assert manifest.parity["pictures"] == len(cold_run.validation())
+
+
+def test_pictures_to_compare_on_come_from_each_class_in_turn(
+    cold_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[Path] = []
+
+    def remember(*_: Any, pictures: list[Path], **__: Any) -> None:
+        compared.extend(pictures)
+
+    monkeypatch.setattr("fic.exporting.export_bundle", remember)
+    export_run(cold_run.folder, out=tmp_path / "bundle", pictures=3)
+    assert sorted(path.parent.name for path in compared) == ["blue", "green", "red"]
+
+
+def test_a_run_whose_pictures_have_moved_says_what_to_do(moved: Run, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="give --data with a folder of pictures"):
+        export_run(moved.folder, out=tmp_path / "bundle")
+
+
+def test_other_pictures_will_do_and_bad_ones_among_them_are_passed_over(
+    moved: Run, tmp_path: Path, photos: Path
+) -> None:
+    (photos / "red/0.jpg").write_bytes(b"no picture")
+    manifest = export_run(moved.folder, out=tmp_path / "bundle", data=photos)
+    assert manifest.parity["pictures"] == 23
+
+
+def test_data_without_a_readable_picture_is_an_error(moved: Run, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "0.jpg").touch()
+    with pytest.raises(RunError, match="none of its pictures can be read"):
+        export_run(moved.folder, out=tmp_path / "bundle", data=tmp_path / "data")
+
+
+def test_past_the_bound_an_earlier_bundle_stays(
+    cold_run: Run, exported: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    shutil.copytree(exported[0], tmp_path / "bundle")
+    with pytest.raises(ParityError):
+        export_run(cold_run.folder, out=tmp_path / "bundle", max_difference=0.0)
+    with Classifier(tmp_path / "bundle", device="cpu") as classifier:
+        assert classifier.labels == cold_run.labels
+
+
+def test_another_folder_is_not_replaced(cold_run: Run, photos: Path) -> None:
+    with pytest.raises(OutputError, match=r"no manifest\.json"):
+        export_run(cold_run.folder, out=photos)
+    with pytest.raises(OutputError):
+        export_run(cold_run.folder, out=cold_run.folder)
+
+
+def test_a_bundle_is_exported_again_when_the_cache_is_gone(run: Run, tmp_path: Path) -> None:
+    import json
+
+    record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+    record["bottlenecks"]["bottleneck_dir"] = str(tmp_path / "new cache")
+    (run.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    manifest = export_run(run.folder, out=tmp_path / "bundle")
+    assert manifest.parity["top_1_agreement"] == 1.0

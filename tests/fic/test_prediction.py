@@ -1,0 +1,110 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fic.errors import CacheError, DataError, RunError
+from fic.prediction import evaluate_run, predict_files
+from fic.runs import Run
+from fic_runtime.classifier import Prediction
+from fic_runtime.errors import ImageError
+
+
+def test_a_folder_comes_in_natural_order(cold_run: Run, photos: Path) -> None:
+    for number in (2, 10, 1):
+        shutil.copy(photos / "red/0.jpg", photos / f"img{number}.jpg")
+    shutil.rmtree(photos / "red")
+    shutil.rmtree(photos / "blue")
+    shutil.rmtree(photos / "green")
+    found = [path.name for path, _ in predict_files(cold_run.folder, [photos])]
+    assert found == ["img1.jpg", "img2.jpg", "img10.jpg"]
+
+
+def test_answers_are_those_of_the_validation(cold_run: Run) -> None:
+    """More pictures than a batch holds, so that answers cannot slip from one to another."""
+    rows = cold_run.validation() * 5
+    answers = list(predict_files(cold_run.folder, [row.path for row in rows]))
+    assert [path for path, _ in answers] == [row.path for row in rows]
+    for row, (_, answer) in zip(rows, answers, strict=True):
+        assert isinstance(answer, Prediction)
+        assert answer.label == row.predicted
+        assert answer.probability == pytest.approx(row.probability, abs=1e-4)
+
+
+def test_a_bad_picture_is_an_answer_in_its_place(cold_run: Run, photos: Path) -> None:
+    bad = photos / "red/1.png"
+    bad.write_bytes(b"no picture")
+    answers = dict(predict_files(cold_run.folder, [photos / "red", "missing.jpg"]))
+    assert isinstance(answers[bad], ImageError)
+    assert isinstance(answers[Path("missing.jpg")], ImageError)
+    assert sum(isinstance(answer, Prediction) for answer in answers.values()) == 7
+
+
+def test_only_bad_pictures_are_no_crash(cold_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    ((_, answer),) = predict_files(cold_run.folder, [tmp_path / "a.jpg"])
+    assert isinstance(answer, ImageError)
+
+
+def test_an_empty_folder_is_an_error(cold_run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no pictures in this folder"):
+        list(predict_files(cold_run.folder, [tmp_path]))
+
+
+def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path, photos: Path) -> None:
+    with pytest.raises(RunError, match="give a folder that `fic train` wrote"):
+        list(predict_files(tmp_path, [photos]))
+
+
+def test_a_run_is_measured_on_other_pictures(
+    cold_run: Run, tmp_path: Path, make_photos: Any, recorder: Any
+) -> None:
+    data = make_photos(tmp_path / "new", 4, first=200)
+    figures = evaluate_run(cold_run.folder, data, progress=recorder)
+    assert figures["images"] == 12
+    assert figures["accuracy"] > 0.6
+
+
+def test_a_class_may_be_missing_in_the_measurement(cold_run: Run, photos: Path) -> None:
+    shutil.rmtree(photos / "green")
+    figures = evaluate_run(cold_run.folder, photos)
+    assert figures["images"] == 16
+    assert figures["per_class"]["green"]["recall"] is None
+    assert len(figures["confusion_matrix"]) == 3
+
+
+def test_a_class_that_the_run_does_not_know_is_an_error(cold_run: Run, photos: Path) -> None:
+    (photos / "green").rename(photos / "yellow")
+    with pytest.raises(DataError, match="yellow"):
+        evaluate_run(cold_run.folder, photos)
+
+
+def test_bad_pictures_are_left_out_of_the_measurement(
+    cold_run: Run, photos: Path, recorder: Any
+) -> None:
+    (photos / "green/0.jpg").write_bytes(b"no picture")
+    figures = evaluate_run(cold_run.folder, photos, progress=recorder)
+    assert figures["images"] == 23
+    assert [note for note in recorder.notes if note.startswith("skipped") and "0.jpg" in note]
+
+
+def test_a_measurement_without_readable_pictures_is_an_error(cold_run: Run, tmp_path: Path) -> None:
+    (tmp_path / "data/red").mkdir(parents=True)
+    (tmp_path / "data/red/a.jpg").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="no picture there could be read"):
+        evaluate_run(cold_run.folder, tmp_path / "data")
+
+
+def test_another_cache_can_be_given_where_the_run_s_own_cannot_be_made(
+    run: Run, photos: Path, tmp_path: Path
+) -> None:
+    record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+    (tmp_path / "file").write_text("no folder")
+    record["bottlenecks"]["bottleneck_dir"] = str(tmp_path / "file" / "cache")
+    (run.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(CacheError, match="--bottleneck-dir"):
+        evaluate_run(run.folder, photos)
+    metrics = evaluate_run(run.folder, photos, bottleneck_dir=tmp_path / "mine")
+    assert metrics["images"] == len(list(photos.glob("*/*.*")))

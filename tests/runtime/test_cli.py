@@ -1,0 +1,260 @@
+"""The command line: answers on stdout, one line an error on stderr, exit codes that scripts use."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fic_runtime import cli
+
+COMMANDS = ("predict", "selftest", "info")
+HEAVY = {"numpy", "cv2", "onnxruntime"}
+
+
+@pytest.fixture
+def run(capfd):
+    """Return a function that runs the command and returns (exit code, stdout, stderr)."""
+
+    def command(*arguments):
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(each) for each in arguments])
+        out, err = capfd.readouterr()
+        return end.value.code or 0, out, err
+
+    return command
+
+
+def start(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "fic_runtime", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+@pytest.fixture
+def album(tmp_path, golden):
+    """Return a folder with four pictures, one of which is broken."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    for number in (1, 2, 10):
+        shutil.copy(golden / "small.png", folder / f"img{number}.png")
+    (folder / "img3.png").write_bytes(b"no picture")
+    return folder
+
+
+def test_a_picture_gets_a_line_with_its_label(run, golden):
+    code, out, err = run("predict", golden, golden / "large.png")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(rf"{golden}/large\.png\tSonnenblume, groß 0\.680\d\n", out)
+
+
+def test_top_k_labels_stand_on_one_line(run, golden):
+    _, out, _ = run("predict", golden, golden / "large.png", "--top-k", 2)
+    assert re.fullmatch(r".*\tSonnenblume, groß 0\.\d{4}  バラ の花 0\.\d{4}\n", out)
+
+
+def test_json_gives_one_object_a_line(run, golden):
+    pictures = [golden / "large.png", golden / "small.png"]
+    code, out, err = run("predict", golden, *pictures, "--json", "--top-k", 9)
+    assert (code, err) == (0, "")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert [each["file"] for each in answers] == list(map(str, pictures))
+    for answer in answers:
+        assert answer.keys() == {"file", "label", "index", "probability", "top"}
+        assert answer["top"][0] == {
+            "label": answer["label"],
+            "probability": answer["probability"],
+        }
+        assert sum(each["probability"] for each in answer["top"]) == pytest.approx(1)
+
+
+def test_a_folder_is_answered_in_natural_order_and_a_bad_file_stops_nothing(run, golden, album):
+    code, out, err = run("predict", golden, album)
+    assert code == 1
+    assert re.findall(r"img\d+", out) == ["img1", "img2", "img10"]
+    assert re.fullmatch(r"fic-runtime: .*img3\.png: not a picture[^\n]*\n", err)
+
+
+def test_json_holds_the_error_of_a_bad_file_in_its_place(run, golden, album):
+    code, out, _ = run("predict", golden, album, "--json")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert ["error" in each for each in answers] == [False, False, True, False]
+    assert "not a picture" in answers[2]["error"]
+
+
+FAILURES = {
+    "no bundle": (("predict", "{tmp}/none", "x.png"), r"none: no manifest\.json there"),
+    "no picture": (("predict", "{bundle}", "{tmp}/none.png"), r"none\.png: no such file"),
+    "long name": (("predict", "{bundle}", "a" * 300), "cannot be read"),
+    "empty folder": (("predict", "{bundle}", "{tmp}/empty"), "empty: no pictures in this folder"),
+    "selftest of nothing": (("selftest", "{tmp}"), r"no manifest\.json there"),
+    "info of nothing": (("info", "{tmp}/none"), r"no manifest\.json there"),
+    "info of a file": (("info", "{bundle}/base.onnx"), "is not a folder"),
+    "no cuda": (("predict", "{bundle}", "x.png", "--device", "cuda"), "onnxruntime-gpu|could not"),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_failure_is_one_line_and_code_1(case, run, golden, tmp_path):
+    arguments, message = FAILURES[case]
+    (tmp_path / "empty").mkdir()
+    code, out, err = run(*(each.format(bundle=golden, tmp=tmp_path) for each in arguments))
+    assert (code, out) == (1, "")
+    assert re.fullmatch(rf"fic-runtime: [^\n]*({message})[^\n]*\n", err)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("guess",),
+        ("predict",),
+        ("predict", "bundle"),
+        ("predict", "bundle", "x.png", "--top-k", "0"),
+        ("predict", "bundle", "x.png", "--top-k", "many"),
+        ("predict", "bundle", "x.png", "--threads", "0"),
+        ("predict", "bundle", "x.png", "--threads", "100000"),
+        ("predict", "bundle", "x.png", "--device", "tpu"),
+        ("selftest",),
+        ("info", "bundle", "more"),
+    ],
+)
+def test_wrong_usage_is_code_2_with_the_usage(arguments, run):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("usage: fic-runtime")
+    assert "Traceback" not in err
+
+
+def test_a_self_test_that_passes_is_code_0(run, golden):
+    code, out, err = run("selftest", golden, "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert out.startswith("3 pictures on CPUExecutionProvider\n")
+    assert out.endswith("\npassed\n")
+
+
+@pytest.fixture
+def tampered(bundle, replace):
+    data = (bundle / "head.onnx").read_bytes()
+    replace("head.onnx", data[:-400] + data[-400:].replace(b"\x3f", b"\xbf"))
+    return bundle
+
+
+def test_a_self_test_that_fails_is_code_3(run, tampered):
+    code, out, err = run("selftest", tampered)
+    assert (code, err) == (3, "")
+    assert out.endswith("\nFAILED: this device gives other results\n")
+
+
+def test_a_self_test_in_json_says_whether_it_passed(run, golden, tampered):
+    for folder, passed, expected in ((golden, True, 0), (tampered, False, 3)):
+        code, out, _ = run("selftest", folder, "--json")
+        result = json.loads(out)
+        assert (code, result.pop("passed")) == (expected, passed)
+        assert result.keys() == {"provider", "pictures", "pixels", "bottlenecks", "probabilities"}
+
+
+def test_info_shows_what_is_in_a_bundle(run, golden):
+    code, out, err = run("info", golden)
+    assert (code, err) == (0, "")
+    for part in ("3: daisy, Sonnenblume, groß", "40x32 RGB, crop", "tiny", "accuracy", "base.onnx"):
+        assert part in out
+
+
+def test_info_in_json_is_the_manifest(run, golden):
+    _, out, _ = run("info", golden, "--json")
+    assert out == (golden / "manifest.json").read_text("utf-8")
+
+
+@pytest.mark.parametrize("arguments", [(), *((command,) for command in COMMANDS)])
+def test_help_explains_every_argument(arguments, run):
+    code, out, err = run(*arguments, "--help")
+    usage, *parts = out.split("\n\n")
+    named = set(re.findall(r"--[a-z-]+", usage)) | set(re.findall(r"\b[A-Z]{5,}\b", usage))
+    assert (code, err) == (0, "")
+    for name in named:
+        # The name, its value, and on the same or the next line what it is for.
+        assert re.search(rf"^  (-h, )?{name}( \S+)?(  +|\n +)\w", "\n".join(parts), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_its_line_in_the_help(command, run):
+    _, out, _ = run("--help")
+    assert re.search(rf"^    {command} +\w+ \w+", out, re.MULTILINE)
+    assert f"fic-runtime {command} bundle" in out
+
+
+def test_version_is_that_of_the_distribution(run):
+    from fic_runtime import __version__
+
+    assert run("--version") == (0, f"fic-runtime {__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS)])
+def test_help_loads_nothing_heavy(arguments):
+    program = (
+        "import sys, fic_runtime.cli\n"
+        f"try: fic_runtime.cli.main({arguments!r})\n"
+        f"except SystemExit: print(sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stderr == "[]\n"
+
+
+def test_a_reader_that_goes_away_is_no_error_to_speak_of(golden):
+    process = start("predict", golden, *[golden / "small.png"] * 3000)
+    process.stdout.readline()
+    process.stdout.close()
+    with process.stderr as stream:
+        assert stream.read() == b""
+    assert process.wait() == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line(golden):
+    with Path("/dev/full").open("wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "fic_runtime", "predict", golden, golden / "small.png"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert result.returncode == 1
+    assert result.stderr == "fic-runtime: cannot write the answers (No space left on device)\n"
+
+
+def test_ctrl_c_is_code_130_without_a_word(golden):
+    process = start("predict", golden, *[golden / "small.png"] * 30_000)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (130, b"")
+
+
+def test_a_name_that_is_no_utf_8_is_answered(golden, tmp_path):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    try:
+        shutil.copy(golden / "small.png", name)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    process = start(
+        "predict",
+        golden,
+        os.fsdecode(name),
+        "--json",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+    )
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert json.loads(out)["file"] == os.fsdecode(name)

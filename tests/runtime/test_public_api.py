@@ -1,0 +1,59 @@
+"""What `import fic_runtime` promises."""
+
+import importlib.metadata
+import inspect
+
+import pytest
+
+import fic_runtime
+from fic_runtime import errors
+
+
+def test_the_public_names_are_these():
+    assert fic_runtime.__all__ == [
+        "BundleError",
+        "Classifier",
+        "DeviceError",
+        "FicError",
+        "ImageError",
+        "Prediction",
+        "Score",
+    ]
+
+
+@pytest.mark.parametrize("name", fic_runtime.__all__)
+def test_every_public_name_is_there_and_documented(name):
+    assert inspect.getdoc(getattr(fic_runtime, name))
+    assert name in dir(fic_runtime)
+
+
+def test_another_name_is_missing_as_in_every_module():
+    with pytest.raises(AttributeError, match="module 'fic_runtime' has no attribute 'Model'"):
+        _ = fic_runtime.Model
+
+
+def test_the_version_is_that_of_the_distribution():
+    assert fic_runtime.__version__ == importlib.metadata.version("fic-runtime")
+
+
+@pytest.mark.parametrize("name", ["ImageError", "BundleError", "DeviceError"])
+def test_every_error_that_a_user_can_fix_has_one_root(name):
+    assert issubclass(getattr(fic_runtime, name), fic_runtime.FicError)
+    assert getattr(fic_runtime, name).exit_code == 1
+
+
+@pytest.mark.parametrize("name", [name for name, _ in inspect.getmembers(errors, inspect.isclass)])
+def test_the_tree_of_errors_is_drawn_in_full(name):
+    assert name in (errors.__doc__ or "")
+
+
+def test_the_arguments_of_a_classifier_are_keywords_after_the_bundle():
+    first, *others = inspect.signature(fic_runtime.Classifier).parameters.values()
+    assert first.name == "bundle"
+    assert {each.name: each.default for each in others} == {
+        "device": "auto",
+        "providers": None,
+        "threads": None,
+        "channel_order": "rgb",
+    }
+    assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for each in others)

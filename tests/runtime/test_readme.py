@@ -1,0 +1,48 @@
+"""What the runtime's README shows is run, with the golden bundle as the reader's own."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+README = (Path(__file__).parents[2] / "runtime/README.md").read_text("utf-8")
+PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^fic-runtime ([^#\n]+?) *(?:#.*)?$", README, re.MULTILINE)
+
+
+@pytest.fixture
+def desk(golden, tmp_path):
+    """Return a folder as a reader has it: a bundle, a photo, and a folder of photos."""
+    shutil.copytree(golden, tmp_path / "bundle")
+    shutil.copytree(golden, tmp_path / "photos", ignore=shutil.ignore_patterns("*.npz", "*.onnx"))
+    cv2.imwrite(str(tmp_path / "photo.jpg"), cv2.imread(str(golden / "large.png")))
+    return tmp_path
+
+
+def test_there_is_something_to_run():
+    assert (len(PYTHON), len(COMMANDS)) == (2, 5)
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_python_runs_and_names_the_label(code, desk):
+    result = subprocess.run(
+        [sys.executable, "-X", "utf8", "-c", code],
+        cwd=desk,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Sonnenblume, groß 0.")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_run(command, desk):
+    result = subprocess.run(
+        [sys.executable, "-m", "fic_runtime", *command.split()], cwd=desk, capture_output=True
+    )
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout
