@@ -1,0 +1,115 @@
+"""Training on cached bottlenecks against training through the whole network.
+
+    python benchmarks/cached_training.py PHOTOS [--base resnet50] [--images 200] [--epochs 6]
+
+Both start at the files, with an empty cache, and train the same head on the same frozen base for
+the same number of epochs. The network is trained by Keras's `fit`, fed by tf.data.
+"""
+
+import argparse
+import importlib
+import tempfile
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from measuring import in_turn, median_ratio, spread, wall_seconds, without_autotune
+
+from fic.bottlenecks import prepare
+from fic.frozen_base import FrozenBase
+from fic.head_training import train_head
+from fic.options import BaseOptions, CacheOptions, TrainingOptions
+from fic.progress import Silence
+from fic.source import Pictures, Source, read_pictures
+from fic_runtime.devices import usable_cpus
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--base", default="resnet50")
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+
+    base = FrozenBase(
+        BaseOptions(base_model=options.base, weights="none"),
+        Path(tempfile.mkdtemp(prefix="fic-benchmark-")),
+    )
+    graph = base.graph_file()  # converted once for all runs, like the download of the weights
+    pictures = _some(options.photos, options.images)
+    geometry = base.preprocessing.geometry
+    training = TrainingOptions(epochs=options.epochs, patience=0)
+    constructor = getattr(keras.applications, base.row.constructor)
+    preprocess = importlib.import_module(constructor.__module__).preprocess_input
+
+    def cached() -> float:
+        with tempfile.TemporaryDirectory() as fresh:
+            own = FrozenBase(base.options, Path(fresh), fingerprint=base.fingerprint)
+            own.folder.mkdir(parents=True)
+            for name in ("base.onnx", "base.json"):
+                (own.folder / name).write_bytes((graph.parent / name).read_bytes())
+
+            def work() -> None:
+                cache = CacheOptions(bottleneck_dir=Path(fresh))
+                train, val, _ = prepare(pictures, own, cache, Silence())
+                train_head(train, val, training, Silence())
+
+            return wall_seconds(work)
+
+    def load(path: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+        return preprocess(tf.image.resize(image, (geometry.height, geometry.width))), label
+
+    def data(part: str) -> tf.data.Dataset:
+        dataset = getattr(pictures, part)
+        return without_autotune(
+            tf.data.Dataset.from_tensor_slices(
+                ([str(path) for path in dataset.paths], list(dataset.labels))
+            )
+            .map(load, num_parallel_calls=usable_cpus())
+            .batch(training.batch_size)
+            .prefetch(2)
+        )
+
+    def whole_network() -> float:
+        base.model.trainable = False
+        image = keras.Input(base.model.input_shape[1:])
+        classes = len(pictures.train.classes)
+        outputs = keras.layers.Dense(classes, "softmax")(base.model(image, training=False))
+        network = keras.Model(image, outputs)
+        network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        return wall_seconds(
+            lambda: network.fit(
+                data("train"),
+                validation_data=data("val"),
+                epochs=options.epochs,
+                shuffle=False,  # what the whole network sees in which order costs no time
+                verbose=0,
+            )
+        )
+
+    figures = in_turn(options.rounds, cached=cached, network=whole_network)
+    print(f"{options.base}, {options.images} photos, {options.epochs} epochs")
+    print(f"cached         {spread(figures['cached'])} s")
+    print(f"whole network  {spread(figures['network'])} s")
+    print(f"network / cached  {median_ratio(figures['network'], figures['cached']):.2f}")
+
+
+def _some(photos: Path, count: int) -> Pictures:
+    pictures = read_pictures(
+        Source(data=photos), memo=None, seed=0, on_error="fail", progress=Silence()
+    )
+    whole = len(pictures.train) + len(pictures.val)
+    step = max(1, whole // count)
+    return Pictures(
+        train=pictures.train.subset(range(0, len(pictures.train), step)),
+        val=pictures.val.subset(range(0, len(pictures.val), step)),
+        digests=pictures.digests,
+        skipped=[],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Write scikit-learn's 1797 handwritten digits as a data set of PNG files, with no network.
+
+    python examples/digits.py OUT
+
+OUT gets one folder per digit. The pictures are scans of real handwriting, 8 by 8 pixels with 17
+levels of grey (E. Alpaydin, C. Kaynak, 1998: Optical Recognition of Handwritten Digits).
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from sklearn.datasets import load_digits
+
+
+def write_digits(out: Path) -> int:
+    """Write the data set, unless it is there, and return the number of pictures."""
+    digits = load_digits()
+    if out.exists():
+        found = len(list(out.glob("*/*.png")))
+        if found != len(digits.images):
+            sys.exit(f"{out}: holds something else; delete it or choose another folder")
+        return found
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # The folder takes its name when it is complete, so an interrupted run leaves none.
+    work = Path(tempfile.mkdtemp(prefix=".digits-", dir=out.parent))
+    try:
+        for number, (image, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
+            folder = work / "digits" / str(digit)
+            folder.mkdir(parents=True, exist_ok=True)
+            grey = np.rint(image * (255 / 16)).astype(np.uint8)
+            # PNG, because eight pixels leave nothing to spare for a lossy format.
+            cv2.imencode(".png", grey)[1].tofile(folder / f"{number:04}.png")
+        (work / "digits").rename(out)
+    finally:
+        shutil.rmtree(work)
+    return len(digits.images)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python examples/digits.py OUT")
+    print(f"{write_digits(Path(sys.argv[1]))} pictures in {sys.argv[1]}")
