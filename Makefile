@@ -1,0 +1,98 @@
+# Needs Python 3.11 or newer, make and a package index; each target makes the environment it uses.
+
+PYTHON ?= python3
+DATA ?= digits
+ifeq ($(filter digits flowers,$(DATA)),)
+$(error DATA=$(DATA) is not known; say DATA=digits or DATA=flowers)
+endif
+
+TEST := .venv-test/bin
+DEMO := .venv-demo/bin
+RUNTIME := .venv-runtime/bin
+SOURCES := $(shell find fic export runtime -name '*.py')
+
+.PHONY: help demo demo-digits demo-flowers demo-export demo-predict test test-slow test-runtime lint clean python
+
+help: ## say what the targets are
+	@echo "make TARGET [PYTHON=python3.12]"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+
+# --- demo: from pictures to a prediction without TensorFlow --------------------------------------
+
+demo: demo-predict ## train on handwritten digits, export, predict; DATA=flowers: on photos
+
+demo-digits: .venv-demo/installed
+	@echo; echo "# Real handwriting, as one folder of pictures per class"
+	$(DEMO)/python examples/digits.py demo/digits
+	@echo; echo "# Train: a small base with seeded random weights is enough for digits, and needs no download"
+	$(DEMO)/fic train --data demo/digits --val-split 0.2 --base-model mobilenet_v2_0.35 \
+	    --weights none --image-size 96 --bottleneck-dir demo/bottlenecks --out demo/digits-run
+
+demo-flowers: .venv-demo/installed
+	@echo; echo "# 3670 photos of five kinds of flowers (229 MB; run again to go on after an interruption)"
+	$(DEMO)/fic data fetch flowers --out demo
+	@echo; echo "# Train on the bottlenecks of a base with ImageNet weights (downloaded once)"
+	$(DEMO)/fic train --data demo/flowers --val-split 0.2 --base-model mobilenet_v2 \
+	    --bottleneck-dir demo/bottlenecks --out demo/flowers-run
+
+demo-export: demo-$(DATA)
+	@echo; echo "# Export: two ONNX graphs and all that a device needs to know, compared with Keras"
+	$(DEMO)/fic export demo/$(DATA)-run --out demo/$(DATA)-bundle
+
+demo-predict: demo-export .venv-runtime/installed
+	@echo; echo "# Predict where there is no TensorFlow"
+	! $(RUNTIME)/python -c "import tensorflow" 2> demo/no-tensorflow.txt
+	@tail -n 1 demo/no-tensorflow.txt
+	$(RUNTIME)/fic-runtime selftest demo/$(DATA)-bundle
+	$(RUNTIME)/fic-runtime predict demo/$(DATA)-bundle \
+	    $$(for class in demo/$(DATA)/*/; do ls -d "$$class"*.[jp][pn]g | head -n 1; done)
+	@echo; echo "Have a look at demo/$(DATA)-run/report.html and at demo/$(DATA)-bundle."
+
+# --- tests ---------------------------------------------------------------------------------------
+
+test: lint ## check style and types, run the tests
+	$(TEST)/pytest -m "not all_bases and not crash"
+
+test-slow: .venv-test/installed ## run the tests of every base, and those that kill processes
+	$(TEST)/pytest -m "all_bases or crash"
+
+test-runtime: .venv-runtime-test/installed ## run the runtime's tests where only the runtime is installed
+	.venv-runtime-test/bin/python -m pytest tests/runtime
+
+lint: .venv-test/installed ## check style and types only
+	$(TEST)/ruff check .
+	$(TEST)/ruff format --check .
+	$(TEST)/mypy
+
+# --- environments --------------------------------------------------------------------------------
+
+# Both paths in one command: fic needs the fic-runtime of this checkout, not one from an index.
+.venv-demo/installed: $(SOURCES) pyproject.toml runtime/pyproject.toml | python
+	@echo "# An environment with fic; TensorFlow is large, so this takes some minutes"
+	$(PYTHON) -m venv .venv-demo
+	$(DEMO)/pip install --quiet ./runtime . scikit-learn
+	@touch $@
+
+.venv-runtime/installed: $(SOURCES) runtime/pyproject.toml | python
+	@echo; echo "# An environment with fic-runtime only, as on the device"
+	$(PYTHON) -m venv .venv-runtime
+	$(RUNTIME)/pip install --quiet ./runtime
+	@touch $@
+
+.venv-test/installed: pyproject.toml runtime/pyproject.toml | python
+	$(PYTHON) -m venv .venv-test
+	$(TEST)/pip install --quiet -e ./runtime -e ".[dev]"
+	@touch $@
+
+.venv-runtime-test/installed: $(SOURCES) runtime/pyproject.toml | python
+	$(PYTHON) -m venv .venv-runtime-test
+	.venv-runtime-test/bin/pip install --quiet ./runtime pytest
+	@touch $@
+
+python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "fic needs Python 3.11 or newer and $(PYTHON) is not; say make PYTHON=python3.12" >&2; exit 1; }
+
+clean: ## remove what the other targets made
+	rm -rf demo dist runtime/dist build .venv-demo .venv-runtime .venv-test .venv-runtime-test
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
