@@ -21,6 +21,7 @@ from fic.head_training import train_head
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.progress import Silence
 from fic.source import Pictures, Source, read_pictures
+from fic.starting_head import starting_head
 from fic_runtime.devices import usable_cpus
 
 
@@ -54,7 +55,8 @@ def main() -> None:
             def work() -> None:
                 cache = CacheOptions(bottleneck_dir=Path(fresh))
                 train, val, _ = prepare(pictures, own, cache, Silence())
-                train_head(train, val, training, Silence())
+                head = starting_head(train, own.options, training)
+                train_head(head, train, val, training, Silence())
 
             return wall_seconds(work)
 

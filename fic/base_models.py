@@ -77,6 +77,57 @@ def build_base(
     return model
 
 
+def build_rest(
+    base: Base, tensor: str, *, weights: str = "imagenet", size: int | None = None, seed: int = 0
+) -> "keras.Model":
+    """Return what the base does after the layer `tensor`, as a trainable copy.
+
+    From the bottleneck, float32 and not pooled, to the base's own pooled features, float32
+    (n, features). Normalisation keeps the statistics and the scales of the base: those of small
+    batches of another data set would only be noisier. Training the copy leaves the base alone.
+
+    Args:
+        base: the row of the table.
+        tensor: name of the layer that gives the bottleneck.
+        weights: see `build_base`.
+        size: see `build_base`.
+        seed: see `build_base`.
+
+    Raises:
+        BaseOptionError: no layer is called so, or the rest needs more than its output.
+        WeightsError: see `build_base`.
+    """
+    import keras
+
+    whole = build_base(base, weights=weights, size=size, seed=seed)
+    layer = _find_layer(whole, base, tensor)
+    bottleneck = keras.Input(tuple(layer.output.shape[1:]), name="bottleneck")
+    rest = _after(whole, layer)
+    if rest is None:
+        later = whole.layers[whole.layers.index(layer) + 1 :]
+        place = next((each.name for each in later if _after(whole, each) is not None), None)
+        hint = f"; the next layer where that is so is {place}" if place else ""
+        raise BaseOptionError(
+            f"{base.name}: after {layer.name} the rest of the base needs more than the output of "
+            f"this layer, so it cannot be the head{hint}"
+        )
+    copy = keras.models.clone_model(rest, input_tensors=bottleneck)
+    copy.set_weights(rest.get_weights())
+    for each in copy.layers:
+        each.trainable = not isinstance(each, keras.layers.BatchNormalization)
+    return copy
+
+
+def _after(whole: "keras.Model", layer: Any) -> "keras.Model | None":
+    """Return the model from this layer's output to the end; None where that is not all it needs."""
+    import keras
+
+    try:
+        return keras.Model(layer.output, whole.output)
+    except ValueError:
+        return None
+
+
 def weights_digest(model: "keras.Model") -> str:
     """Return 32 hexadecimal digits over names, shapes and values of all weights, in layer order.
 
@@ -161,6 +212,14 @@ def _name_layers_afresh(model: "keras.Model") -> None:
 def _cut(model: "keras.Model", base: Base, tensor: str, pooling: Pooling) -> "keras.Model":
     import keras
 
+    output = _find_layer(model, base, tensor).output
+    if len(output.shape) == 4 and pooling != "none":
+        pool = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+        output = pool[pooling](name="bottleneck_pool")(output)
+    return keras.Model(model.input, output, name=model.name)
+
+
+def _find_layer(model: "keras.Model", base: Base, tensor: str) -> Any:
     modern = _name_since_keras_2_2(base, tensor)
     if modern is not None:
         logger.warning("%s: the layer %s is called %s today", base.name, tensor, modern)
@@ -170,11 +229,7 @@ def _cut(model: "keras.Model", base: Base, tensor: str, pooling: Pooling) -> "ke
         near = difflib.get_close_matches(tensor, names, n=3, cutoff=0.4)
         hint = f"the nearest are {', '.join(near)}" if near else f"its last is {names[-1]}"
         raise BaseOptionError(f"{base.name} has no layer {tensor!r}; {hint}")
-    output = model.get_layer(tensor).output
-    if len(output.shape) == 4 and pooling != "none":
-        pool = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
-        output = pool[pooling](name="bottleneck_pool")(output)
-    return keras.Model(model.input, output, name=model.name)
+    return model.get_layer(tensor)
 
 
 def _name_since_keras_2_2(base: Base, tensor: str) -> str | None:

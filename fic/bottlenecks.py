@@ -14,6 +14,7 @@ from fic_runtime.errors import ImageError
 
 from .augmentation import stored_digests, view_keys
 from .cache import BottleneckCache
+from .cache_maintenance import remove_entries
 from .dataset import Dataset
 from .engines import Engine, choose_engine
 from .errors import CacheError
@@ -94,6 +95,9 @@ def prepare(
     wanted = _Wanted()
     train = wanted.add(pictures.train, pictures.digests, options.views)
     val = wanted.add(pictures.val, pictures.digests, 1)
+    if options.create:
+        # Removed first, not passed over: no later run may find the old ones beside the new.
+        remove_entries(options.bottleneck_dir, base.fingerprint, wanted.keys())
     cache = BottleneckCache(
         options.bottleneck_dir, base.fingerprint, compression=options.compression
     )

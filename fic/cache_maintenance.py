@@ -1,4 +1,4 @@
-"""What `fic cache info | verify | compact | prune` do to a cache directory."""
+"""What `fic cache info | verify | compact | prune` and `--create-bottleneck` do to a cache."""
 
 import json
 import logging
@@ -198,6 +198,26 @@ def prune_cache(
             with hold_exclusively(folder):
                 _keep_only(folder, fingerprint, keep, report, progress or Silence())
     return report
+
+
+def remove_entries(directory: Path | str, fingerprint: Fingerprint, keys: Keys) -> int:
+    """Remove single bottlenecks of one fingerprint, and return how many there were.
+
+    Raises:
+        CacheError: the fingerprint's folder is in use, or cannot be rewritten.
+    """
+    folder = Path(directory) / fingerprint.folder_name
+    if not folder.is_dir():
+        return 0
+    with hold_exclusively(folder):
+        shards, _ = _verify(folder, fingerprint, Silence())
+        removed = [np.isin(shard.keys, keys) for shard in shards]
+        rewrite_shards(
+            folder,
+            fingerprint,
+            [(shard, ~mask) for shard, mask in zip(shards, removed, strict=True) if mask.any()],
+        )
+    return sum(int(np.count_nonzero(mask)) for mask in removed)
 
 
 def _folders(directory: Path | str) -> Iterator[tuple[Path, Fingerprint]]:

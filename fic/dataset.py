@@ -57,6 +57,12 @@ class Dataset:
             self.folder,
         )
 
+    def with_classes(self, classes: Sequence[str]) -> "Dataset":
+        """Return the same pictures where `classes`, all of ours among them, are the classes."""
+        places = [list(classes).index(name) for name in self.classes]
+        labels = tuple(places[label] for label in self.labels)
+        return Dataset(self.paths, labels, tuple(classes), self.folder)
+
 
 @dataclass(frozen=True)
 class Split:

@@ -16,11 +16,11 @@ import tensorflow as tf
 
 from .bottlenecks import Bottlenecks
 from .errors import TrainingError
-from .heads import build_head
+from .heads import STANDARDISE
 from .options import TrainingOptions
 from .progress import EpochFigures, Progress
 
-# Rows read at once for statistics and for evaluation.
+# Rows read at once for evaluation.
 _BLOCK = 512
 
 
@@ -34,21 +34,21 @@ class TrainedHead:
 
 
 def train_head(
-    train: Bottlenecks, val: Bottlenecks, options: TrainingOptions, progress: Progress
+    head: keras.Model,
+    train: Bottlenecks,
+    val: Bottlenecks,
+    options: TrainingOptions,
+    progress: Progress,
 ) -> TrainedHead:
-    """Train a head with Adam on the cross entropy; the epoch with the least validation loss wins.
+    """Train a head on the cross entropy and leave it as it was after the best epoch.
 
-    The same seed, bottlenecks and machine give the same head.
+    The same seed, head, bottlenecks and machine give the same result.
 
     Raises:
         TrainingError: the loss is not a number any more.
     """
-    keras.utils.set_random_seed(options.seed)
     random = np.random.default_rng(options.seed)
-    mean, variance = _statistics(train)
-    head = build_head(train.shape, len(train.classes), mean=mean, variance=variance)
-    optimizer = keras.optimizers.Adam(options.learning_rate)
-    step = _training_step(head, optimizer, options.weight_decay)
+    step = _training_step(head, options, class_weights(train, options))
     history: list[EpochFigures] = []
     best, best_weights = None, head.get_weights()
     with _EventFiles(options.logs) as events:
@@ -59,7 +59,7 @@ def train_head(
                 if not math.isfinite(value):
                     raise TrainingError(
                         f"the loss is {value} after epoch {epoch}; use a smaller --lr than "
-                        f"{options.learning_rate:g}"
+                        f"{options.resolved().learning_rate:g}"
                     )
             figures = EpochFigures(
                 epoch=epoch,
@@ -71,12 +71,24 @@ def train_head(
             history.append(figures)
             events.write(figures)
             progress.epoch(figures, options.epochs)
-            if best is None or val_loss < best.val_loss:
+            if best is None or _merit(figures, options) > _merit(best, options):
                 best, best_weights = figures, head.get_weights()
             elif options.patience and epoch - best.epoch >= options.patience:
                 break
     head.set_weights(best_weights)
     return TrainedHead(head, history, best.epoch if best else 0)
+
+
+def class_weights(train: Bottlenecks, options: TrainingOptions) -> np.ndarray[Any, Any]:
+    """Return the weight of each class's pictures in the loss, float32 (classes,).
+
+    Balanced, it is pictures / (classes with pictures * pictures of the class): 1 on average.
+    """
+    counts = np.array(train.dataset.counts, np.float32)
+    if options.class_weights == "none":
+        return np.ones(len(counts), np.float32)
+    present = np.count_nonzero(counts)
+    return np.asarray(counts.sum() / (np.maximum(counts, 1) * present), np.float32)
 
 
 def probabilities(head: keras.Model, bottlenecks: Bottlenecks) -> np.ndarray[Any, Any]:
@@ -88,27 +100,63 @@ def probabilities(head: keras.Model, bottlenecks: Bottlenecks) -> np.ndarray[Any
     return np.concatenate(blocks) if blocks else np.empty((0, head.output_shape[-1]), np.float32)
 
 
+def _merit(figures: EpochFigures, options: TrainingOptions) -> tuple[float, ...]:
+    """Return what is higher for a better epoch."""
+    if options.monitor == "loss":
+        return (-figures.val_loss,)
+    # Accuracy moves in steps of one picture, so epochs often have the same.
+    return figures.val_accuracy, -figures.val_loss
+
+
 def _training_step(
-    head: keras.Model, optimizer: keras.optimizers.Optimizer, weight_decay: float
+    head: keras.Model, options: TrainingOptions, weights: np.ndarray[Any, Any]
 ) -> Any:
     """Return a compiled function from bottlenecks and classes to summed loss and right answers."""
     variables = head.trainable_variables
+    optimizer = _optimizer(options)
     optimizer.build(variables)
+    decay = 0.0 if options.optimizer == "adamw" else options.weight_decay
+    decayed = _decayed(head)
+    classes = head.output_shape[-1]
     bottleneck = tf.TensorSpec((None, *head.input_shape[1:]), tf.float32)
 
     @tf.function(input_signature=[bottleneck, tf.TensorSpec((None,), tf.int64)])  # type: ignore[untyped-decorator] # no types
     def step(bottlenecks: Any, truth: Any) -> Any:
         with tf.GradientTape() as tape:
             answers = head(bottlenecks, training=True)
-            losses = keras.losses.sparse_categorical_crossentropy(truth, answers)
-            # Biases are vectors and stay free.
-            squares = [tf.nn.l2_loss(each) for each in variables if len(each.shape) > 1]
-            loss = tf.reduce_mean(losses) + weight_decay * sum(squares)
+            losses = keras.losses.categorical_crossentropy(
+                tf.one_hot(truth, classes), answers, label_smoothing=options.label_smoothing
+            )
+            losses *= tf.gather(weights, truth)
+            loss = tf.reduce_mean(losses)
+            loss += decay * sum(tf.nn.l2_loss(each) for each in decayed)
+            loss += sum(head.losses)
         optimizer.apply(tape.gradient(loss, variables), variables)
         right = tf.equal(tf.argmax(answers, axis=1), truth)
         return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.float32))
 
     return step
+
+
+def _optimizer(options: TrainingOptions) -> keras.optimizers.Optimizer:
+    rate = options.resolved().learning_rate
+    if options.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=options.weight_decay)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        return optimizer
+    if options.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9)
+    return keras.optimizers.get(
+        {"class_name": options.optimizer, "config": {"learning_rate": rate}}
+    )
+
+
+def _decayed(head: keras.Model) -> list[Any]:
+    """Return the weights that decay: of what is new, and biases stay free, which are vectors."""
+    names = [layer.name for layer in head.layers]
+    # The layers of the base, in a head that is its rest, come before.
+    new = head.layers[names.index(STANDARDISE) :] if STANDARDISE in names else head.layers
+    return [each for layer in new for each in layer.trainable_weights if len(each.shape) > 1]
 
 
 def _train_epoch(
@@ -167,20 +215,6 @@ class _EventFiles:
                 for name, value in values.items():
                     tensor = tf.constant(value, tf.float32)
                     tf.summary.write(f"epoch_{name}", tensor, figures.epoch, metadata)
-
-
-def _statistics(train: Bottlenecks) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return mean and variance of each feature over all views, maps averaged first."""
-    total = np.zeros(train.shape[-1])
-    squares = np.zeros(train.shape[-1])
-    rows = train.rows.ravel()
-    for block in _blocks(rows, _BLOCK):
-        features = train.read(block)
-        features = features.mean(axis=tuple(range(1, features.ndim - 1)), dtype=np.float64)
-        total += features.sum(axis=0)
-        squares += np.square(features).sum(axis=0)
-    mean = total / len(rows)
-    return mean, np.maximum(squares / len(rows) - np.square(mean), 0.0)
 
 
 def _blocks(rows: np.ndarray[Any, Any], size: int) -> Iterator[np.ndarray[Any, Any]]:

@@ -3,8 +3,10 @@
 The command line fills these classes, and a run writes them into `run.json`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from fic_runtime.preprocessing import Resize
@@ -14,6 +16,16 @@ Pooling = Literal["avg", "max", "none"]
 CacheDtype = Literal["float32", "float16"]
 Compression = Literal["none", "gzip"]
 OnError = Literal["skip", "fail"]
+Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
+ClassWeights = Literal["none", "balanced"]
+Monitor = Literal["loss", "accuracy"]
+
+# Of a head that starts from nothing.
+LEARNING_RATES: Mapping[Optimizer, float] = MappingProxyType(
+    {"adam": 1e-3, "adamw": 1e-3, "sgd": 1e-2, "rmsprop": 1e-3}
+)
+# The rest of a base is pretrained, and large steps would undo that.
+_REST_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +68,7 @@ class CacheOptions:
         compression: of the shards; `gzip` makes feature maps smaller and slower to read.
         views: versions of each training picture; the first is the plain one.
         on_error: whether a picture that cannot be read is left out or ends the run.
+        create: extract all bottlenecks of the pictures again, those in the cache too.
     """
 
     bottleneck_dir: Path = Path("bottlenecks")
@@ -65,6 +78,7 @@ class CacheOptions:
     compression: Compression = "none"
     views: int = 1
     on_error: OnError = "skip"
+    create: bool = False
 
     @property
     def memo(self) -> Path:
@@ -77,20 +91,53 @@ class TrainingOptions:
     """How the head is trained.
 
     Attributes:
-        epochs: passes over the training bottlenecks at most.
+        head: `linear`, `mlp`, `mlp:UNITS,DROPOUT`, `rest` (of the base, after the bottleneck), or
+            `FILE.py:FUNCTION`; by default linear, or what `load_weights` holds.
+        load_weights: where the head's first weights come from: a run folder, a Keras file of a
+            whole head, or a `.weights.h5` of one like `head`.
+        extend_classes: whether the data set may have other classes than the run of
+            `load_weights`; those it knew keep their weights.
+        epochs: passes over the training bottlenecks at most; 0 only evaluates.
         batch_size: bottlenecks in one step.
-        learning_rate: of the Adam optimiser.
+        optimizer: of Keras; sgd has a momentum of 0.9.
+        learning_rate: of the optimiser; by default 0.01 for sgd and 0.001 for the others, and a
+            tenth of that for the head `rest`.
         weight_decay: pull of the head's weights towards zero: half their squared sum times this
-            is added to the loss (L2).
-        patience: epochs without a better validation loss after which training ends; 0 never ends.
+            is added to the loss (L2). For adamw it is the optimiser's own, in each step this times
+            the learning rate. The layers of the base are not pulled.
+        class_weights: `balanced` gives each class the same say, however few pictures it has.
+        label_smoothing: share of the truth that is spread evenly over all classes.
+        monitor: the validation figure that tells the best epoch.
+        patience: epochs without a better figure after which training ends; 0 never ends.
         seed: of the head's first weights, the order of the pictures and the split of `--data`.
         logs: folder for TensorBoard events, or nowhere.
     """
 
+    head: str | None = None
+    load_weights: Path | None = None
+    extend_classes: bool = False
     epochs: int = 50
     batch_size: int = 32
-    learning_rate: float = 1e-3
+    optimizer: Optimizer = "adam"
+    learning_rate: float | None = None
     weight_decay: float = 0.03
+    class_weights: ClassWeights = "none"
+    label_smoothing: float = 0.0
+    monitor: Monitor = "loss"
     patience: int = 10
     seed: int = 0
     logs: Path | None = None
+
+    def resolved(self) -> "TrainingOptions":
+        """Return the same options with the defaults that depend on others, and whole paths."""
+        share = _REST_SHARE if self.head == "rest" else 1.0
+        rate = self.learning_rate or LEARNING_RATES[self.optimizer] * share
+        file, colon, function = (self.head or "").rpartition(":")
+        custom = colon and file.endswith(".py")
+        return replace(
+            self,
+            head=f"{Path(file).absolute()}:{function}" if custom else self.head,
+            learning_rate=rate,
+            load_weights=self.load_weights and self.load_weights.absolute(),
+            logs=self.logs and self.logs.absolute(),
+        )

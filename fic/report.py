@@ -46,12 +46,9 @@ def render_report(
             f"<title>{escape(base)}: {val['accuracy']:.1%}</title><style>{_STYLE}</style>",
             f"<h1>{val['accuracy']:.1%} right</h1>",
             f'<p class="lead">on {val["images"]} validation pictures of '
-            f"{len(val['per_class'])} classes, with {escape(base)}; "
-            f"trained on {record['images']['train']} pictures, best epoch "
-            f"{record['best_epoch']} of {len(history)}.</p>",
-            "<h2>Training</h2>",
-            _curves(history, "loss", lowest=0.0),
-            _curves(history, "accuracy", lowest=None),
+            f"{len(val['per_class'])} classes, with {escape(base)}; {_training(record, history)}"
+            "</p>",
+            *_all_curves(history),
             "<h2>Classes</h2>",
             _class_table(val["per_class"]),
             _matrix(list(val["per_class"]), val["confusion_matrix"]),
@@ -60,6 +57,25 @@ def render_report(
             "",
         ]
     )
+
+
+def _training(record: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
+    if not history:
+        return "evaluated without any training."
+    return (
+        f"trained on {record['images']['train']} pictures, best epoch "
+        f"{record['best_epoch']} of {len(history)}."
+    )
+
+
+def _all_curves(history: Sequence[Mapping[str, float]]) -> list[str]:
+    if not history:
+        return []
+    return [
+        "<h2>Training</h2>",
+        _curves(history, "loss", lowest=0.0),
+        _curves(history, "accuracy", lowest=None),
+    ]
 
 
 def _curves(history: Sequence[Mapping[str, float]], name: str, *, lowest: float | None) -> str:

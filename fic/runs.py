@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +15,7 @@ from fic_export.folders import check_replaceable, replacing_folder
 from .errors import CacheError, RunError
 from .fingerprint import Fingerprint
 from .frozen_base import FrozenBase
+from .head_files import save_head
 from .options import BaseOptions, CacheOptions, TrainingOptions
 
 if TYPE_CHECKING:
@@ -73,13 +74,7 @@ class Run:
         Raises:
             RunError: no run there, or written by a newer fic.
         """
-        record = self._read_json(RUN_FILE)
-        if record.get("format") != FORMAT:
-            raise RunError(
-                f"{self.folder / RUN_FILE}: format {record.get('format')!r} is not the one that "
-                f"this fic reads ({FORMAT}); upgrade fic or train again"
-            )
-        return record
+        return read_record(self.folder / RUN_FILE)
 
     @cached_property
     def metrics(self) -> Mapping[str, Any]:
@@ -88,7 +83,7 @@ class Run:
         Raises:
             RunError: it is missing or damaged.
         """
-        metrics = self._read_json(METRICS_FILE)
+        metrics = _read_json(self.folder / METRICS_FILE)
         if not isinstance(metrics.get("val"), dict):
             raise RunError(f"{self.folder / METRICS_FILE}: has no 'val'; train again")
         return metrics
@@ -108,10 +103,10 @@ class Run:
 
     @property
     def cache_options(self) -> CacheOptions:
-        """Where the bottlenecks came from."""
+        """Where the bottlenecks came from, and where those of other pictures go."""
         options = self._options("bottlenecks", CacheOptions)
         folder = self.bottleneck_dir or Path(options.bottleneck_dir)
-        return CacheOptions(**{**asdict(options), "bottleneck_dir": folder})
+        return replace(options, bottleneck_dir=folder, create=False)
 
     def frozen_base(self) -> FrozenBase:
         """Return the base that the head was trained on, known without building it."""
@@ -189,19 +184,21 @@ class Run:
         except KeyError:
             raise RunError(f"{self.folder / RUN_FILE}: has no {name!r}; train again") from None
 
-    def _read_json(self, name: str) -> Mapping[str, Any]:
-        path = self.folder / name
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(
-                f"{self.folder}: no {name} there; give a folder that `fic train` wrote"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise RunError(f"{path}: cannot be read ({error}); train again") from error
-        if not isinstance(values, dict):
-            raise RunError(f"{path}: is not a JSON object; train again")
-        return values
+
+def read_record(path: Path) -> Mapping[str, Any]:
+    """Return the content of a `run.json`, given the file or its folder.
+
+    Raises:
+        RunError: it is missing, damaged, or written by a newer fic.
+    """
+    path = path / RUN_FILE if path.is_dir() else path
+    record = _read_json(path)
+    if record.get("format") != FORMAT:
+        raise RunError(
+            f"{path}: format {record.get('format')!r} is not the one that this fic reads "
+            f"({FORMAT}); upgrade fic or train again"
+        )
+    return record
 
 
 def check_run_folder(folder: Path) -> None:
@@ -238,7 +235,7 @@ def write_run(
     """
     check_run_folder(folder)
     with replacing_folder(folder, mark=RUN_FILE) as temporary:
-        head.save(temporary / HEAD_FILE)
+        save_head(head, temporary / HEAD_FILE)
         _write_json(temporary / RUN_FILE, {"format": FORMAT, **record, "labels": list(labels)})
         _write_json(temporary / METRICS_FILE, metrics)
         (temporary / HISTORY_FILE).write_text(_csv(history), encoding="utf-8", newline="")
@@ -247,6 +244,20 @@ def write_run(
         (temporary / VALIDATION_FILE).write_text(_csv(answers), encoding="utf-8", newline="")
         (temporary / REPORT_FILE).write_text(report, encoding="utf-8")
     return Run(folder)
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(
+            f"{path.parent}: no {path.name} there; give a folder that `fic train` wrote"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); train again") from error
+    if not isinstance(values, dict):
+        raise RunError(f"{path}: is not a JSON object; train again")
+    return values
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

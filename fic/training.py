@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,14 +14,16 @@ from fic_export.errors import OutputError
 from fic_export.versions import made_with
 
 from .bottlenecks import Bottlenecks, prepare
-from .errors import DataError
+from .errors import DataError, HeadError
 from .evaluation import evaluate
 from .frozen_base import FrozenBase
+from .heads import parse_head
 from .options import BaseOptions, CacheOptions, TrainingOptions
 from .progress import Progress, Silence
 from .report import render_report
 from .runs import Answer, Run, check_run_folder, write_run
 from .source import Source, read_pictures
+from .starting_head import EarlierHead, starting_head, with_classes
 
 
 def train(
@@ -44,6 +47,8 @@ def train(
     options, progress = options or TrainingOptions(), progress or Silence()
     started = time.perf_counter()
     _check_outputs(source, out, cache, options)
+    earlier = EarlierHead.of(options)
+    base = _for_head(base, options)
     frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
     pictures = read_pictures(
         source,
@@ -52,14 +57,21 @@ def train(
         on_error=cache.on_error,
         progress=progress,
     )
+    found = pictures.train.classes
+    if earlier is not None:
+        pictures = with_classes(pictures, earlier.classes(found))
     train_part, val_part, use = prepare(pictures, frozen, cache, progress)
-    _check_readable(train_part, val_part)
+    _check_readable(train_part, val_part, found)
 
     # Keras comes with TensorFlow, whose import costs seconds: last, so that errors come first.
+    import keras
+
     from .head_training import probabilities, train_head
 
     training_started = time.perf_counter()
-    trained = train_head(train_part, val_part, options, progress)
+    keras.utils.set_random_seed(options.seed)
+    head = starting_head(train_part, base, options)
+    trained = train_head(head, train_part, val_part, options, progress)
     training_seconds = time.perf_counter() - training_started
     answers = probabilities(trained.model, val_part)
     metrics = {"val": evaluate(answers, val_part.truth, val_part.classes)}
@@ -69,7 +81,7 @@ def train(
         "base": asdict(replace(base.absolute(), base_model=frozen.row.name)),
         "fingerprint": frozen.fingerprint.to_dict(),
         "bottlenecks": {**asdict(cache), "bottleneck_dir": str(cache.bottleneck_dir.absolute())},
-        "training": asdict(options),
+        "training": asdict(options.resolved()),
         "source": asdict(source.absolute()),
         "images": {"train": len(train_part), "val": len(val_part)},
         "best_epoch": trained.best_epoch,
@@ -117,10 +129,22 @@ def _check_outputs(
         options.logs.mkdir(parents=True, exist_ok=True)
 
 
-def _check_readable(train: Bottlenecks, val: Bottlenecks) -> None:
+def _for_head(base: BaseOptions, options: TrainingOptions) -> BaseOptions:
+    """Check `--head` before any work is done; the rest of a base takes maps as they are."""
+    if parse_head(options.head or "linear").kind != "rest":
+        return base
+    if base.tensor is None:
+        raise HeadError(
+            "--head rest: nothing of the base is left after its last layer; say with "
+            "--bottleneck-tensorname where the rest begins"
+        )
+    return replace(base, pooling="none")
+
+
+def _check_readable(train: Bottlenecks, val: Bottlenecks, found: Sequence[str]) -> None:
     """Refuse to train where skipping left a class, or the validation, without a picture."""
     for name, count in zip(train.classes, train.dataset.counts, strict=True):
-        if not count:
+        if name in found and not count:
             raise DataError(
                 f"class {name!r}: none of its training pictures could be read; replace them or "
                 "remove the class (--on-error fail says why)"

@@ -1,15 +1,71 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from ..options import LEARNING_RATES, BaseOptions, CacheOptions, TrainingOptions
+
+Options = TypeVar("Options", BaseOptions, CacheOptions, TrainingOptions)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)  # what NumPy takes
+
+# Where an option of the command line is not called like the field that it fills.
+_PARAMETERS: Mapping[type, Mapping[str, str]] = {
+    BaseOptions: {"tensor": "bottleneck_tensorname"},
+    CacheOptions: {
+        "batch_size": "bottlenecks_batch_size",
+        "dtype": "cache_dtype",
+        "compression": "cache_compression",
+        "create": "create_bottleneck",
+    },
+    TrainingOptions: {"batch_size": "batch_size_train", "learning_rate": "lr"},
+}
+_SECTIONS = {"base": BaseOptions, "bottlenecks": CacheOptions, "training": TrainingOptions}
+_SOURCE = {"data": "data", "train": "train_dir", "val": "val_dir", "val_split": "val_split"}
+
+
+def from_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
+    """Return the library's options, filled from those of the command line."""
+    return kind(**{field: values[name] for field, name in _parameters(kind).items()})
+
+
+def _parameters(kind: type) -> dict[str, str]:
+    renamed = _PARAMETERS[kind]
+    return {field.name: renamed.get(field.name, field.name) for field in fields(kind)}
+
+
+def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Make what a run was trained with the defaults of this command."""
+    if path is None:
+        return
+    from ..runs import read_record
+
+    record = read_record(path)
+    defaults = {_SOURCE[name]: value for name, value in record["source"].items()}
+    for section, kind in _SECTIONS.items():
+        parameters = _parameters(kind)
+        known = {name: value for name, value in record[section].items() if name in parameters}
+        # To extract everything again was wanted once.
+        known.pop("create", None)
+        defaults |= {parameters[name]: value for name, value in known.items()}
+    context.default_map = defaults
+
+
+config_option = click.option(
+    "--config",
+    metavar="RUN|FILE",
+    type=FOLDER,
+    is_eager=True,
+    expose_value=False,
+    callback=_take_from_run,
+    help="Take all options from a run or its run.json; those given beside it come first.",
+)
 
 
 def add_options(command: Command, *options: Callable[[Command], Command]) -> Command:
@@ -95,6 +151,88 @@ def base_options(command: Command) -> Command:
     )
 
 
+def training_options(command: Command) -> Command:
+    """Add how the head is trained."""
+    return add_options(
+        command,
+        click.option(
+            "--head",
+            metavar="linear|mlp[:UNITS[,DROPOUT]]|rest|FILE.py:FUNCTION",
+            help="What is trained: one dense layer; one hidden layer before it; the rest of the "
+            "base after --bottleneck-tensorname; or what a function of yours, called with "
+            "(bottleneck, num_classes), returns.  [default: linear]",
+        ),
+        click.option(
+            "--load-weights",
+            type=FOLDER,
+            metavar="RUN|FILE",
+            help="Go on from the head of a run, from head.keras, or from a .weights.h5 of --head.",
+        ),
+        click.option(
+            "--extend-classes",
+            is_flag=True,
+            help="With --load-weights RUN: the data set may have other classes; those that the run "
+            "knows keep their weights.",
+        ),
+        click.option(
+            "--batch-size-train",
+            type=click.IntRange(min=1),
+            default=TrainingOptions.batch_size,
+            help="Bottlenecks in one training step.",
+        ),
+        click.option(
+            "--epochs",
+            type=click.IntRange(min=0),
+            default=TrainingOptions.epochs,
+            help="Passes over the training bottlenecks at most; 0 only evaluates.",
+        ),
+        click.option(
+            "--optimizer",
+            type=click.Choice(list(LEARNING_RATES)),
+            default=TrainingOptions.optimizer,
+            help="What moves the weights.",
+        ),
+        click.option(
+            "--lr",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Learning rate of the optimiser.  [default: 0.01 for sgd, else 0.001; a tenth of "
+            "it for --head rest]",
+        ),
+        click.option(
+            "--weight-decay",
+            type=click.FloatRange(min=0),
+            default=TrainingOptions.weight_decay,
+            help="Pull of the head's weights towards zero (L2; for adamw its own).",
+        ),
+        click.option(
+            "--class-weights",
+            type=click.Choice(["none", "balanced"]),
+            default=TrainingOptions.class_weights,
+            help="balanced gives each class the same say, however few pictures it has.",
+        ),
+        click.option(
+            "--label-smoothing",
+            type=click.FloatRange(0, 1, max_open=True),
+            default=TrainingOptions.label_smoothing,
+            help="Share of the truth that is spread over all classes.",
+        ),
+        click.option(
+            "--monitor",
+            type=click.Choice(["loss", "accuracy"]),
+            default=TrainingOptions.monitor,
+            help="The validation figure that tells the best epoch, which is kept.",
+        ),
+        click.option(
+            "--patience",
+            type=click.IntRange(min=0),
+            default=TrainingOptions.patience,
+            help="Stop after so many epochs without a better one; 0 never stops early.",
+        ),
+        click.option("--seed", type=SEED, default=0, help="Of the split, the head and the order."),
+        click.option("--logs", type=FOLDER, help="Folder for TensorBoard events."),
+    )
+
+
 def cache_options(command: Command) -> Command:
     """Add how bottlenecks are extracted and kept."""
     return add_options(
@@ -141,5 +279,10 @@ def cache_options(command: Command) -> Command:
             type=click.Choice(["skip", "fail"]),
             default="skip",
             help="What to do about a picture that cannot be read.",
+        ),
+        click.option(
+            "--create-bottleneck",
+            is_flag=True,
+            help="Extract all bottlenecks of these pictures again, the cached ones too.",
         ),
     )

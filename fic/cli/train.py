@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..options import BaseOptions, CacheOptions, TrainingOptions
-from .options import FOLDER, SEED, base_options, cache_options, data_options, split_option
+from .options import (
+    FOLDER,
+    base_options,
+    cache_options,
+    config_option,
+    data_options,
+    from_options,
+    split_option,
+    training_options,
+)
 from .terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -20,51 +29,17 @@ if TYPE_CHECKING:
 @split_option
 @base_options
 @cache_options
-@click.option(
-    "--batch-size-train",
-    type=click.IntRange(min=1),
-    default=TrainingOptions.batch_size,
-    help="Bottlenecks in one training step.",
-)
-@click.option(
-    "--epochs",
-    type=click.IntRange(min=1),
-    default=TrainingOptions.epochs,
-    help="Passes over the training bottlenecks at most.",
-)
-@click.option(
-    "--lr",
-    type=click.FloatRange(min=0, min_open=True),
-    default=TrainingOptions.learning_rate,
-    help="Learning rate of the Adam optimiser.",
-)
-@click.option(
-    "--weight-decay",
-    type=click.FloatRange(min=0),
-    default=TrainingOptions.weight_decay,
-    help="Pull of the head's weights towards zero (L2).",
-)
-@click.option(
-    "--patience",
-    type=click.IntRange(min=0),
-    default=TrainingOptions.patience,
-    help="Stop after so many epochs without a better validation loss; 0 never stops early.",
-)
-@click.option("--seed", type=SEED, default=0, help="Of the split, the head and the order.")
-@click.option("--logs", type=FOLDER, help="Folder for TensorBoard events.")
+@training_options
+@config_option
 @click.option("--out", type=FOLDER, default=Path("run"), help="Folder of the run.")
+@click.pass_context
 def train(
+    context: click.Context,
+    /,
     data: Path | None,
     train_dir: Path | None,
     val_dir: Path | None,
     val_split: float,
-    batch_size_train: int,
-    epochs: int,
-    lr: float,
-    weight_decay: float,
-    patience: int,
-    seed: int,
-    logs: Path | None,
     out: Path,
     **options: Any,
 ) -> None:
@@ -77,24 +52,17 @@ def train(
     \b
       fic train --data photos --out run
       fic train --train photos/train --val photos/val --base-model resnet50 --epochs 20
+      fic train --config run/run.json --out again
     """
     from ..training import train as train_classifier
 
     progress = TerminalProgress()
     run = train_classifier(
-        _source(data, train_dir, val_dir, val_split),
+        _source(**_chosen_source(context), val_split=val_split),
         out=out,
-        base=_base_options(options),
-        cache=_cache_options(options),
-        options=TrainingOptions(
-            epochs=epochs,
-            batch_size=batch_size_train,
-            learning_rate=lr,
-            weight_decay=weight_decay,
-            patience=patience,
-            seed=seed,
-            logs=logs,
-        ),
+        base=from_options(BaseOptions, options),
+        cache=from_options(CacheOptions, options),
+        options=from_options(TrainingOptions, options),
         progress=progress,
     )
     record, val = run.record, run.metrics["val"]
@@ -139,8 +107,8 @@ def extract(
 
     use = fill_cache(
         _source(data, train_dir, val_dir),
-        base=_base_options(options),
-        cache=_cache_options(options),
+        base=from_options(BaseOptions, options),
+        cache=from_options(CacheOptions, options),
         shard=_shard(shard),
         progress=TerminalProgress(),
     )
@@ -155,7 +123,7 @@ def extract(
 
 
 def _source(
-    data: Path | None, train: Path | None, val: Path | None, val_split: float = 0.2
+    data: Path | None, train: Path | None, val: Path | None, *, val_split: float = 0.2
 ) -> "Source":
     from ..source import Source
 
@@ -164,27 +132,18 @@ def _source(
     return Source(data=data, train=train, val=val, val_split=val_split)
 
 
-def _base_options(options: dict[str, Any]) -> BaseOptions:
-    return BaseOptions(
-        base_model=options["base_model"],
-        weights=options["weights"],
-        image_size=options["image_size"],
-        resize=options["resize"],
-        tensor=options["bottleneck_tensorname"],
-        pooling=options["pooling"],
-    )
-
-
-def _cache_options(options: dict[str, Any]) -> CacheOptions:
-    return CacheOptions(
-        bottleneck_dir=options["bottleneck_dir"],
-        batch_size=options["bottlenecks_batch_size"],
-        engine=options["engine"],
-        dtype=options["cache_dtype"],
-        compression=options["cache_compression"],
-        views=options["views"],
-        on_error=options["on_error"],
-    )
+def _chosen_source(context: click.Context) -> dict[str, Any]:
+    """Return where the pictures are; what the command line says is not mixed with --config."""
+    names = {"data": "data", "train_dir": "train", "val_dir": "val"}
+    said = {
+        name
+        for name in names
+        if context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT_MAP
+        and context.params[name] is not None
+    }
+    return {
+        to: context.params[name] if not said or name in said else None for name, to in names.items()
+    }
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fic.base_models import build_base, weights_digest
+from fic.base_models import build_base, build_rest, weights_digest
 from fic.bases import BASES, find_base
 from fic.errors import BaseOptionError, WeightsError
 
@@ -277,7 +277,7 @@ def save_network(path, *, classifier):
 def in_another_process(call, **environment):
     """Return the digest of the base that `call` builds, or the name and text of its error."""
     code = f"""
-from fic.base_models import build_base, weights_digest
+from fic.base_models import build_base, build_rest, weights_digest
 from fic.bases import find_base
 from fic.errors import FicError
 BASE = find_base({SMALL.name!r})
@@ -288,3 +288,22 @@ except FicError as error:
 """
     command = [sys.executable, "-c", code]
     return subprocess.check_output(command, text=True, env=os.environ | environment).strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "inside", "following"),
+    [
+        ("mobilenet_v2_0.35", "block_14_expand_relu", "block_14_add"),
+        ("resnet50", "conv4_block3_1_relu", "conv4_block3_add"),
+    ],
+)
+def test_a_cut_inside_a_branch_leaves_no_rest_and_the_next_place_is_named(name, inside, following):
+    with pytest.raises(BaseOptionError, match=f"needs more than the output.* is {following}$"):
+        build_rest(find_base(name), inside, weights="none", size=32)
+
+
+def test_the_rest_of_a_base_may_be_trained_but_for_its_normalisation():
+    rest = build_rest(SMALL, "conv_pw_11_relu", weights="none", size=32)
+    trainable = {type(layer).__name__ for layer in rest.layers if layer.trainable_weights}
+    assert trainable == {"Conv2D", "DepthwiseConv2D"}
+    assert rest.input_shape == (None, 2, 2, 128)

@@ -159,18 +159,50 @@ def test_every_option_of_the_training_reaches_the_record(train: Fic, photos: Pat
     result = train(
         *("--epochs", "3", "--lr", "0.002", "--patience", "1", "--seed", "5", "--logs", "logs"),
         *("--engine", "onnx", "--views", "2", "--batch-size-train", "7", "--weight-decay", "0.1"),
+        *("--head", "mlp:8,0.1", "--optimizer", "adamw", "--class-weights", "balanced"),
+        *("--label-smoothing", "0.2", "--monitor", "accuracy"),
     )
     assert result.code == 0
     record = Run(Path("run")).record
     training = {
         **{"epochs": 3, "batch_size": 7, "learning_rate": 0.002, "patience": 1, "seed": 5},
-        **{"logs": "logs", "weight_decay": 0.1},
+        **{"logs": str(Path("logs").absolute()), "weight_decay": 0.1, "optimizer": "adamw"},
+        **{"head": "mlp:8,0.1", "load_weights": None, "extend_classes": False},
+        **{"class_weights": "balanced", "label_smoothing": 0.2, "monitor": "accuracy"},
     }
     assert record["training"] == training
     assert record["bottlenecks"]["engine"] == "onnx"
     assert record["bottlenecks"]["views"] == 2
     assert record["source"]["data"] == str(photos)
     assert list(Path("logs").rglob("events*"))
+
+
+def test_a_run_can_be_repeated_from_its_record(train: Fic, fic: Fic) -> None:
+    train("--seed", "4", "--optimizer", "sgd", "--val-split", "0.3", "--out", "one")
+    assert fic("train", "--config", "one/run.json", "--out", "two").code == 0
+    one, two = (Path(name, "head.keras").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert Run(Path("two")).record["training"] == Run(Path("one")).record["training"]
+
+
+def test_what_is_said_beside_a_record_comes_first(train: Fic, fic: Fic, photos: Path) -> None:
+    train("--seed", "4", "--out", "one")
+    sides = ("--train", photos, "--val", photos)
+    assert fic("train", "--seed", "5", *sides, "--config", "one", "--out", "two").code == 0
+    record = Run(Path("two")).record
+    assert (record["training"]["seed"], record["training"]["epochs"]) == (5, 2)
+    assert record["source"]["data"] is None
+    assert record["source"]["train"] == str(photos)
+
+
+def test_every_field_of_the_options_is_an_option(fic: Fic) -> None:
+    """Else --config would forget it."""
+    from fic.cli.options import _parameters
+    from fic.options import BaseOptions, TrainingOptions
+
+    names = {parameter.name for parameter in cli.commands["train"].params}
+    for kind in (BaseOptions, CacheOptions, TrainingOptions):
+        assert set(_parameters(kind).values()) <= names
 
 
 def test_extraction_alone_can_be_shared_out(fic: Fic, photos: Path, empty: CacheOptions) -> None:
@@ -317,7 +349,9 @@ def test_a_mistake_is_one_line(train: Fic, arguments: list[str], says: str) -> N
         ["train"],
         ["train", "--data", "a", "--train", "b"],
         ["train", "--train", "a"],
-        ["train", "--data", "a", "--epochs", "0"],
+        ["train", "--data", "a", "--epochs", "-1"],
+        ["train", "--data", "a", "--label-smoothing", "1"],
+        ["train", "--data", "a", "--optimizer", "magic"],
         ["train", "--data", "a", "--epochs", "many"],
         ["train", "--data", "a", "--val-split", "1"],
         ["train", "--data", "a", "--seed", "-1"],

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fic import base_models
+from fic.cache_maintenance import cache_info
 from fic.errors import CacheError, DataError, UnknownBaseError
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.runs import Run
@@ -93,6 +94,38 @@ def test_another_rate_extracts_nothing_and_builds_no_base(
     monkeypatch.setattr(base_models, "build_base", build)
     run = fit(options=replace(QUICK, learning_rate=0.1, seed=3))
     assert run.record["cache"] == {"hits": 24, "extracted": 0, "skipped": 0}
+
+
+def test_bottlenecks_are_extracted_again_on_request(fit: Any, warm: CacheOptions) -> None:
+    before = {path.name for path in warm.bottleneck_dir.rglob("shard-*.h5")}
+    run = fit(cache=replace(warm, create=True))
+    assert run.record["cache"] == {"hits": 0, "extracted": 24, "skipped": 0}
+    after = {path.name for path in warm.bottleneck_dir.rglob("shard-*.h5")}
+    assert after
+    assert not after & before
+    assert run.cache_options.create is False
+
+
+def test_only_the_bottlenecks_of_the_pictures_at_hand_are_extracted_again(
+    fit: Any, photos: Path, warm: CacheOptions
+) -> None:
+    (photos / "red" / "0.jpg").unlink()
+    fit(cache=replace(warm, create=True))
+    (folder,) = cache_info(warm.bottleneck_dir)
+    assert (folder.images, folder.duplicates) == (24, 0)
+
+
+def test_one_seed_gives_the_same_head_to_the_byte(fit: Any) -> None:
+    one = (fit().folder / "head.keras").read_bytes()
+    assert (fit().folder / "head.keras").read_bytes() == one
+
+
+def test_no_epochs_evaluate_only(fit: Any) -> None:
+    run = fit(options=TrainingOptions(epochs=0))
+    assert run.record["best_epoch"] == 0
+    assert run.metrics["val"]["images"] > 0
+    assert (run.folder / "history.csv").read_text() == ""
+    assert "evaluated without any training" in (run.folder / "report.html").read_text()
 
 
 def test_the_same_seed_gives_the_same_answers(fit: Any, tmp_path: Path) -> None:
