@@ -158,6 +158,21 @@ def test_digest_changes_with_a_single_weight():
     assert weights_digest(model) != before
 
 
+def test_digest_does_not_depend_on_the_numbers_of_weights_without_a_name():
+    import keras
+
+    class Scale(keras.layers.Layer):
+        def build(self, input_shape):
+            self.factor = self.add_weight(shape=(input_shape[-1],), initializer="ones")
+
+        def call(self, inputs):
+            return inputs * self.factor
+
+    first, second = (keras.Sequential([keras.Input((4,)), Scale()]) for _ in range(2))
+    assert first.weights[0].name != second.weights[0].name
+    assert weights_digest(first) == weights_digest(second)
+
+
 @pytest.mark.parametrize("ending", ["h5", "weights.h5", "keras"])
 @pytest.mark.parametrize("classifier", [False, True], ids=["without_classifier", "with_classifier"])
 def test_weights_come_from_a_file(tmp_path, ending, classifier):
