@@ -120,7 +120,7 @@ _ROWS = (
     _row("mobilenet_v3_large_0.75", "MobileNetV3Large", 224, 720, 1_808_736, RAW, alpha=0.75),
     _row("mobilenet_v3_large", "MobileNetV3Large", 224, 960, 2_996_352, RAW, alpha=1.0),
     _row("nasnet_mobile", "NASNetMobile", 224, 1056, 4_269_716, SYMMETRIC),
-    _row("nasnet_large", "NASNetLarge", 331, 4032, 84_887_922, SYMMETRIC),
+    _row("nasnet_large", "NASNetLarge", 331, 4032, 84_916_818, SYMMETRIC),
     _row("efficientnet_b0", "EfficientNetB0", 224, 1280, 4_049_571, RAW),
     _row("efficientnet_b1", "EfficientNetB1", 240, 1280, 6_575_239, RAW),
     _row("efficientnet_b2", "EfficientNetB2", 260, 1408, 7_768_569, RAW),

@@ -54,12 +54,13 @@ def test_graph_of_every_base_agrees_with_keras_in_the_optimised_runtime(base):
     images = pictures(8, size)
     pixels = scaled(images, base)
     model = build_base(base, weights="none", size=size)
+    assert (model.output_shape[1], model.count_params()) == (base.features, base.parameters)
     randomize_statistics(model, pixels)
     run = runner(convert_base(model, base.preprocessing(size=size)))
     expected = model(pixels[:3], training=False).numpy()
     bound = 1e-3 * np.abs(expected).max()
     # A base that gives the same for all pictures would agree with anything.
-    assert np.abs(expected[0] - expected[1]).max() > 10 * bound
+    assert np.abs(expected[0] - expected[1]).max() > 3 * bound
     np.testing.assert_allclose(run(images[:3]), expected, rtol=0, atol=bound)
     np.testing.assert_allclose(run(images[:1]), expected[:1], rtol=0, atol=bound)
 
@@ -319,7 +320,7 @@ def randomize_statistics(model, pixels):
     model.trainable = True
     for layer in model.layers:
         for weight in layer.weights:
-            if weight.name == "gamma":
+            if weight is getattr(layer, "gamma", None):  # LayerScale does not name it
                 weight.assign(random.uniform(0.5, 1.5, weight.shape) * 0.5)
             elif weight.name in ("beta", "bias"):
                 weight.assign(random.normal(0, 0.2, weight.shape))
