@@ -1,27 +1,24 @@
-"""Train the head on cached bottlenecks, streamed from the cache batch by batch.
+"""Train the head on bottlenecks, streamed batch by batch.
 
 Model, loss and optimiser are Keras's. The loop is our own: `fit` spends several times as long on
 its own upkeep as a head of one layer needs for its arithmetic (`benchmarks/head_training.py`).
 """
 
 import math
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from .bottlenecks import Bottlenecks
 from .errors import TrainingError
+from .event_files import EventFiles
 from .heads import build_head
 from .options import TrainingOptions
 from .progress import EpochFigures, Progress
-
-# Rows read at once for statistics and for evaluation.
-_BLOCK = 512
+from .training_data import TrainingData
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class TrainedHead:
 
 
 def train_head(
-    train: Bottlenecks, val: Bottlenecks, options: TrainingOptions, progress: Progress
+    train: TrainingData, val: TrainingData, options: TrainingOptions, progress: Progress
 ) -> TrainedHead:
     """Train a head with Adam on the cross entropy; the epoch with the least validation loss wins.
 
@@ -51,7 +48,7 @@ def train_head(
     step = _training_step(head, optimizer, options.weight_decay)
     history: list[EpochFigures] = []
     best, best_weights = None, head.get_weights()
-    with _EventFiles(options.logs) as events:
+    with EventFiles(options.logs) as events:
         for epoch in range(1, options.epochs + 1):
             loss, accuracy = _train_epoch(step, train, options.batch_size, random)
             val_loss, val_accuracy = _measure(head, val)
@@ -79,12 +76,10 @@ def train_head(
     return TrainedHead(head, history, best.epoch if best else 0)
 
 
-def probabilities(head: keras.Model, bottlenecks: Bottlenecks) -> np.ndarray[Any, Any]:
+def probabilities(head: keras.Model, bottlenecks: TrainingData) -> np.ndarray[Any, Any]:
     """Return the head's answers for the plain view of each picture, (pictures, classes)."""
-    blocks = [
-        np.asarray(head.predict_on_batch(bottlenecks.read(rows)))
-        for rows in _blocks(bottlenecks.rows[:, 0], _BLOCK)
-    ]
+    with closing(bottlenecks.plain()) as plain:
+        blocks = [np.asarray(head.predict_on_batch(block)) for block in plain]
     return np.concatenate(blocks) if blocks else np.empty((0, head.output_shape[-1]), np.float32)
 
 
@@ -112,77 +107,34 @@ def _training_step(
 
 
 def _train_epoch(
-    step: Any, train: Bottlenecks, batch_size: int, random: np.random.Generator
+    step: Any, train: TrainingData, batch_size: int, random: np.random.Generator
 ) -> tuple[float, float]:
     """Show each picture once, in a new order, as one of its views; return loss and accuracy."""
-    count, views = train.rows.shape
-    order = random.permutation(count)
-    rows = train.rows[order, random.integers(views, size=count)]
-    truth = train.truth[order]
-    sums = np.zeros(2)
-    for start in range(0, count, batch_size):
-        batch = slice(start, start + batch_size)
-        sums += [float(each) for each in step(train.read(rows[batch]), truth[batch])]
+    sums, count = np.zeros(2), 0
+    with closing(train.epoch(random, batch_size)) as batches:
+        for bottlenecks, truth in batches:
+            sums += [float(each) for each in step(bottlenecks, truth)]
+            count += len(truth)
     loss, accuracy = sums / count
     return float(loss), float(accuracy)
 
 
-def _measure(head: keras.Model, val: Bottlenecks) -> tuple[float, float]:
+def _measure(head: keras.Model, val: TrainingData) -> tuple[float, float]:
     answers = probabilities(head, val)
     figures = keras.losses.sparse_categorical_crossentropy(val.truth, answers)
     return float(np.mean(figures)), float(np.mean(answers.argmax(axis=1) == val.truth))
 
 
-class _EventFiles:
-    """Writes each epoch's figures as TensorBoard events, without needing TensorBoard itself."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._writers = (
-            {}
-            if folder is None
-            else {
-                kind: tf.summary.create_file_writer(str(folder / kind))
-                for kind in ("train", "validation")
-            }
-        )
-
-    def __enter__(self) -> "_EventFiles":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for writer in self._writers.values():
-            writer.close()
-
-    def write(self, figures: EpochFigures) -> None:
-        for kind, values in (
-            ("train", {"loss": figures.loss, "accuracy": figures.accuracy}),
-            ("validation", {"loss": figures.val_loss, "accuracy": figures.val_accuracy}),
-        ):
-            if kind not in self._writers:
-                continue
-            # `tf.summary.scalar` needs the TensorBoard package; what it writes is this.
-            metadata = tf.compat.v1.SummaryMetadata(data_class=1)  # DATA_CLASS_SCALAR
-            metadata.plugin_data.plugin_name = "scalars"
-            with self._writers[kind].as_default():
-                for name, value in values.items():
-                    tensor = tf.constant(value, tf.float32)
-                    tf.summary.write(f"epoch_{name}", tensor, figures.epoch, metadata)
-
-
-def _statistics(train: Bottlenecks) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return mean and variance of each feature over all views, maps averaged first."""
+def _statistics(train: TrainingData) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return mean and variance of each feature, maps averaged first."""
     total = np.zeros(train.shape[-1])
     squares = np.zeros(train.shape[-1])
-    rows = train.rows.ravel()
-    for block in _blocks(rows, _BLOCK):
-        features = train.read(block)
-        features = features.mean(axis=tuple(range(1, features.ndim - 1)), dtype=np.float64)
-        total += features.sum(axis=0)
-        squares += np.square(features).sum(axis=0)
-    mean = total / len(rows)
-    return mean, np.maximum(squares / len(rows) - np.square(mean), 0.0)
-
-
-def _blocks(rows: np.ndarray[Any, Any], size: int) -> Iterator[np.ndarray[Any, Any]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+    count = 0
+    with closing(train.for_statistics()) as blocks:
+        for block in blocks:
+            features = block.mean(axis=tuple(range(1, block.ndim - 1)), dtype=np.float64)
+            total += features.sum(axis=0)
+            squares += np.square(features).sum(axis=0)
+            count += len(features)
+    mean = total / count
+    return mean, np.maximum(squares / count - np.square(mean), 0.0)
