@@ -5,22 +5,28 @@ import time
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fic_export.errors import OutputError
 from fic_export.versions import made_with
 
-from .bottlenecks import Bottlenecks, prepare
+from .bottlenecks import prepare
 from .errors import DataError
 from .evaluation import evaluate
+from .fingerprint import Fingerprint
 from .frozen_base import FrozenBase
 from .options import BaseOptions, CacheOptions, TrainingOptions
 from .progress import Progress, Silence
 from .report import render_report
 from .runs import Answer, Run, check_run_folder, write_run
 from .source import Source, read_pictures
+from .training_data import TrainingData
+from .whole_network import live_pictures, prepare_live
+
+if TYPE_CHECKING:
+    from .fine_tuning import FineTuned
 
 
 def train(
@@ -37,14 +43,21 @@ def train(
     Raises:
         DataError: the pictures cannot be used.
         UnknownBaseError, WeightsError: the base cannot be built.
+        BaseOptionError: the base cannot be cut or fine-tuned like this.
         CacheError: the bottleneck cache cannot be used.
         OutputError: `out` holds something that is not a run.
     """
     base, cache = base or BaseOptions(), cache or CacheOptions()
     options, progress = options or TrainingOptions(), progress or Silence()
     started = time.perf_counter()
+    if options.omit_bottlenecks and cache.views > 1:
+        raise ValueError("views are drawn anew in each epoch where bottlenecks are omitted")
     _check_outputs(source, out, cache, options)
     frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
+    if options.fine_tune:
+        from .fine_tuning import check_layers
+
+        check_layers(frozen, options.fine_tune)
     pictures = read_pictures(
         source,
         memo=cache.memo,
@@ -52,7 +65,8 @@ def train(
         on_error=cache.on_error,
         progress=progress,
     )
-    train_part, val_part, use = prepare(pictures, frozen, cache, progress)
+    prepare_parts = prepare_live if options.omit_bottlenecks else prepare
+    train_part, val_part, use = prepare_parts(pictures, frozen, cache, progress)
     _check_readable(train_part, val_part)
 
     # Keras comes with TensorFlow, whose import costs seconds: last, so that errors come first.
@@ -61,18 +75,29 @@ def train(
     training_started = time.perf_counter()
     trained = train_head(train_part, val_part, options, progress)
     training_seconds = time.perf_counter() - training_started
-    answers = probabilities(trained.model, val_part)
+    tuned = None
+    if options.fine_tune:
+        from .fine_tuning import fine_tune
+
+        live_train, live_val = (
+            live_pictures(part.dataset, pictures, frozen, cache, use.skipped, progress)
+            for part in (train_part, val_part)
+        )
+        tuned = fine_tune(frozen, trained, live_train, live_val, options, progress)
+        trained = tuned.head
+    answers = probabilities(trained.model, val_part) if tuned is None else tuned.answers
     metrics = {"val": evaluate(answers, val_part.truth, val_part.classes)}
     validation = _answers(answers, val_part)
     history = [asdict(figures) for figures in trained.history]
     record = {
         "base": asdict(replace(base.absolute(), base_model=frozen.row.name)),
-        "fingerprint": frozen.fingerprint.to_dict(),
+        "fingerprint": _fingerprint(frozen, tuned).to_dict(),
         "bottlenecks": {**asdict(cache), "bottleneck_dir": str(cache.bottleneck_dir.absolute())},
         "training": asdict(options),
         "source": asdict(source.absolute()),
         "images": {"train": len(train_part), "val": len(val_part)},
         "best_epoch": trained.best_epoch,
+        "fine_tuning": None if tuned is None else tuned.record,
         "cache": {"hits": use.hits, "extracted": use.extracted, "skipped": len(use.skipped)},
         "engine": use.engine,
         "skipped_files": [{"file": str(each.path), "reason": each.reason} for each in use.skipped],
@@ -87,7 +112,7 @@ def train(
             **made_with(),
         },
     }
-    train_part.cache.close()
+    train_part.close()
     return write_run(
         out,
         record=record,
@@ -95,9 +120,19 @@ def train(
         history=history,
         labels=train_part.classes,
         head=trained.model,
+        base=None if tuned is None else tuned.base,
         validation=validation,
         report=render_report(record, metrics, history, validation),
     )
+
+
+def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
+    """Return that of the run's base: a tuned one has a cache folder of its own."""
+    if tuned is None or tuned.base is None:
+        return base.fingerprint
+    from .base_models import weights_digest
+
+    return replace(base.fingerprint, weights=weights_digest(tuned.base))
 
 
 def _check_outputs(
@@ -117,7 +152,7 @@ def _check_outputs(
         options.logs.mkdir(parents=True, exist_ok=True)
 
 
-def _check_readable(train: Bottlenecks, val: Bottlenecks) -> None:
+def _check_readable(train: TrainingData, val: TrainingData) -> None:
     """Refuse to train where skipping left a class, or the validation, without a picture."""
     for name, count in zip(train.classes, train.dataset.counts, strict=True):
         if not count:
@@ -131,7 +166,7 @@ def _check_readable(train: Bottlenecks, val: Bottlenecks) -> None:
         )
 
 
-def _answers(probabilities: np.ndarray[Any, Any], part: Bottlenecks) -> list[Answer]:
+def _answers(probabilities: np.ndarray[Any, Any], part: TrainingData) -> list[Answer]:
     return [
         Answer(
             path=path.absolute(),

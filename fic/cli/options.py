@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from ..options import TrainingOptions
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
@@ -141,5 +143,38 @@ def cache_options(command: Command) -> Command:
             type=click.Choice(["skip", "fail"]),
             default="skip",
             help="What to do about a picture that cannot be read.",
+        ),
+    )
+
+
+def whole_network_options(command: Command) -> Command:
+    """Add how far the base takes part in the training."""
+    return add_options(
+        command,
+        click.option(
+            "--omit-bottlenecks",
+            is_flag=True,
+            help="Keep no bottlenecks: send each picture, altered anew, through the frozen base "
+            "in every epoch.",
+        ),
+        click.option(
+            "--fine-tune",
+            type=click.IntRange(min=0),
+            default=TrainingOptions.fine_tune,
+            metavar="N",
+            help="After the head, train the last N layers of the base, too; layers without "
+            "weights and BatchNormalization do not count and stay as they are.",
+        ),
+        click.option(
+            "--fine-tune-lr",
+            type=click.FloatRange(min=0, min_open=True),
+            default=TrainingOptions.fine_tune_learning_rate,
+            help="Learning rate of fine-tuning.",
+        ),
+        click.option(
+            "--fine-tune-epochs",
+            type=click.IntRange(min=1),
+            default=TrainingOptions.fine_tune_epochs,
+            help="Passes over the training pictures in fine-tuning at most.",
         ),
     )

@@ -6,9 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ..options import BaseOptions, CacheOptions, TrainingOptions
-from .options import FOLDER, SEED, base_options, cache_options, data_options, split_option
+from .options import (
+    FOLDER,
+    SEED,
+    base_options,
+    cache_options,
+    data_options,
+    split_option,
+    whole_network_options,
+)
 from .terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -50,6 +59,7 @@ if TYPE_CHECKING:
     default=TrainingOptions.patience,
     help="Stop after so many epochs without a better validation loss; 0 never stops early.",
 )
+@whole_network_options
 @click.option("--seed", type=SEED, default=0, help="Of the split, the head and the order.")
 @click.option("--logs", type=FOLDER, help="Folder for TensorBoard events.")
 @click.option("--out", type=FOLDER, default=Path("run"), help="Folder of the run.")
@@ -80,6 +90,7 @@ def train(
     """
     from ..training import train as train_classifier
 
+    _check_whole_network(options)
     progress = TerminalProgress()
     run = train_classifier(
         _source(data, train_dir, val_dir, val_split),
@@ -94,6 +105,10 @@ def train(
             patience=patience,
             seed=seed,
             logs=logs,
+            omit_bottlenecks=options["omit_bottlenecks"],
+            fine_tune=options["fine_tune"],
+            fine_tune_learning_rate=options["fine_tune_lr"],
+            fine_tune_epochs=options["fine_tune_epochs"],
         ),
         progress=progress,
     )
@@ -104,10 +119,15 @@ def train(
         f"best epoch {record['best_epoch']}"
     )
     cache, seconds = record["cache"], record["seconds"]
-    click.echo(
-        f"{cache['extracted']} bottlenecks extracted in {seconds['extract']:.1f} s, "
-        f"{cache['hits']} from the cache; head trained in {seconds['train']:.1f} s"
-    )
+    if options["omit_bottlenecks"]:
+        click.echo(f"head trained through the whole network in {seconds['train']:.1f} s")
+    else:
+        click.echo(
+            f"{cache['extracted']} bottlenecks extracted in {seconds['extract']:.1f} s, "
+            f"{cache['hits']} from the cache; head trained in {seconds['train']:.1f} s"
+        )
+    if record["fine_tuning"] is not None:
+        _print_fine_tuning(record["fine_tuning"])
     click.echo(f"run written to {out}; see {out / 'report.html'}, or `fic export {out}`")
 
 
@@ -151,6 +171,28 @@ def extract(
     _print_skipped(skipped)
     click.echo(
         f"{use.extracted} bottlenecks extracted in {use.seconds:.1f} s, {use.hits} from the cache"
+    )
+
+
+def _check_whole_network(options: dict[str, Any]) -> None:
+    if options["omit_bottlenecks"] and options["views"] > 1:
+        raise click.UsageError(
+            "--views is for cached bottlenecks; with --omit-bottlenecks each epoch draws views of "
+            "its own."
+        )
+    context = click.get_current_context()
+    for name in ("fine_tune_lr", "fine_tune_epochs"):
+        given = context.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if given and not options["fine_tune"]:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --fine-tune N.")
+
+
+def _print_fine_tuning(record: dict[str, Any]) -> None:
+    before, after = (record[name]["accuracy"] for name in ("val_before", "val_after"))
+    click.echo(
+        f"{len(record['layers'])} layers of the base fine-tuned in {record['seconds']:.1f} s: "
+        f"validation accuracy {before:.4f} before, {after:.4f} after"
+        + ("" if record["kept"] else "; nothing was gained, so the base stays as it was")
     )
 
 
