@@ -63,7 +63,7 @@ def fine_tune(
     """Train the last layers of a copy of the base, and the head; the least validation loss wins.
 
     What the head reached without fine-tuning is a candidate, too. The same seed, pictures and
-    machine give the same classifier.
+    machine give the same classifier, on a CPU.
 
     Raises:
         BaseOptionError: the base does not have so many layers.

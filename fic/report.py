@@ -46,7 +46,7 @@ def render_report(
             f"<title>{escape(base)}: {val['accuracy']:.1%}</title><style>{_STYLE}</style>",
             f"<h1>{val['accuracy']:.1%} right</h1>",
             f'<p class="lead">on {val["images"]} validation pictures of '
-            f"{len(val['per_class'])} classes, with {escape(base)}; "
+            f"{len(val['per_class'])} classes, with {escape(base)}{_tuned(record)}; "
             f"trained on {record['images']['train']} pictures, best epoch "
             f"{record['best_epoch']} of {len(history)}.</p>",
             "<h2>Training</h2>",
@@ -60,6 +60,11 @@ def render_report(
             "",
         ]
     )
+
+
+def _tuned(record: Mapping[str, Any]) -> str:
+    tuning = record.get("fine_tuning") or {}
+    return f", its last {len(tuning['layers'])} layers fine-tuned" if tuning.get("kept") else ""
 
 
 def _curves(history: Sequence[Mapping[str, float]], name: str, *, lowest: float | None) -> str:

@@ -98,6 +98,11 @@ def test_only_the_last_layers_change_and_never_batch_normalization(
     assert changed == convolutions[-LAYERS:] == tuned.record["fine_tuning"]["layers"]
 
 
+def test_the_report_says_that_the_base_is_another(tuned: Run) -> None:
+    report = (tuned.folder / "report.html").read_text(encoding="utf-8")
+    assert f"mobilenet_0.25, its last {LAYERS} layers fine-tuned; trained on 24" in report
+
+
 def test_history_goes_on_where_the_head_ended(tuned: Run) -> None:
     lines = (tuned.folder / "history.csv").read_text(encoding="utf-8").splitlines()
     assert [line.split(",")[0] for line in lines] == ["epoch", "1", "2", "3", "4"]
