@@ -55,7 +55,7 @@ def main() -> None:
             def work() -> None:
                 cache = CacheOptions(bottleneck_dir=Path(fresh))
                 train, val, _ = prepare(pictures, own, cache, Silence())
-                head = starting_head(train, own.options, training)
+                head = starting_head(train, own, training)
                 train_head(head, train, val, training, Silence())
 
             return wall_seconds(work)

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .base_weights import first_line, load_file
+from .base_weights import first_line, load_file, mend_released_normalization
 from .bases import Base
 from .errors import BaseOptionError, WeightsError
 
@@ -126,6 +126,24 @@ def _after(whole: "keras.Model", layer: Any) -> "keras.Model | None":
         return keras.Model(layer.output, whole.output)
     except ValueError:
         return None
+
+
+def copy_base(
+    model: "keras.Model",
+    base: Base,
+    *,
+    size: int | None = None,
+    tensor: str | None = None,
+    pooling: Pooling = "avg",
+) -> "keras.Model":
+    """Return a base of its own with the weights of `model`, which `build_base` gave for the rest.
+
+    The copy has the layers that `weights="none"` builds, so a file of its weights fits those.
+    """
+    copy = build_base(base, weights="none", size=size, tensor=tensor, pooling=pooling)
+    copy.set_weights(model.get_weights())
+    mend_released_normalization(copy)
+    return copy
 
 
 def weights_digest(model: "keras.Model") -> str:

@@ -41,7 +41,7 @@ def load_file(model: "keras.Model", base: Base, path: Path) -> None:
             f"{path}: these are not weights of {base.name} ({first_line(error)}); "
             f"give a file that was saved from {base.constructor}"
         ) from error
-    _mend_released_normalization(model)
+    mend_released_normalization(model)
 
 
 def first_line(error: Exception) -> str:
@@ -86,7 +86,7 @@ def _assign(model: "keras.Model", stored: Sequence[tuple[str, list[Any]]]) -> No
         layer.load_own_variables({str(index): array for index, array in enumerate(arrays)})
 
 
-def _mend_released_normalization(model: "keras.Model") -> None:
+def mend_released_normalization(model: "keras.Model") -> None:
     """Square the variance that the released files of EfficientNet B0 to B7 hold.
 
     They store the standard deviation in its place; `weights="imagenet"` makes up for it with one

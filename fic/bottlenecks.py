@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -23,12 +23,15 @@ from .frozen_base import FrozenBase
 from .options import BaseOptions, CacheOptions
 from .progress import Progress, Silence
 from .source import Pictures, Source, read_pictures
+from .training_data import Array
 
 # The self-check: how many entries, and how far they may be from a fresh extraction, relative to
 # the largest value. Engines differ by 1e-3 at most and float16 rounds by 5e-4; stale weights or
 # other preprocessing differ by 1e-1 and more.
 _CHECKED = 3
 _CHECK_TOLERANCE = 1e-2
+# Rows read at once for statistics and for evaluation.
+_BLOCK = 512
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,37 @@ class Bottlenecks:
         """Index of each picture's class, shape (pictures,)."""
         return np.asarray(self.dataset.labels)
 
-    def read(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def read(self, rows: Array) -> Array:
         """Return the float32 bottlenecks at these rows, shape (len(rows), *shape)."""
         return self.cache.read(rows)
+
+    def epoch(
+        self, random: np.random.Generator, batch_size: int
+    ) -> Generator[tuple[Array, Array], None, None]:
+        """Yield each picture once, in a new order, as one of its views; see `TrainingData`."""
+        count, views = self.rows.shape
+        order = random.permutation(count)
+        rows = self.rows[order, random.integers(views, size=count)]
+        truth = self.truth[order]
+        for start in range(0, count, batch_size):
+            batch = slice(start, start + batch_size)
+            yield self.read(rows[batch]), truth[batch]
+
+    def plain(self) -> Generator[Array, None, None]:
+        """Yield blocks of the plain view's bottlenecks."""
+        return self._blocks(self.rows[:, 0])
+
+    def for_statistics(self) -> Generator[Array, None, None]:
+        """Yield blocks of the bottlenecks of all views."""
+        return self._blocks(self.rows.ravel())
+
+    def close(self) -> None:
+        """Close the cache."""
+        self.cache.close()
+
+    def _blocks(self, rows: Array) -> Generator[Array, None, None]:
+        for start in range(0, len(rows), _BLOCK):
+            yield self.read(rows[start : start + _BLOCK])
 
 
 @dataclass(kw_only=True)

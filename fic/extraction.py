@@ -6,11 +6,10 @@ one worker overlaps the base in another without a stage that waits for another s
 bounded: memory depends on the batch and the number of workers, not on the number of pictures.
 """
 
-import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from fic_runtime.preprocessing import Geometry
 from .augmentation import draw_view, view_keys
 from .cache import BottleneckCache
 from .engines import Engine
+from .worker_threads import in_parallel
 
 Progress = Callable[[int, int], None]
 """Called with how many bottlenecks were just made, and how many will not be."""
@@ -47,11 +47,22 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class _Batch:
-    entries: list[tuple[bytes, int]]  # content digest and view of each row
-    bottlenecks: np.ndarray[Any, Any]
+class Batch:
+    """What became of a few pictures: one row for each of their views that could be read.
+
+    Attributes:
+        rows: bottlenecks, or uint8 pixels where no base was asked for.
+        entries: content digest and view of each row.
+        paths: the file of each row.
+        skipped: the pictures that could not be read.
+        lost: how many rows the skipped pictures would have had.
+    """
+
+    rows: np.ndarray[Any, Any]
+    entries: list[tuple[bytes, int]]
+    paths: list[Path]
     skipped: list[Skipped]
-    lost: int  # bottlenecks that the skipped pictures would have had
+    lost: int
 
 
 def extract(
@@ -78,13 +89,13 @@ def extract(
     """
     skipped: list[Skipped] = []
     # Closed here, or the workers would live on for as long as somebody keeps the error.
-    batches = closing(_run_workers(pictures, engine, geometry, batch_size))
+    batches = closing(bottleneck_batches(pictures, engine, geometry, batch_size=batch_size))
     with cache.writer() as writer, batches as results:
         for batch in results:
             if batch.skipped and stop_on_error:
                 raise ImageError(batch.skipped[0].reason)
             if batch.entries:
-                writer.add(view_keys(batch.entries), batch.bottlenecks)
+                writer.add(view_keys(batch.entries), batch.rows)
             skipped += batch.skipped
             if progress is not None:
                 progress(len(batch.entries), batch.lost)
@@ -97,61 +108,55 @@ def bottlenecks_of(picture: Picture, engine: Engine, geometry: Geometry) -> np.n
     Raises:
         ImageError: the picture cannot be read.
     """
-    batch = _make_batch([picture], engine, geometry, threading.Semaphore())
+    batch = _decode([picture], geometry)
     if batch.skipped:
         raise ImageError(batch.skipped[0].reason)
-    return batch.bottlenecks
+    return engine.run(batch.rows)
 
 
-def _run_workers(
-    pictures: Iterable[Picture], engine: Engine, geometry: Geometry, batch_size: int
-) -> Generator[_Batch, None, None]:
-    # Where the base takes one batch at a time, every processor can decode ahead of it.
-    workers = engine.passes if engine.passes > 1 else usable_cpus() + 1
-    todo = _chunks(pictures, batch_size)
-    done: queue.Queue[_Batch | BaseException | None] = queue.Queue(maxsize=2 * workers)
-    stop = threading.Event()
-    turn = threading.Lock()
+def bottleneck_batches(
+    pictures: Iterable[Picture],
+    engine: Engine,
+    geometry: Geometry,
+    *,
+    batch_size: int,
+    in_order: bool = False,
+) -> Generator[Batch, None, None]:
+    """Yield batches of bottlenecks; close the generator to end its threads.
+
+    Args:
+        in_order: yield the batches in the order of the pictures, not as each is done.
+    """
     passes = threading.Semaphore(engine.passes)
 
-    def work() -> None:
-        try:
-            while not stop.is_set():
-                with turn:
-                    chunk = next(todo, None)
-                if chunk is None:
-                    break
-                _put(done, _make_batch(chunk, engine, geometry, passes), stop)
-            _put(done, None, stop)
-        except BaseException as error:  # handed over to the thread that waits for results
-            _put(done, error, stop)
+    def work(chunk: Sequence[Picture]) -> Batch:
+        batch = _decode(chunk, geometry)
+        if not batch.entries:
+            return batch
+        with passes:
+            return replace(batch, rows=engine.run(batch.rows))
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(workers)]
-    with _one_opencv_thread():
-        for thread in threads:
-            thread.start()
-        try:
-            running = workers
-            while running:
-                result = done.get()
-                if result is None:
-                    running -= 1
-                elif isinstance(result, BaseException):
-                    raise result
-                else:
-                    yield result
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
+    # Where the base takes one batch at a time, every processor can decode ahead of it.
+    workers = engine.passes if engine.passes > 1 else usable_cpus() + 1
+    chunks = _chunks(pictures, batch_size)
+    batches = in_parallel(chunks, work, workers=workers, in_order=in_order)
+    with _one_opencv_thread(), closing(batches):
+        yield from batches
 
 
-def _put(done: "queue.Queue[Any]", item: object, stop: threading.Event) -> None:
-    while not stop.is_set():
-        try:
-            return done.put(item, timeout=0.2)
-        except queue.Full:
-            continue
+def pixel_batches(
+    pictures: Iterable[Picture], geometry: Geometry, *, batch_size: int
+) -> Generator[Batch, None, None]:
+    """Yield batches of decoded and resized pictures, in their order.
+
+    Close the generator to end its threads.
+    """
+    chunks = _chunks(pictures, batch_size)
+    batches = in_parallel(
+        chunks, lambda chunk: _decode(chunk, geometry), workers=usable_cpus(), in_order=True
+    )
+    with _one_opencv_thread(), closing(batches):
+        yield from batches
 
 
 def _chunks(pictures: Iterable[Picture], batch_size: int) -> Iterator[list[Picture]]:
@@ -168,12 +173,11 @@ def _chunks(pictures: Iterable[Picture], batch_size: int) -> Iterator[list[Pictu
         yield chunk
 
 
-def _make_batch(
-    chunk: Sequence[Picture], engine: Engine, geometry: Geometry, passes: threading.Semaphore
-) -> _Batch:
+def _decode(chunk: Sequence[Picture], geometry: Geometry) -> Batch:
     size = sum(len(picture.views) for picture in chunk)
     pixels = np.empty((size, geometry.height, geometry.width, 3), np.uint8)
     entries: list[tuple[bytes, int]] = []
+    paths: list[Path] = []
     skipped: list[Skipped] = []
     for picture in chunk:
         try:
@@ -184,11 +188,8 @@ def _make_batch(
         for view in picture.views:
             draw_view(decoded, picture.digest, view, geometry, out=pixels[len(entries)])
             entries.append((picture.digest, view))
-    if not entries:
-        return _Batch([], pixels[:0], skipped, size)
-    with passes:
-        bottlenecks = engine.run(pixels[: len(entries)])
-    return _Batch(entries, bottlenecks, skipped, size - len(entries))
+            paths.append(picture.path)
+    return Batch(pixels[: len(entries)], entries, paths, skipped, size - len(entries))
 
 
 @contextmanager

@@ -40,6 +40,8 @@ class FrozenBase:
         cache_dir: the folder of the bottleneck cache.
         dtype: element type of the cached bottlenecks.
         fingerprint: what an earlier run found out, so that nothing has to be built to know it.
+        tuned_weights: the file of a fine-tuned base's weights, which stand in for those of
+            `options`; `fingerprint` must then be given.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class FrozenBase:
         *,
         dtype: CacheDtype = "float32",
         fingerprint: Fingerprint | None = None,
+        tuned_weights: Path | None = None,
     ) -> None:
         self.options = options
         self.cache_dir = cache_dir
@@ -58,6 +61,7 @@ class FrozenBase:
         )
         self._dtype: CacheDtype = dtype
         self._given = fingerprint
+        self._tuned_weights = tuned_weights
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -94,6 +98,23 @@ class FrozenBase:
             WeightsError: the weights cannot be loaded, or are not those that were loaded before.
         """
         return self._built[0]
+
+    def copy_model(self) -> "keras.Model":
+        """Return a Keras model with the same weights that may be changed.
+
+        Raises:
+            WeightsError: see `model`.
+        """
+        from .base_models import copy_base
+
+        options = self.options
+        return copy_base(
+            self.model,
+            self.row,
+            size=options.image_size,
+            tensor=options.tensor,
+            pooling=options.pooling,
+        )
 
     def graph_file(self) -> Path:
         """Return the converted base, beside its bottlenecks in the cache; converts it once.
@@ -132,17 +153,27 @@ class FrozenBase:
     def _built(self) -> tuple["keras.Model", str]:
         """The Keras model and the digest of its weights."""
         from .base_models import build_base, weights_digest
+        from .base_weights import load_file
 
         options = self.options
-        log.info("building %s with weights %s", self.row.name, options.weights)
+        tuned = self._tuned_weights
+        log.info("building %s with weights %s", self.row.name, tuned or options.weights)
         model = build_base(
             self.row,
-            weights=options.weights,
+            weights=options.weights if tuned is None else "none",
             size=options.image_size,
             tensor=options.tensor,
             pooling=options.pooling,
         )
+        if tuned is not None:
+            load_file(model, self.row, tuned)
         digest = weights_digest(model)
+        if tuned is not None:
+            if self._given is None or digest != self._given.weights:
+                raise WeightsError(
+                    f"{tuned}: these are not the weights that run.json tells of; train again"
+                )
+            return model, digest
         if self._given is not None and digest != self._given.weights:
             raise WeightsError(
                 f"{self.row.name}: the weights that {options.weights!r} stands for now are not "

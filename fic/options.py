@@ -111,6 +111,12 @@ class TrainingOptions:
         patience: epochs without a better figure after which training ends; 0 never ends.
         seed: of the head's first weights, the order of the pictures and the split of `--data`.
         logs: folder for TensorBoard events, or nowhere.
+        omit_bottlenecks: send every picture through the base in every epoch, altered anew,
+            instead of keeping its bottleneck in the cache.
+        fine_tune: how many of the base's last layers are trained further after the head, counted
+            without BatchNormalization and layers that have no weights; 0 leaves the base alone.
+        fine_tune_learning_rate: of the Adam optimiser in fine-tuning.
+        fine_tune_epochs: passes over the training pictures in fine-tuning at most.
     """
 
     head: str | None = None
@@ -127,6 +133,10 @@ class TrainingOptions:
     patience: int = 10
     seed: int = 0
     logs: Path | None = None
+    omit_bottlenecks: bool = False
+    fine_tune: int = 0
+    fine_tune_learning_rate: float = 1e-4
+    fine_tune_epochs: int = 5
 
     def resolved(self) -> "TrainingOptions":
         """Return the same options with the defaults that depend on others, and whole paths."""

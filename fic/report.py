@@ -46,7 +46,8 @@ def render_report(
             f"<title>{escape(base)}: {val['accuracy']:.1%}</title><style>{_STYLE}</style>",
             f"<h1>{val['accuracy']:.1%} right</h1>",
             f'<p class="lead">on {val["images"]} validation pictures of '
-            f"{len(val['per_class'])} classes, with {escape(base)}; {_training(record, history)}"
+            f"{len(val['per_class'])} classes, with {escape(base)}{_tuned(record)}; "
+            f"{_training(record, history)}"
             "</p>",
             *_all_curves(history),
             "<h2>Classes</h2>",
@@ -66,6 +67,11 @@ def _training(record: Mapping[str, Any], history: Sequence[Mapping[str, float]])
         f"trained on {record['images']['train']} pictures, best epoch "
         f"{record['best_epoch']} of {len(history)}."
     )
+
+
+def _tuned(record: Mapping[str, Any]) -> str:
+    tuning = record.get("fine_tuning") or {}
+    return f", its last {len(tuning['layers'])} layers fine-tuned" if tuning.get("kept") else ""
 
 
 def _all_curves(history: Sequence[Mapping[str, float]]) -> list[str]:

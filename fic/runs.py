@@ -29,6 +29,7 @@ LABELS_FILE = "labels.txt"
 HEAD_FILE = "head.keras"
 REPORT_FILE = "report.html"
 VALIDATION_FILE = "validation.csv"
+BASE_WEIGHTS_FILE = "base.weights.h5"
 
 _FILES = frozenset(
     {
@@ -39,6 +40,7 @@ _FILES = frozenset(
         HEAD_FILE,
         REPORT_FILE,
         VALIDATION_FILE,
+        BASE_WEIGHTS_FILE,
     }
 )
 # What a desktop leaves in a folder that somebody looks at.
@@ -109,13 +111,21 @@ class Run:
         return replace(options, bottleneck_dir=folder, create=False)
 
     def frozen_base(self) -> FrozenBase:
-        """Return the base that the head was trained on, known without building it."""
+        """Return the base that the head was trained on, known without building it.
+
+        Raises:
+            RunError: the base was fine-tuned, and the file of its weights is missing.
+        """
         fingerprint = self._fingerprint
+        tuned = self.folder / BASE_WEIGHTS_FILE if self.record.get("base_weights") else None
+        if tuned is not None and not tuned.is_file():
+            raise RunError(f"{tuned}: is missing; put it back or train again")
         return FrozenBase(
             self.base_options,
             self.cache_options.bottleneck_dir,
             dtype=fingerprint.dtype,
             fingerprint=fingerprint,
+            tuned_weights=tuned,
         )
 
     def validation(self) -> list[Answer]:
@@ -227,8 +237,12 @@ def write_run(
     head: "keras.Model",
     validation: Sequence[Answer],
     report: str,
+    base: "keras.Model | None" = None,
 ) -> Run:
     """Write a run folder whole, in place of an earlier run if there is one.
+
+    Args:
+        base: the base, if the run has one of its own because it was fine-tuned.
 
     Raises:
         OutputError: the folder holds something that is not a run.
@@ -236,7 +250,11 @@ def write_run(
     check_run_folder(folder)
     with replacing_folder(folder, mark=RUN_FILE) as temporary:
         save_head(head, temporary / HEAD_FILE)
-        _write_json(temporary / RUN_FILE, {"format": FORMAT, **record, "labels": list(labels)})
+        own_base = None if base is None else BASE_WEIGHTS_FILE
+        if base is not None:
+            base.save_weights(temporary / BASE_WEIGHTS_FILE)
+        content = {"format": FORMAT, **record, "base_weights": own_base, "labels": list(labels)}
+        _write_json(temporary / RUN_FILE, content)
         _write_json(temporary / METRICS_FILE, metrics)
         (temporary / HISTORY_FILE).write_text(_csv(history), encoding="utf-8", newline="")
         (temporary / LABELS_FILE).write_text("".join(f"{x}\n" for x in labels), encoding="utf-8")

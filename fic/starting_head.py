@@ -1,6 +1,7 @@
 """The head that a training starts from: a new one, or one that was trained before."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .base_models import build_rest
-from .bottlenecks import Bottlenecks
 from .errors import HeadError, RunError
 from .fingerprint import Fingerprint
+from .frozen_base import FrozenBase
 from .heads import Statistics, build_head, parse_head
 from .options import BaseOptions, TrainingOptions
 from .runs import Run
 from .source import Pictures
+from .training_data import TrainingData
 
 if TYPE_CHECKING:
     import keras
 
-# Rows read at once.
-_BLOCK = 512
 _WEIGHTS_SUFFIX = ".weights.h5"
 
 
@@ -113,7 +113,7 @@ class EarlierHead:
         return head
 
 
-def starting_head(train: Bottlenecks, base: BaseOptions, options: TrainingOptions) -> "keras.Model":
+def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOptions) -> "keras.Model":
     """Return the head that the options ask for, untrained or as `load_weights` has it.
 
     Raises:
@@ -121,16 +121,15 @@ def starting_head(train: Bottlenecks, base: BaseOptions, options: TrainingOption
         BaseOptionError: the rest of the base cannot be a head.
     """
     earlier = EarlierHead.of(options)
-    fingerprint = train.cache.fingerprint
     if earlier is not None and not earlier.is_weights_only:
-        return earlier.load(fingerprint, train.classes)
+        return earlier.load(base.fingerprint, train.classes)
     choice = parse_head(options.head or "linear")
     head = build_head(
         choice,
         train.shape,
         len(train.classes),
         statistics=partial(_statistics, train),
-        rest=_rest(base) if choice.kind == "rest" else None,
+        rest=_rest(base.options) if choice.kind == "rest" else None,
     )
     if earlier is not None:
         try:
@@ -244,19 +243,18 @@ def _spread(
     return into
 
 
-def _statistics(train: Bottlenecks, model: "keras.Model | None") -> Statistics:
-    """Return mean and variance of each feature over all views, maps averaged first."""
-    total, squares = np.zeros(()), np.zeros(())
-    rows = train.rows.ravel()
-    for start in range(0, len(rows), _BLOCK):
-        features = train.read(rows[start : start + _BLOCK])
-        if model is not None:
-            features = np.asarray(model.predict_on_batch(features))
-        features = features.mean(axis=tuple(range(1, features.ndim - 1)), dtype=np.float64)
-        total = total + features.sum(axis=0)
-        squares = squares + np.square(features).sum(axis=0)
-    mean = total / len(rows)
-    return Statistics(mean=mean, variance=np.maximum(squares / len(rows) - np.square(mean), 0.0))
+def _statistics(train: TrainingData, model: "keras.Model | None") -> Statistics:
+    """Return mean and variance of each feature, maps averaged first."""
+    total, squares, count = np.zeros(()), np.zeros(()), 0
+    with closing(train.for_statistics()) as blocks:
+        for block in blocks:
+            made = block if model is None else np.asarray(model.predict_on_batch(block))
+            features = made.mean(axis=tuple(range(1, made.ndim - 1)), dtype=np.float64)
+            total = total + features.sum(axis=0)
+            squares = squares + np.square(features).sum(axis=0)
+            count += len(features)
+    mean = total / count
+    return Statistics(mean=mean, variance=np.maximum(squares / count - np.square(mean), 0.0))
 
 
 def _rest(base: BaseOptions) -> "keras.Model":

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fic_export.errors import OutputError
 from fic_export.versions import made_with
 
-from .bottlenecks import Bottlenecks, prepare
+from .bottlenecks import prepare
 from .errors import DataError, HeadError
 from .evaluation import evaluate
+from .fingerprint import Fingerprint
 from .frozen_base import FrozenBase
 from .heads import parse_head
 from .options import BaseOptions, CacheOptions, TrainingOptions
@@ -24,6 +25,11 @@ from .report import render_report
 from .runs import Answer, Run, check_run_folder, write_run
 from .source import Source, read_pictures
 from .starting_head import EarlierHead, starting_head, with_classes
+from .training_data import TrainingData
+from .whole_network import live_pictures, prepare_live
+
+if TYPE_CHECKING:
+    from .fine_tuning import FineTuned
 
 
 def train(
@@ -40,16 +46,23 @@ def train(
     Raises:
         DataError: the pictures cannot be used.
         UnknownBaseError, WeightsError: the base cannot be built.
+        BaseOptionError: the base cannot be cut or fine-tuned like this.
         CacheError: the bottleneck cache cannot be used.
         OutputError: `out` holds something that is not a run.
     """
     base, cache = base or BaseOptions(), cache or CacheOptions()
     options, progress = options or TrainingOptions(), progress or Silence()
     started = time.perf_counter()
+    if options.omit_bottlenecks and cache.views > 1:
+        raise ValueError("views are drawn anew in each epoch where bottlenecks are omitted")
     _check_outputs(source, out, cache, options)
     earlier = EarlierHead.of(options)
     base = _for_head(base, options)
     frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
+    if options.fine_tune:
+        from .fine_tuning import check_layers
+
+        check_layers(frozen, options.fine_tune)
     pictures = read_pictures(
         source,
         memo=cache.memo,
@@ -60,7 +73,8 @@ def train(
     found = pictures.train.classes
     if earlier is not None:
         pictures = with_classes(pictures, earlier.classes(found))
-    train_part, val_part, use = prepare(pictures, frozen, cache, progress)
+    prepare_parts = prepare_live if options.omit_bottlenecks else prepare
+    train_part, val_part, use = prepare_parts(pictures, frozen, cache, progress)
     _check_readable(train_part, val_part, found)
 
     # Keras comes with TensorFlow, whose import costs seconds: last, so that errors come first.
@@ -70,21 +84,32 @@ def train(
 
     training_started = time.perf_counter()
     keras.utils.set_random_seed(options.seed)
-    head = starting_head(train_part, base, options)
+    head = starting_head(train_part, frozen, options)
     trained = train_head(head, train_part, val_part, options, progress)
     training_seconds = time.perf_counter() - training_started
-    answers = probabilities(trained.model, val_part)
+    tuned = None
+    if options.fine_tune:
+        from .fine_tuning import fine_tune
+
+        live_train, live_val = (
+            live_pictures(part.dataset, pictures, frozen, cache, use.skipped, progress)
+            for part in (train_part, val_part)
+        )
+        tuned = fine_tune(frozen, trained, live_train, live_val, options, progress)
+        trained = tuned.head
+    answers = probabilities(trained.model, val_part) if tuned is None else tuned.answers
     metrics = {"val": evaluate(answers, val_part.truth, val_part.classes)}
     validation = _answers(answers, val_part)
     history = [asdict(figures) for figures in trained.history]
     record = {
         "base": asdict(replace(base.absolute(), base_model=frozen.row.name)),
-        "fingerprint": frozen.fingerprint.to_dict(),
+        "fingerprint": _fingerprint(frozen, tuned).to_dict(),
         "bottlenecks": {**asdict(cache), "bottleneck_dir": str(cache.bottleneck_dir.absolute())},
         "training": asdict(options.resolved()),
         "source": asdict(source.absolute()),
         "images": {"train": len(train_part), "val": len(val_part)},
         "best_epoch": trained.best_epoch,
+        "fine_tuning": None if tuned is None else tuned.record,
         "cache": {"hits": use.hits, "extracted": use.extracted, "skipped": len(use.skipped)},
         "engine": use.engine,
         "skipped_files": [{"file": str(each.path), "reason": each.reason} for each in use.skipped],
@@ -99,7 +124,7 @@ def train(
             **made_with(),
         },
     }
-    train_part.cache.close()
+    train_part.close()
     return write_run(
         out,
         record=record,
@@ -107,9 +132,19 @@ def train(
         history=history,
         labels=train_part.classes,
         head=trained.model,
+        base=None if tuned is None else tuned.base,
         validation=validation,
         report=render_report(record, metrics, history, validation),
     )
+
+
+def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
+    """Return that of the run's base: a tuned one has a cache folder of its own."""
+    if tuned is None or tuned.base is None:
+        return base.fingerprint
+    from .base_models import weights_digest
+
+    return replace(base.fingerprint, weights=weights_digest(tuned.base))
 
 
 def _check_outputs(
@@ -141,7 +176,7 @@ def _for_head(base: BaseOptions, options: TrainingOptions) -> BaseOptions:
     return replace(base, pooling="none")
 
 
-def _check_readable(train: Bottlenecks, val: Bottlenecks, found: Sequence[str]) -> None:
+def _check_readable(train: TrainingData, val: TrainingData, found: Sequence[str]) -> None:
     """Refuse to train where skipping left a class, or the validation, without a picture."""
     for name, count in zip(train.classes, train.dataset.counts, strict=True):
         if name in found and not count:
@@ -155,7 +190,7 @@ def _check_readable(train: Bottlenecks, val: Bottlenecks, found: Sequence[str]) 
         )
 
 
-def _answers(probabilities: np.ndarray[Any, Any], part: Bottlenecks) -> list[Answer]:
+def _answers(probabilities: np.ndarray[Any, Any], part: TrainingData) -> list[Answer]:
     return [
         Answer(
             path=path.absolute(),

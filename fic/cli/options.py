@@ -24,7 +24,11 @@ _PARAMETERS: Mapping[type, Mapping[str, str]] = {
         "compression": "cache_compression",
         "create": "create_bottleneck",
     },
-    TrainingOptions: {"batch_size": "batch_size_train", "learning_rate": "lr"},
+    TrainingOptions: {
+        "batch_size": "batch_size_train",
+        "learning_rate": "lr",
+        "fine_tune_learning_rate": "fine_tune_lr",
+    },
 }
 _SECTIONS = {"base": BaseOptions, "bottlenecks": CacheOptions, "training": TrainingOptions}
 _SOURCE = {"data": "data", "train": "train_dir", "val": "val_dir", "val_split": "val_split"}
@@ -284,5 +288,38 @@ def cache_options(command: Command) -> Command:
             "--create-bottleneck",
             is_flag=True,
             help="Extract all bottlenecks of these pictures again, the cached ones too.",
+        ),
+    )
+
+
+def whole_network_options(command: Command) -> Command:
+    """Add how far the base takes part in the training."""
+    return add_options(
+        command,
+        click.option(
+            "--omit-bottlenecks",
+            is_flag=True,
+            help="Keep no bottlenecks: send each picture, altered anew, through the frozen base "
+            "in every epoch.",
+        ),
+        click.option(
+            "--fine-tune",
+            type=click.IntRange(min=0),
+            default=TrainingOptions.fine_tune,
+            metavar="N",
+            help="After the head, train the last N layers of the base, too; layers without "
+            "weights and BatchNormalization do not count and stay as they are.",
+        ),
+        click.option(
+            "--fine-tune-lr",
+            type=click.FloatRange(min=0, min_open=True),
+            default=TrainingOptions.fine_tune_learning_rate,
+            help="Learning rate of fine-tuning.",
+        ),
+        click.option(
+            "--fine-tune-epochs",
+            type=click.IntRange(min=1),
+            default=TrainingOptions.fine_tune_epochs,
+            help="Passes over the training pictures in fine-tuning at most.",
         ),
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from ..options import BaseOptions, CacheOptions, TrainingOptions
 from .options import (
@@ -17,6 +18,7 @@ from .options import (
     from_options,
     split_option,
     training_options,
+    whole_network_options,
 )
 from .terminal import TerminalProgress
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 @base_options
 @cache_options
 @training_options
+@whole_network_options
 @config_option
 @click.option("--out", type=FOLDER, default=Path("run"), help="Folder of the run.")
 @click.pass_context
@@ -56,6 +59,7 @@ def train(
     """
     from ..training import train as train_classifier
 
+    _check_whole_network(options)
     progress = TerminalProgress()
     run = train_classifier(
         _source(**_chosen_source(context), val_split=val_split),
@@ -72,10 +76,15 @@ def train(
         f"best epoch {record['best_epoch']}"
     )
     cache, seconds = record["cache"], record["seconds"]
-    click.echo(
-        f"{cache['extracted']} bottlenecks extracted in {seconds['extract']:.1f} s, "
-        f"{cache['hits']} from the cache; head trained in {seconds['train']:.1f} s"
-    )
+    if options["omit_bottlenecks"]:
+        click.echo(f"head trained through the whole network in {seconds['train']:.1f} s")
+    else:
+        click.echo(
+            f"{cache['extracted']} bottlenecks extracted in {seconds['extract']:.1f} s, "
+            f"{cache['hits']} from the cache; head trained in {seconds['train']:.1f} s"
+        )
+    if record["fine_tuning"] is not None:
+        _print_fine_tuning(record["fine_tuning"])
     click.echo(f"run written to {out}; see {out / 'report.html'}, or `fic export {out}`")
 
 
@@ -122,6 +131,28 @@ def extract(
     )
 
 
+def _check_whole_network(options: dict[str, Any]) -> None:
+    if options["omit_bottlenecks"] and options["views"] > 1:
+        raise click.UsageError(
+            "--views is for cached bottlenecks; with --omit-bottlenecks each epoch draws views of "
+            "its own."
+        )
+    context = click.get_current_context()
+    for name in ("fine_tune_lr", "fine_tune_epochs"):
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and not options["fine_tune"]:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --fine-tune N.")
+
+
+def _print_fine_tuning(record: dict[str, Any]) -> None:
+    before, after = (record[name]["accuracy"] for name in ("val_before", "val_after"))
+    click.echo(
+        f"{len(record['layers'])} layers of the base fine-tuned in {record['seconds']:.1f} s: "
+        f"validation accuracy {before:.4f} before, {after:.4f} after"
+        + ("" if record["kept"] else "; nothing was gained, so the base stays as it was")
+    )
+
+
 def _source(
     data: Path | None, train: Path | None, val: Path | None, *, val_split: float = 0.2
 ) -> "Source":
@@ -138,7 +169,7 @@ def _chosen_source(context: click.Context) -> dict[str, Any]:
     said = {
         name
         for name in names
-        if context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT_MAP
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT_MAP
         and context.params[name] is not None
     }
     return {

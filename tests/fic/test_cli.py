@@ -169,6 +169,8 @@ def test_every_option_of_the_training_reaches_the_record(train: Fic, photos: Pat
         **{"logs": str(Path("logs").absolute()), "weight_decay": 0.1, "optimizer": "adamw"},
         **{"head": "mlp:8,0.1", "load_weights": None, "extend_classes": False},
         **{"class_weights": "balanced", "label_smoothing": 0.2, "monitor": "accuracy"},
+        **{"omit_bottlenecks": False, "fine_tune": 0},
+        **{"fine_tune_learning_rate": 1e-4, "fine_tune_epochs": 5},
     }
     assert record["training"] == training
     assert record["bottlenecks"]["engine"] == "onnx"
@@ -203,6 +205,38 @@ def test_every_field_of_the_options_is_an_option(fic: Fic) -> None:
     names = {parameter.name for parameter in cli.commands["train"].params}
     for kind in (BaseOptions, CacheOptions, TrainingOptions):
         assert set(_parameters(kind).values()) <= names
+
+
+def test_options_of_the_whole_network_reach_the_record(train: Fic) -> None:
+    result = train(
+        *("--omit_bottlenecks", "--fine-tune", "2", "--fine-tune-lr", "0.002"),
+        *("--fine-tune-epochs", "1"),
+    )
+    assert result.code == 0
+    training = Run(Path("run")).record["training"]
+    assert training["omit_bottlenecks"] is True
+    assert training["fine_tune"] == 2
+    assert training["fine_tune_learning_rate"] == 0.002
+    assert training["fine_tune_epochs"] == 1
+    assert "head trained through the whole network in" in result.out
+    assert "2 layers of the base fine-tuned in" in result.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--omit-bottlenecks", "--views", "2"), "each epoch draws views of its own"),
+        (("--fine-tune-lr", "0.1"), "--fine-tune-lr needs --fine-tune N"),
+        (("--fine-tune-epochs", "3"), "--fine-tune-epochs needs --fine-tune N"),
+        (("--fine-tune", "-1"), "--fine-tune"),
+    ],
+)
+def test_options_of_the_whole_network_that_do_not_go_together_are_wrong_usage(
+    train: Fic, arguments: tuple[str, ...], said: str
+) -> None:
+    result = train(*arguments)
+    assert result.code == 2
+    assert said in result.err
 
 
 def test_extraction_alone_can_be_shared_out(fic: Fic, photos: Path, empty: CacheOptions) -> None:

@@ -16,13 +16,16 @@ from fic.cache import BottleneckCache, Fingerprint
 from fic.dataset import Dataset
 from fic.digests import digest_bytes
 from fic.errors import TrainingError
-from fic.head_training import TrainedHead, class_weights, probabilities, train_head
+from fic.frozen_base import FrozenBase
+from fic.head_training import TrainedHead, probabilities, train_head
+from fic.objective import class_weights
 from fic.options import BaseOptions, ClassWeights, Optimizer, TrainingOptions
 from fic.progress import Progress, Silence
 from fic.starting_head import starting_head
 
 CLASSES = ("a", "b", "c")
 FEATURES = 6
+UNUSED = FrozenBase(BaseOptions(), Path())
 QUICK = TrainingOptions(epochs=30, learning_rate=0.05)
 
 Keep = Callable[..., Bottlenecks]
@@ -74,7 +77,7 @@ def train_from_nothing(
     train: Bottlenecks, val: Bottlenecks, options: TrainingOptions, progress: Progress
 ) -> TrainedHead:
     keras.utils.set_random_seed(options.seed)
-    head = starting_head(train, BaseOptions(), options)
+    head = starting_head(train, UNUSED, options)
     return train_head(head, train, val, options, progress)
 
 
@@ -261,7 +264,7 @@ def test_monitoring_accuracy_keeps_the_most_accurate_epoch(keep: Keep) -> None:
 def test_balanced_weights_give_each_class_the_same_say(keep: Keep) -> None:
     features, _ = clouds(1, 9)
     train = keep(features, np.array([0, 0, 0, 0, 0, 0, 1, 1, 2]))
-    weights = class_weights(train, TrainingOptions(class_weights="balanced"))
+    weights = class_weights(train.dataset, TrainingOptions(class_weights="balanced"))
     np.testing.assert_allclose(weights * [6, 2, 1], 3)
 
 
@@ -291,7 +294,7 @@ def test_label_smoothing_makes_answers_less_certain(keep: Keep) -> None:
 
 def test_no_epoch_leaves_the_head_as_it_is(keep: Keep) -> None:
     train = keep(*clouds(1))
-    head = starting_head(train, BaseOptions(), TrainingOptions())
+    head = starting_head(train, UNUSED, TrainingOptions())
     before = head.get_weights()
     trained = train_head(head, train, train, TrainingOptions(epochs=0), Silence())
     assert (trained.history, trained.best_epoch) == ([], 0)
