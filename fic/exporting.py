@@ -1,7 +1,7 @@
 """`fic export`: a run becomes a bundle."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
@@ -29,6 +29,7 @@ def export_run(
     out: str | Path,
     max_difference: float = Bounds.max_difference,
     min_agreement: float = Bounds.min_agreement,
+    min_accuracy: float | None = None,
     pictures: int = _PICTURES,
     data: Path | None = None,
     bottleneck_dir: Path | None = None,
@@ -41,6 +42,7 @@ def export_run(
         out: the bundle's folder; an earlier bundle there is replaced.
         max_difference: of any probability between Keras and the bundle.
         min_agreement: share of the pictures for which both must name the same class.
+        min_accuracy: share of the pictures whose class the bundle must name.
         pictures: how many to compare on, spread over the classes.
         data: folder of pictures to compare on instead of the run's validation pictures.
         bottleneck_dir: the cache that holds or gets the converted base, if not the run's own.
@@ -53,25 +55,31 @@ def export_run(
     check_replaceable(out, mark=MANIFEST_FILE)
     base = trained.frozen_base()
     geometry = base.preprocessing.geometry
-    candidates = _in_turn(_pictures_by_class(trained, data))
-    files = list(islice((path for path in candidates if _is_readable(path, geometry)), pictures))
-    if not files:
+    by_class = _pictures_by_class(trained, data)
+    candidates = (each for each in _in_turn(by_class) if _is_readable(each[0], geometry))
+    chosen = list(islice(candidates, pictures))
+    if not chosen:
         raise RunError(
             f"{data or trained.folder}: none of its pictures can be read; "
             "give --data with a folder of pictures"
         )
     progress.note(f"converting {base.row.name}")
     graph = base.graph_file().read_bytes()
-    progress.start("comparing", len(files), unit="image")
+    known = set(by_class) <= set(trained.labels)
+    bounds = Bounds(
+        max_difference=max_difference, min_agreement=min_agreement, min_accuracy=min_accuracy
+    )
+    progress.start("comparing", len(chosen), unit="image")
     try:
         return export_bundle(
             base.model,
             trained.head(),
             labels=trained.labels,
             preprocessing=base.preprocessing,
-            pictures=files,
+            pictures=[path for path, _ in chosen],
+            truth=[trained.labels.index(label) for _, label in chosen] if known else None,
             out=out,
-            bounds=Bounds(max_difference=max_difference, min_agreement=min_agreement),
+            bounds=bounds,
             base_graph=graph,
             origin={
                 "base": base.row.name,
@@ -91,13 +99,13 @@ def export_run(
         progress.finish()
 
 
-def _pictures_by_class(run: Run, data: Path | None) -> list[list[Path]]:
+def _pictures_by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:
     by_class: dict[str, list[Path]] = {}
     if data is not None:
         dataset = read_folder(data)
         for path, label in zip(dataset.paths, dataset.labels, strict=True):
             by_class.setdefault(dataset.classes[label], []).append(path)
-        return list(by_class.values())
+        return by_class
     for row in run.validation():
         if row.path.is_file():
             by_class.setdefault(row.label, []).append(row.path)
@@ -106,13 +114,14 @@ def _pictures_by_class(run: Run, data: Path | None) -> list[list[Path]]:
             f"{run.folder}: none of its validation pictures is where it was; "
             "give --data with a folder of pictures"
         )
-    return list(by_class.values())
+    return by_class
 
 
-def _in_turn(by_class: Sequence[Sequence[Path]]) -> Iterator[Path]:
-    """Yield the pictures, taking one of each class in turn."""
-    turns = chain.from_iterable(zip_longest(*by_class))
-    return (path for path in turns if path is not None)
+def _in_turn(by_class: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, str]]:
+    """Yield the pictures with their labels, taking one of each class in turn."""
+    labelled = ([(path, label) for path in paths] for label, paths in by_class.items())
+    turns = chain.from_iterable(zip_longest(*labelled))
+    return (each for each in turns if each is not None)
 
 
 def _is_readable(path: Path, geometry: Geometry) -> bool:

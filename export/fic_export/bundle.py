@@ -38,6 +38,7 @@ def export_bundle(
     labels: Sequence[str],
     preprocessing: Preprocessing,
     pictures: Sequence[str | Path],
+    truth: Sequence[int] | None = None,
     out: str | Path,
     bounds: Bounds | None = None,
     base_graph: bytes | None = None,
@@ -55,6 +56,7 @@ def export_bundle(
         labels: the class names in the order of the head's outputs, each one line of text.
         preprocessing: what turns a picture into the base's input.
         pictures: real image files on which the bundle is compared with the Keras models.
+        truth: for each of `pictures` the index of its label, to measure the accuracy of both.
         out: the bundle's folder.
         bounds: how far the bundle may be from the Keras models.
         base_graph: the ONNX graph of `base` if it was converted before.
@@ -70,6 +72,8 @@ def export_bundle(
         ValueError: the models, labels and preprocessing do not fit together.
     """
     _check_fit(base, head, labels, preprocessing)
+    if truth is not None and len(truth) != len(pictures):
+        raise ValueError(f"{len(truth)} labels do not go with {len(pictures)} pictures")
     if not pictures:
         raise ValueError("pictures is empty: the comparison with Keras needs real image files")
     out = Path(out)
@@ -100,7 +104,9 @@ def export_bundle(
             (folder / LABELS_FILE).write_text(lines, encoding="utf-8")
             _write_manifest(folder, manifest)
             files = [Path(picture) for picture in pictures]
-            parity = compare(folder, base, head, preprocessing, files, progress=progress)
+            parity = compare(
+                folder, base, head, preprocessing, files, truth=truth, progress=progress
+            )
             parity.check(bounds or Bounds())
             write_golden(folder / GOLDEN_FILE, folder)
             manifest = replace(manifest, parity=asdict(parity))

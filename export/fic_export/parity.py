@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import keras
 
 _BATCH = 16
+_WORST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +31,12 @@ class Bounds:
     Attributes:
         max_difference: of any probability between Keras and the runtime.
         min_agreement: share of the pictures for which both name the same class.
+        min_accuracy: share of the pictures whose class the runtime must name; None asks for none.
     """
 
     max_difference: float = 1e-3
     min_agreement: float = 1.0
+    min_accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +48,18 @@ class Parity:
         largest_difference: of any probability.
         mean_difference: over all probabilities.
         top_1_agreement: share of the pictures for which both name the same class.
-        worst_file: name of the picture with the largest difference.
+        worst_files: names of the pictures with the largest differences, the largest first.
+        keras_accuracy: share of the pictures whose class Keras names; None if it is not known.
+        runtime_accuracy: likewise of the runtime.
     """
 
     pictures: int
     largest_difference: float
     mean_difference: float
     top_1_agreement: float
-    worst_file: str
+    worst_files: list[str]
+    keras_accuracy: float | None = None
+    runtime_accuracy: float | None = None
 
     def check(self, bounds: Bounds) -> None:
         """Refuse a bundle that is too far away.
@@ -64,15 +71,24 @@ class Parity:
         if not self.largest_difference <= bounds.max_difference:
             raise ParityError(
                 f"the exported graphs differ from Keras by {self.largest_difference:.2g} on "
-                f"{self.worst_file} (at most {bounds.max_difference:.2g} is allowed); nothing was "
-                "written, try another base or report it with the name of this one"
+                f"{', '.join(self.worst_files)} (at most {bounds.max_difference:.2g} is allowed); "
+                "nothing was written, try another base or report it with the name of this one"
             )
         if not self.top_1_agreement >= bounds.min_agreement:
             raise ParityError(
                 f"the exported graphs name another class than Keras for "
                 f"{1 - self.top_1_agreement:.2%} of {self.pictures} pictures (at least "
                 f"{bounds.min_agreement:.2%} must agree); nothing was written, try another base or "
-                "report it with the name of this one"
+                f"report it with the name of this one (worst: {', '.join(self.worst_files)})"
+            )
+        if bounds.min_accuracy is None:
+            return
+        if self.runtime_accuracy is None or not self.runtime_accuracy >= bounds.min_accuracy:
+            found = "not known" if self.runtime_accuracy is None else f"{self.runtime_accuracy:.2%}"
+            raise ParityError(
+                f"the accuracy of the exported graphs on {self.pictures} pictures is {found} (at "
+                f"least {bounds.min_accuracy:.2%} is asked for); nothing was written, train a "
+                "better classifier or ask for less"
             )
 
 
@@ -83,33 +99,39 @@ def compare(
     preprocessing: Preprocessing,
     pictures: Sequence[Path],
     *,
+    truth: Sequence[int] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Parity:
     """Run the pictures through the bundle and through the Keras models.
 
+    Args:
+        truth: for each picture the index of its label, if that is known.
+
     Raises:
         ImageError: a picture cannot be read.
     """
-    differences: list[np.ndarray[Any, Any]] = []
-    agreements = 0
+    ours: list[np.ndarray[Any, Any]] = []
+    theirs: list[np.ndarray[Any, Any]] = []
     with Classifier(bundle, device="cpu") as classifier:
         for start in range(0, len(pictures), _BATCH):
             batch = pictures[start : start + _BATCH]
-            expected = keras_probabilities(base, head, preprocessing, batch)
-            found = np.stack([each.probabilities for each in classifier.predict_batch(batch)])
-            differences.append(np.abs(found - expected))
-            agreements += int((found.argmax(axis=1) == expected.argmax(axis=1)).sum())
+            theirs.append(keras_probabilities(base, head, preprocessing, batch))
+            ours += [each.probabilities for each in classifier.predict_batch(batch)]
             if progress is not None:
                 progress(len(batch))
-    difference = np.concatenate(differences)
+    found, expected = np.stack(ours), np.concatenate(theirs)
+    difference = np.abs(found - expected)
     # NaN counts as the worst there is, not as the least.
     worst = np.where(np.isnan(difference), np.inf, difference).max(axis=1)
+    named, wanted = found.argmax(axis=1), expected.argmax(axis=1)
     return Parity(
         pictures=len(pictures),
         largest_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
-        top_1_agreement=agreements / len(pictures),
-        worst_file=pictures[int(worst.argmax())].name,
+        top_1_agreement=float((named == wanted).mean()),
+        worst_files=[pictures[i].name for i in np.argsort(-worst, kind="stable")[:_WORST]],
+        keras_accuracy=None if truth is None else float((wanted == np.asarray(truth)).mean()),
+        runtime_accuracy=None if truth is None else float((named == np.asarray(truth)).mean()),
     )
 
 

@@ -24,6 +24,11 @@ from .terminal import TerminalProgress
     help="Share of the pictures for which both must name the same class.",
 )
 @click.option(
+    "--assert-accuracy",
+    type=click.FloatRange(0, 1),
+    help="Share of the pictures whose class the bundle must name.",
+)
+@click.option(
     "--pictures",
     type=click.IntRange(min=1),
     default=200,
@@ -36,6 +41,7 @@ def export(
     out: Path,
     max_difference: float,
     min_agreement: float,
+    assert_accuracy: float | None,
     pictures: int,
     data: Path | None,
     bottleneck_dir: Path | None,
@@ -52,6 +58,7 @@ def export(
         out=out,
         max_difference=max_difference,
         min_agreement=min_agreement,
+        min_accuracy=assert_accuracy,
         pictures=pictures,
         data=data,
         bottleneck_dir=bottleneck_dir,
@@ -62,4 +69,9 @@ def export(
         f"bundle written to {out}: on {parity['pictures']} pictures Keras and the bundle agree for "
         f"{parity['top_1_agreement']:.1%}, largest difference {parity['largest_difference']:.1e}"
     )
+    if parity["runtime_accuracy"] is not None:
+        click.echo(
+            f"accuracy on them: Keras {parity['keras_accuracy']:.4f}, bundle "
+            f"{parity['runtime_accuracy']:.4f}"
+        )
     click.echo(f"try it: fic-runtime predict {out} PHOTO")

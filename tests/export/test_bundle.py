@@ -145,7 +145,21 @@ def test_the_figures_of_the_comparison_are_in_the_manifest(bundle, pictures):
     assert parity["pictures"] == len(pictures)
     assert 0 <= parity["mean_difference"] <= parity["largest_difference"] < 1e-5
     assert parity["top_1_agreement"] == 1.0
-    assert parity["worst_file"] in {path.name for path in pictures}
+    assert len(parity["worst_files"]) == 5
+    assert set(parity["worst_files"]) <= {path.name for path in pictures}
+    assert parity["keras_accuracy"] is parity["runtime_accuracy"] is None
+
+
+def test_the_accuracy_of_both_is_measured_where_the_truth_is_known(
+    export, base, head, pictures, tmp_path
+):
+    named = keras_probabilities(base, head, PREPROCESSING, pictures).argmax(axis=1)
+    truth = [*named[:15], *(named[15:] + 1) % len(LABELS)]
+    parity = export(tmp_path / "b", truth=truth, bounds=Bounds(min_accuracy=0.75)).parity
+    assert (parity["keras_accuracy"], parity["runtime_accuracy"]) == (0.75, 0.75)
+    with pytest.raises(ParityError, match=r"is 75\.00% \(at least 76\.00% is asked for\)"):
+        export(tmp_path / "c", truth=truth, bounds=Bounds(min_accuracy=0.76))
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
 def test_the_bundle_says_what_keras_says_of_files(bundle, base, head, pictures):

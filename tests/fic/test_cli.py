@@ -415,10 +415,13 @@ def test_a_folder_without_a_run_is_one_line(fic: Fic, arguments: list[str]) -> N
     assert_one_line(fic(*arguments), 1, "no run.json there")
 
 
+@pytest.mark.parametrize("bound", [("--max-difference", "0"), ("--assert-accuracy", "1")])
 def test_a_bundle_past_the_bound_has_exit_code_3_and_is_not_written(
-    fic: Fic, cold_run: Run, tmp_path: Path
+    fic: Fic, run: Run, shared_photos: Path, tmp_path: Path, bound: tuple[str, str]
 ) -> None:
-    result = fic("export", cold_run.folder, "--out", "bundle", "--max-difference", "0")
+    answers = run.folder / "validation.csv"
+    answers.write_text(answers.read_text().replace("/blue/", "/green/"))  # some are wrong now
+    result = fic("export", run.folder, "--out", "bundle", *bound)
     assert result.code == 3
     assert "nothing was written" in result.err.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir() if "bundle" in path.name] == []

@@ -47,6 +47,8 @@ def test_a_bundle_records_where_it_comes_from(
     assert manifest.parity["top_1_agreement"] == 1.0
     assert manifest.parity["largest_difference"] < 1e-4
     assert manifest.parity["pictures"] == len(cold_run.validation())
+    accuracy = cold_run.metrics["val"]["accuracy"]
+    assert manifest.parity["keras_accuracy"] == manifest.parity["runtime_accuracy"] == accuracy
 
 
 def test_pictures_to_compare_on_come_from_each_class_in_turn(
@@ -73,6 +75,15 @@ def test_other_pictures_will_do_and_bad_ones_among_them_are_passed_over(
     (photos / "red/0.jpg").write_bytes(b"no picture")
     manifest = export_run(moved.folder, out=tmp_path / "bundle", data=photos)
     assert manifest.parity["pictures"] == 23
+    assert manifest.parity["runtime_accuracy"] > 0.5
+
+
+def test_the_accuracy_on_pictures_of_other_classes_is_not_known(
+    moved: Run, tmp_path: Path, photos: Path
+) -> None:
+    (photos / "red").rename(photos / "reddish")
+    manifest = export_run(moved.folder, out=tmp_path / "bundle", data=photos)
+    assert manifest.parity["runtime_accuracy"] is None
 
 
 def test_data_without_a_readable_picture_is_an_error(moved: Run, tmp_path: Path) -> None:
