@@ -137,11 +137,24 @@ def _check_whole_network(options: dict[str, Any]) -> None:
             "--views is for cached bottlenecks; with --omit-bottlenecks each epoch draws views of "
             "its own."
         )
-    context = click.get_current_context()
+    for name in ("create_bottleneck", "cache_dtype", "cache_compression"):
+        if options["omit_bottlenecks"] and _is_said(name):
+            raise click.UsageError(
+                f"{_spelled(name)} is for the cache that --omit-bottlenecks omits."
+            )
     for name in ("fine_tune_lr", "fine_tune_epochs"):
-        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and not options["fine_tune"]:
-            raise click.UsageError(f"--{name.replace('_', '-')} needs --fine-tune N.")
+        if not options["fine_tune"] and _is_said(name):
+            raise click.UsageError(f"{_spelled(name)} needs --fine-tune N.")
+
+
+def _is_said(name: str) -> bool:
+    """Return whether the command line itself gives an option, and not --config or a default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
+
+
+def _spelled(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _print_fine_tuning(record: dict[str, Any]) -> None:

@@ -226,6 +226,8 @@ def test_options_of_the_whole_network_reach_the_record(train: Fic) -> None:
     ("arguments", "said"),
     [
         (("--omit-bottlenecks", "--views", "2"), "each epoch draws views of its own"),
+        (("--omit-bottlenecks", "--create-bottleneck"), "--create-bottleneck is for the cache"),
+        (("--omit-bottlenecks", "--cache-dtype", "float16"), "--cache-dtype is for the cache"),
         (("--fine-tune-lr", "0.1"), "--fine-tune-lr needs --fine-tune N"),
         (("--fine-tune-epochs", "3"), "--fine-tune-epochs needs --fine-tune N"),
         (("--fine-tune", "-1"), "--fine-tune"),
