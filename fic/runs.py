@@ -15,7 +15,7 @@ from fic_export.folders import check_replaceable, replacing_folder
 from .errors import CacheError, RunError
 from .fingerprint import Fingerprint
 from .frozen_base import FrozenBase
-from .head_files import save_head
+from .head_archive import save_head
 from .options import BaseOptions, CacheOptions, TrainingOptions
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from fic.head_files import save_head
+from fic.head_archive import save_head
 
 
 def make_head() -> keras.Model:
