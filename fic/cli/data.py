@@ -30,10 +30,10 @@ def split(
     others are added, and copies of one picture are never on both sides. Nothing is deleted.
     `fic train --data` does the same split in memory.
     """
-    from ..source import split_folder
+    from ..source import split_pictures
     from ..splitting import write_split
 
-    parts = split_folder(
+    parts = split_pictures(
         dataset,
         fraction=val_split,
         seed=seed,
