@@ -5,6 +5,7 @@ FicError
 ├── CacheError           the bottleneck cache cannot be used or written
 ├── TrainingError        the loss is not a number any more
 ├── RunError             a run folder is missing, incomplete, or does not fit what it is used for
+├── HeadFileError        a head or label file outside a run cannot be read, or does not fit
 ├── UnknownBaseError     a base name that is not in the table
 ├── BaseOptionError      a base has no such layer, or does not accept such an image size
 ├── WeightsError         weights cannot be downloaded or read, or do not fit the base
@@ -28,6 +29,10 @@ class TrainingError(FicError):
 
 class RunError(FicError):
     """A run folder is missing, incomplete, or does not fit what it is used for."""
+
+
+class HeadFileError(FicError):
+    """A head or label file outside a run cannot be read, or does not fit its base or labels."""
 
 
 class UnknownBaseError(FicError):

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from ..options import BaseOptions
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
@@ -27,15 +29,19 @@ def data_options(command: Command) -> Command:
         click.option(
             "--data",
             type=FOLDER,
-            help="Folder with one sub-folder of pictures per class.",
+            metavar="DIR|CSV",
+            help="Folder with one sub-folder of pictures per class, or a CSV file with the columns "
+            "path,label; with a third one, split (train or val), it is split already.",
         ),
         click.option(
             "--train",
-            "train_dir",
             type=FOLDER,
-            help="Such a folder with training pictures only; with --val, instead of --data.",
+            metavar="DIR|CSV",
+            help="The same with training pictures only; with --val, instead of --data.",
         ),
-        click.option("--val", "val_dir", type=FOLDER, help="Likewise with validation pictures."),
+        click.option(
+            "--val", type=FOLDER, metavar="DIR|CSV", help="Likewise with validation pictures."
+        ),
     )
 
 
@@ -53,14 +59,14 @@ split_option = click.option(
 )
 
 
-def base_options(command: Command) -> Command:
-    """Add which base, with which weights."""
+def base_options(command: Command, *, base_model: str | None = "mobilenet_v2") -> Command:
+    """Add which base, with which weights; `base_model` is the default."""
     return add_options(
         command,
         click.option(
             "--base-model",
             metavar="NAME",
-            default="mobilenet_v2",
+            default=base_model,
             help="A name from `fic bases`; case, _ and - do not matter.",
         ),
         click.option(
@@ -92,6 +98,18 @@ def base_options(command: Command) -> Command:
             default="avg",
             help="How a feature map becomes a vector; none keeps the map.",
         ),
+    )
+
+
+def chosen_base(options: dict[str, Any]) -> BaseOptions:
+    """Return what the options of `base_options` were set to."""
+    return BaseOptions(
+        base_model=options["base_model"],
+        weights=options["weights"],
+        image_size=options["image_size"],
+        resize=options["resize"],
+        tensor=options["bottleneck_tensorname"],
+        pooling=options["pooling"],
     )
 
 

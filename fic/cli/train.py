@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..options import BaseOptions, CacheOptions, TrainingOptions
-from .options import FOLDER, SEED, base_options, cache_options, data_options, split_option
+from ..options import CacheOptions, TrainingOptions
+from .options import (
+    FOLDER,
+    SEED,
+    base_options,
+    cache_options,
+    chosen_base,
+    data_options,
+    split_option,
+)
 from .terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -53,10 +61,22 @@ if TYPE_CHECKING:
 @click.option("--seed", type=SEED, default=0, help="Of the split, the head and the order.")
 @click.option("--logs", type=FOLDER, help="Folder for TensorBoard events.")
 @click.option("--out", type=FOLDER, default=Path("run"), help="Folder of the run.")
+@click.option(
+    "--weight-file",
+    type=FOLDER,
+    metavar="FILE",
+    help="Save the head there as well: .keras, .h5, or .weights.h5 for its weights alone.",
+)
+@click.option(
+    "--label-file",
+    type=FOLDER,
+    metavar="FILE.json",
+    help="Save there which label has which index.",
+)
 def train(
     data: Path | None,
-    train_dir: Path | None,
-    val_dir: Path | None,
+    train: Path | None,
+    val: Path | None,
     val_split: float,
     batch_size_train: int,
     epochs: int,
@@ -66,9 +86,11 @@ def train(
     seed: int,
     logs: Path | None,
     out: Path,
+    weight_file: Path | None,
+    label_file: Path | None,
     **options: Any,
 ) -> None:
-    """Train a classifier on folders of pictures.
+    """Train a classifier on pictures in folders or CSV files.
 
     The base turns each picture into a bottleneck once; the bottlenecks are kept in
     --bottleneck-dir, so training again with other options takes seconds. The run folder holds the
@@ -82,9 +104,9 @@ def train(
 
     progress = TerminalProgress()
     run = train_classifier(
-        _source(data, train_dir, val_dir, val_split),
+        _source(data, train, val, val_split),
         out=out,
-        base=_base_options(options),
+        base=chosen_base(options),
         cache=_cache_options(options),
         options=TrainingOptions(
             epochs=epochs,
@@ -96,11 +118,13 @@ def train(
             logs=logs,
         ),
         progress=progress,
+        weight_file=weight_file,
+        label_file=label_file,
     )
-    record, val = run.record, run.metrics["val"]
+    record, figures = run.record, run.metrics["val"]
     _print_skipped(record["skipped_files"])
     click.echo(
-        f"validation accuracy {val['accuracy']:.4f} on {val['images']} pictures, "
+        f"validation accuracy {figures['accuracy']:.4f} on {figures['images']} pictures, "
         f"best epoch {record['best_epoch']}"
     )
     cache, seconds = record["cache"], record["seconds"]
@@ -123,8 +147,8 @@ def train(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def extract(
     data: Path | None,
-    train_dir: Path | None,
-    val_dir: Path | None,
+    train: Path | None,
+    val: Path | None,
     shard: str | None,
     as_json: bool,
     **options: Any,
@@ -138,8 +162,8 @@ def extract(
     from ..bottlenecks import fill_cache
 
     use = fill_cache(
-        _source(data, train_dir, val_dir),
-        base=_base_options(options),
+        _source(data, train, val),
+        base=chosen_base(options),
         cache=_cache_options(options),
         shard=_shard(shard),
         progress=TerminalProgress(),
@@ -162,17 +186,6 @@ def _source(
     if (data is None) == (train is None) or (train is None) != (val is None):
         raise click.UsageError("Give either --data, or both --train and --val.")
     return Source(data=data, train=train, val=val, val_split=val_split)
-
-
-def _base_options(options: dict[str, Any]) -> BaseOptions:
-    return BaseOptions(
-        base_model=options["base_model"],
-        weights=options["weights"],
-        image_size=options["image_size"],
-        resize=options["resize"],
-        tensor=options["bottleneck_tensorname"],
-        pooling=options["pooling"],
-    )
 
 
 def _cache_options(options: dict[str, Any]) -> CacheOptions:
