@@ -31,7 +31,7 @@ def load_file(model: "keras.Model", base: Base, path: Path) -> None:
             ".keras file"
         )
     try:
-        if h5py.is_hdf5(path) and (stored := _read_layers(path)):
+        if h5py.is_hdf5(path) and (stored := read_layers(path)):
             _assign(model, stored)
         else:
             model.load_weights(path)
@@ -50,7 +50,7 @@ def first_line(error: Exception) -> str:
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
-def _read_layers(path: Path) -> list[tuple[str, list[Any]]]:
+def read_layers(path: Path) -> list[tuple[str, list[Any]]]:
     """Return name and arrays of each layer that has any, from the format of Keras 2; else []."""
     import h5py
 

@@ -225,14 +225,14 @@ def fill_cache(
     return use
 
 
-def kept_digests(folder: Path, progress: Progress) -> set[bytes]:
-    """Return the digests under which the pictures of a folder, and their views, are cached.
+def kept_digests(place: Path, progress: Progress) -> set[bytes]:
+    """Return the digests under which the pictures of a data set, and their views, are cached.
 
     Raises:
-        DataError: the folder cannot be used, or a picture in it cannot be read.
+        DataError: the data set cannot be used, or a picture of it cannot be read.
     """
     pictures = read_pictures(
-        Source(data=folder), memo=None, seed=None, on_error="fail", progress=progress
+        Source(data=place), memo=None, seed=None, on_error="fail", progress=progress
     )
     return {each for digest in pictures.digests.values() for each in stored_digests(digest)}
 

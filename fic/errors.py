@@ -4,7 +4,7 @@ FicError
 ├── DataError            a data set cannot be used: no classes, an empty class, no readable picture
 ├── CacheError           the bottleneck cache cannot be used or written
 ├── TrainingError        the loss is not a number any more
-├── HeadError            a head cannot be built, loaded or exported
+├── HeadError            a head or its labels cannot be built, loaded or exported, or do not fit
 ├── RunError             a run folder is missing, incomplete, or does not fit what it is used for
 ├── UnknownBaseError     a base name that is not in the table
 ├── BaseOptionError      a base has no such layer, or does not accept such an image size

@@ -13,10 +13,10 @@ from fic_runtime.images import read_image
 from fic_runtime.manifest import MANIFEST_FILE, Manifest
 from fic_runtime.preprocessing import Geometry
 
-from .dataset import read_folder
 from .errors import RunError
 from .progress import Progress, Silence
 from .runs import Run
+from .source import read_validation
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,8 @@ def export_run(
         min_agreement: share of the pictures for which both must name the same class.
         min_accuracy: share of the pictures whose class the bundle must name.
         pictures: how many to compare on, spread over the classes.
-        data: folder of pictures to compare on instead of the run's validation pictures.
+        data: folder or CSV file of pictures to compare on instead of the run's validation
+            pictures; of a CSV file with the column `split`, those marked `val`.
         bottleneck_dir: the cache that holds or gets the converted base, if not the run's own.
 
     Raises:
@@ -61,7 +62,7 @@ def export_run(
     if not chosen:
         raise RunError(
             f"{data or trained.folder}: none of its pictures can be read; "
-            "give --data with a folder of pictures"
+            "give --data with other pictures"
         )
     progress.note(f"converting {base.row.name}")
     graph = base.graph_file().read_bytes()
@@ -102,7 +103,7 @@ def export_run(
 def _pictures_by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:
     by_class: dict[str, list[Path]] = {}
     if data is not None:
-        dataset = read_folder(data)
+        dataset = read_validation(data)
         for path, label in zip(dataset.paths, dataset.labels, strict=True):
             by_class.setdefault(dataset.classes[label], []).append(path)
         return by_class
@@ -112,7 +113,7 @@ def _pictures_by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:
     if not by_class:
         raise RunError(
             f"{run.folder}: none of its validation pictures is where it was; "
-            "give --data with a folder of pictures"
+            "give --data with other pictures"
         )
     return by_class
 

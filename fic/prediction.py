@@ -1,6 +1,7 @@
 """Use a run before it is exported: classify pictures, and measure it on a data set."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +13,41 @@ from fic_runtime.images import load_image
 from fic_runtime.picture_files import find_pictures
 
 from .bottlenecks import prepare
-from .dataset import read_folder
 from .engines import choose_engine
 from .errors import DataError
+from .head_files import HeadFile
 from .progress import Progress, Silence
 from .runs import Run
-from .source import Pictures, read_digests
+from .source import Pictures, read_digests, read_validation
 
 _BATCH = 16
 
 
 def predict_files(
-    run: str | Path, images: Iterable[str | Path], *, bottleneck_dir: Path | None = None
+    run: str | Path | HeadFile,
+    images: Iterable[str | Path],
+    *,
+    bottleneck_dir: Path | None = None,
 ) -> Iterator[tuple[Path, Prediction | ImageError]]:
     """Classify image files and folders of them, in natural order.
 
     Args:
-        run: folder that `fic train` wrote.
+        run: folder that `fic train` wrote, or a head saved by itself.
         images: files and folders.
-        bottleneck_dir: the cache that holds or gets the converted base, if not the run's own.
+        bottleneck_dir: the cache that holds or gets the converted base, if not the one of `run`.
 
     Yields:
         Each file with its prediction, or with the error of a file that is no readable picture.
 
     Raises:
-        RunError: the run cannot be used.
+        RunError, HeadError: the run or the head cannot be used.
         ImageError: a folder holds no picture.
     """
-    trained = Run(Path(run), bottleneck_dir)
+    trained: Run | HeadFile
+    if isinstance(run, HeadFile):
+        trained = run if bottleneck_dir is None else replace(run, bottleneck_dir=bottleneck_dir)
+    else:
+        trained = Run(Path(run), bottleneck_dir)
     labels, head = trained.labels, trained.head()
     files = find_pictures(images)
     base = trained.frozen_base()
@@ -71,21 +79,23 @@ def evaluate_run(
     bottleneck_dir: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Measure a run on a folder of classes; classes of the run may be missing there.
+    """Measure a run on a folder of classes or a CSV file; classes of the run may be missing.
+
+    Of a CSV file with the column `split`, the pictures marked `val` are taken.
 
     Returns:
         What `fic.evaluation.evaluate` returns.
 
     Raises:
         RunError: the run cannot be used.
-        DataError: the folder has no readable picture, or a class that the run does not know.
+        DataError: the data set has no readable picture, or a class that the run does not know.
     """
     from .evaluation import evaluate
     from .head_training import probabilities
 
     trained, progress = Run(Path(run), bottleneck_dir), progress or Silence()
     cache = trained.cache_options
-    dataset = read_folder(data, classes=trained.labels)
+    dataset = read_validation(data, classes=trained.labels)
     digests, skipped = read_digests([dataset], cache.memo, progress)
     readable = dataset.subset([i for i, path in enumerate(dataset.paths) if path in digests])
     pictures = Pictures(train=dataset.subset([]), val=readable, digests=digests, skipped=skipped)

@@ -4,24 +4,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dataset import Dataset, read_folder
+from .dataset import Dataset, Split, read_folder
+from .dataset_csv import read_csv
 from .digests import FileDigests
 from .errors import DataError
 from .extraction import Skipped
 from .options import OnError
 from .progress import Progress
-from .splitting import Split, split_dataset
+from .splitting import split_dataset
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One folder to be split, or two that are split already.
+    """One data set to be split, or two that are split already.
+
+    Each is a folder with one sub-folder per class, or a CSV file (`fic.dataset_csv.read_csv`).
 
     Attributes:
-        data: folder with one sub-folder per class.
+        data: all pictures; a CSV file with the column `split` is split already.
         val_split: share of `data` for validation.
-        train: folder of the training pictures, instead of `data`.
-        val: folder of the validation pictures.
+        train: the training pictures, instead of `data`.
+        val: the validation pictures.
     """
 
     data: Path | None = None
@@ -30,36 +33,41 @@ class Source:
     val: Path | None = None
 
     def __post_init__(self) -> None:
-        if len(self.folders) != (2 if self.data is None else 1):
+        if len(self.places) != (2 if self.data is None else 1):
             raise ValueError("give either data, or both train and val")
 
     @property
-    def folders(self) -> list[Path]:
-        """The folders that hold the pictures."""
-        return [folder for folder in (self.data, self.train, self.val) if folder is not None]
+    def places(self) -> list[Path]:
+        """The folders and CSV files that hold or list the pictures."""
+        return [place for place in (self.data, self.train, self.val) if place is not None]
 
     def absolute(self) -> "Source":
         """Return the same source with paths that hold in every working folder."""
         return Source(
             val_split=self.val_split,
             **{
-                name: None if folder is None else folder.absolute()
-                for name, folder in (("data", self.data), ("train", self.train), ("val", self.val))
+                name: None if place is None else place.absolute()
+                for name, place in (("data", self.data), ("train", self.train), ("val", self.val))
             },
         )
 
     def keep_apart(self, *outputs: Path) -> None:
         """Refuse to write among the pictures: results there would be the next run's extra class.
 
+        The pictures of a CSV file are listed one by one, so there only the file itself is kept.
+
         Raises:
-            DataError: an output lies inside one of the folders.
+            DataError: an output lies inside one of the folders, or is one of the files.
         """
-        for folder in self.folders:
+        for place in self.places:
             for output in outputs:
-                if output.resolve().is_relative_to(folder.resolve()):
-                    raise DataError(
-                        f"{output}: lies inside the pictures in {folder}; give a folder beside them"
-                    )
+                if not output.resolve().is_relative_to(place.resolve()):
+                    continue
+                if _is_csv(place):
+                    raise DataError(f"{output}: is the list of the pictures; give another place")
+                raise DataError(
+                    f"{output}: lies inside the pictures in {place}; give a folder beside them"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,17 +110,14 @@ def read_pictures(
 
     Args:
         memo: file that remembers digests of unchanged files, or none.
-        seed: of the split; None takes all pictures of one folder for training.
+        seed: of the split; None takes all pictures that are not split for training.
 
     Raises:
-        DataError: a folder cannot be used, or, with `on_error="fail"`, a file cannot be read.
+        DataError: a data set cannot be used, or, with `on_error="fail"`, a file cannot be read.
     """
-    if source.data is not None:
-        datasets = [read_folder(source.data)]
-    else:
-        train_folder, val_folder = source.folders
-        train = read_folder(train_folder)
-        datasets = [train, read_folder(val_folder, classes=train.classes)]
+    datasets = _datasets(source)
+    if source.data is not None and len(datasets) == 2 and seed is not None:
+        progress.note(f"{source.data}: split as its column says, not by --val-split")
     digests, skipped = read_digests(datasets, memo, progress)
     if skipped and on_error == "fail":
         raise DataError(skipped[0].reason)
@@ -120,7 +125,7 @@ def read_pictures(
         dataset.subset([i for i, path in enumerate(dataset.paths) if path in digests])
         for dataset in datasets
     ]
-    if source.data is None:
+    if len(readable) == 2:
         train, val = readable
     elif seed is None:
         (train,) = readable
@@ -137,13 +142,60 @@ def read_pictures(
     return Pictures(train=train, val=val, digests=digests, skipped=skipped)
 
 
-def split_folder(folder: Path, *, fraction: float, seed: int, progress: Progress) -> Split:
-    """Split a folder of classes as `fic train --data` does.
+def _datasets(source: Source) -> list[Dataset]:
+    """Return one data set that is to be split, or training and validation."""
+    if source.data is None:
+        train_place, val_place = source.places
+        train = _unsplit(train_place)
+        return [train, _unsplit(val_place, classes=train.classes)]
+    data = read_dataset(source.data)
+    return [data] if isinstance(data, Dataset) else [data.train, data.val]
+
+
+def _unsplit(place: Path, *, classes: Sequence[str] | None = None) -> Dataset:
+    data = read_dataset(place, classes=classes)
+    if isinstance(data, Split):
+        raise DataError(
+            f"{place}: has a column split, so it holds both sides; give it as --data, or leave "
+            "out the column"
+        )
+    return data
+
+
+def read_dataset(place: Path, *, classes: Sequence[str] | None = None) -> Dataset | Split:
+    """Read a folder of classes, or a CSV file of the name `*.csv`.
+
+    Returns:
+        A split where a CSV file has the column `split`, else the data set.
 
     Raises:
-        DataError: the folder cannot be used, or a file in it cannot be read.
+        DataError: see `fic.dataset.read_folder` and `fic.dataset_csv.read_csv`.
     """
-    source = Source(data=folder, val_split=fraction)
+    read = read_csv if _is_csv(place) else read_folder
+    return read(place, classes=classes)
+
+
+def read_validation(place: Path, *, classes: Sequence[str] | None = None) -> Dataset:
+    """Read the pictures to measure on: all, or those that the column `split` marks `val`.
+
+    Raises:
+        DataError: see `read_dataset`.
+    """
+    data = read_dataset(place, classes=classes)
+    return data.val if isinstance(data, Split) else data
+
+
+def _is_csv(place: Path) -> bool:
+    return place.suffix.lower() == ".csv" and not place.is_dir()
+
+
+def split_pictures(place: Path, *, fraction: float, seed: int, progress: Progress) -> Split:
+    """Split a folder of classes, or a CSV file, as `fic train --data` does.
+
+    Raises:
+        DataError: the data set cannot be used, or a file of it cannot be read.
+    """
+    source = Source(data=place, val_split=fraction)
     pictures = read_pictures(source, memo=None, seed=seed, on_error="fail", progress=progress)
     return Split(train=pictures.train, val=pictures.val)
 

@@ -11,8 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
-from .dataset import Dataset
-from .dataset import Split as Split
+from .dataset import Dataset, Split
 from .errors import DataError
 
 Mode = Literal["link", "copy", "move"]

@@ -13,6 +13,7 @@ from .base_models import build_rest
 from .errors import HeadError, RunError
 from .fingerprint import Fingerprint
 from .frozen_base import FrozenBase
+from .head_files import load_head
 from .heads import Statistics, build_head, parse_head
 from .options import BaseOptions, TrainingOptions
 from .runs import Run
@@ -99,7 +100,7 @@ class EarlierHead:
             HeadError: it cannot be loaded or does not fit the bottlenecks or the classes.
         """
         if self.run is None:
-            head = _load_file(self.path)
+            head = load_head(self.path)
         else:
             try:
                 earlier = self.run.frozen_base().fingerprint
@@ -172,22 +173,6 @@ def check_fit(
             f"{path}: has {head.output_shape[-1]} outputs and there are {len(classes)} classes; "
             "give the head of these classes"
         )
-
-
-def _load_file(path: Path) -> "keras.Model":
-    import keras
-
-    try:
-        head = keras.models.load_model(path, compile=False)
-        shapes = head.input_shape, head.output_shape
-    except Exception as error:  # Keras raises a different class for each way to be damaged
-        raise HeadError(
-            f"{path}: holds no head that Keras can load ({' '.join(str(error).split())[:200]}); "
-            "give a run folder, head.keras, or a file that ends in .weights.h5"
-        ) from error
-    if not all(isinstance(shape, tuple) for shape in shapes):
-        raise HeadError(f"{path}: has several inputs or outputs; a head has one of each")
-    return head
 
 
 def _check_same_base(path: Path, earlier: Fingerprint, now: Fingerprint) -> None:

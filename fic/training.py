@@ -18,6 +18,7 @@ from .errors import DataError, HeadError
 from .evaluation import evaluate
 from .fingerprint import Fingerprint
 from .frozen_base import FrozenBase
+from .head_files import check_files, save_files
 from .heads import parse_head
 from .options import BaseOptions, CacheOptions, TrainingOptions
 from .progress import Progress, Silence
@@ -40,22 +41,29 @@ def train(
     cache: CacheOptions | None = None,
     options: TrainingOptions | None = None,
     progress: Progress | None = None,
+    weight_file: Path | None = None,
+    label_file: Path | None = None,
 ) -> Run:
     """Train a head on the bottlenecks of a frozen base and write the run folder.
+
+    Args:
+        weight_file: the head goes there as well: `.keras`, `.h5`, or `.weights.h5` for its weights.
+        label_file: JSON file for a map from label to index, besides the run's `labels.txt`.
 
     Raises:
         DataError: the pictures cannot be used.
         UnknownBaseError, WeightsError: the base cannot be built.
         BaseOptionError: the base cannot be cut or fine-tuned like this.
         CacheError: the bottleneck cache cannot be used.
-        OutputError: `out` holds something that is not a run.
+        OutputError: `out` holds something that is not a run, or a file cannot be written there.
     """
     base, cache = base or BaseOptions(), cache or CacheOptions()
     options, progress = options or TrainingOptions(), progress or Silence()
     started = time.perf_counter()
     if options.omit_bottlenecks and cache.views > 1:
         raise ValueError("views are drawn anew in each epoch where bottlenecks are omitted")
-    _check_outputs(source, out, cache, options)
+    _check_outputs(source, out, cache, options, *filter(None, (weight_file, label_file)))
+    check_files(weight_file, label_file)
     earlier = EarlierHead.of(options)
     base = _for_head(base, options)
     frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
@@ -125,7 +133,7 @@ def train(
         },
     }
     train_part.close()
-    return write_run(
+    run = write_run(
         out,
         record=record,
         metrics=metrics,
@@ -136,6 +144,8 @@ def train(
         validation=validation,
         report=render_report(record, metrics, history, validation),
     )
+    save_files(trained.model, train_part.classes, weight_file=weight_file, label_file=label_file)
+    return run
 
 
 def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
@@ -148,17 +158,17 @@ def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
 
 
 def _check_outputs(
-    source: Source, out: Path, cache: CacheOptions, options: TrainingOptions
+    source: Source, out: Path, cache: CacheOptions, options: TrainingOptions, *files: Path
 ) -> None:
     """Find out before the work begins that its results have no place."""
-    outputs = [cache.bottleneck_dir, *([] if options.logs is None else [options.logs])]
+    outputs = [cache.bottleneck_dir, *([] if options.logs is None else [options.logs]), *files]
     source.keep_apart(out, *outputs)
     check_run_folder(out)
-    for folder in outputs:
-        if folder.resolve().is_relative_to(out.resolve()):
+    for place in outputs:
+        if place.resolve().is_relative_to(out.resolve()):
             raise OutputError(
-                f"{folder}: lies inside the run folder {out}, which a later run replaces; "
-                "give a folder beside it"
+                f"{place}: lies inside the run folder {out}, which a later run replaces; "
+                "give a place beside it"
             )
     if options.logs is not None:
         options.logs.mkdir(parents=True, exist_ok=True)

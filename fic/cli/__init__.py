@@ -39,6 +39,8 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.group(
     epilog=_EPILOG,
     context_settings={
+        # FIC_TRAIN_WEIGHTS is the default of `fic train --weights`, and so on.
+        "auto_envvar_prefix": "FIC",
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
         "show_default": True,

@@ -105,22 +105,20 @@ def compact(bottleneck_dir: Path, as_json: bool) -> None:
     metavar="DAYS",
     help="Remove the entries that no run has used for so long.",
 )
-@click.option(
-    "--fingerprint", "fingerprints", multiple=True, metavar="NAME", help="Remove this entry."
-)
+@click.option("--fingerprint", multiple=True, metavar="NAME", help="Remove this entry.")
 @click.option("--damaged", is_flag=True, help="Remove the shards that were set aside.")
 @click.option(
     "--keep-data",
     type=FOLDER,
-    metavar="DIR",
-    help="Remove the bottlenecks of pictures that are not in this folder any more, altered "
-    "views included.",
+    metavar="DIR|CSV",
+    help="Remove the bottlenecks of pictures that are not in this folder or CSV file any more, "
+    "altered views included.",
 )
 def prune(
     bottleneck_dir: Path,
     as_json: bool,
     unused_days: float | None,
-    fingerprints: tuple[str, ...],
+    fingerprint: tuple[str, ...],
     damaged: bool,
     keep_data: Path | None,
 ) -> None:
@@ -128,7 +126,7 @@ def prune(
     from ..bottlenecks import kept_digests
     from ..cache_maintenance import prune_cache
 
-    if unused_days is None and not fingerprints and not damaged and keep_data is None:
+    if unused_days is None and not fingerprint and not damaged and keep_data is None:
         raise click.UsageError(
             "Say what to remove: --unused-days, --fingerprint, --damaged or --keep-data."
         )
@@ -137,7 +135,7 @@ def prune(
         bottleneck_dir,
         keep=None if keep_data is None else kept_digests(keep_data, progress),
         unused_days=unused_days,
-        fingerprints=fingerprints,
+        fingerprints=fingerprint,
         damaged=damaged,
         progress=progress,
     )

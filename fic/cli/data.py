@@ -10,37 +10,53 @@ from .terminal import TerminalProgress
 
 
 @click.command()
-@click.argument("dataset", type=FOLDER)
-@click.option("--out", type=FOLDER, required=True, help="Folder for train/ and val/.")
+@click.argument("place", metavar="[DATASET]", type=FOLDER, required=False)
+@click.option("--dataset", type=FOLDER, metavar="DIR|CSV", help="The same as DATASET.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    help="Folder for train/ and val/.  [default: train_dir/ and val_dir/ in this folder]",
+)
 @split_option
 @click.option("--seed", type=int, default=0, help="Another seed gives another split.")
 @click.option("--link", "mode", flag_value="link", default=True, help="Link to the files.")
 @click.option("--copy", "mode", flag_value="copy", help="Copy the files.")
 @click.option("--move", "mode", flag_value="move", help="Move the files.")
 def split(
-    dataset: Path,
-    out: Path,
+    place: Path | None,
+    dataset: Path | None,
+    out: Path | None,
     val_split: float,
     seed: int,
     mode: Literal["link", "copy", "move"],
 ) -> None:
-    """Split a folder of classes into training and validation.
+    """Split a data set into training and validation folders.
+
+    DATASET is a folder with one sub-folder of pictures per class, or a CSV file with the columns
+    path,label; with a third one, split (train or val), that decides instead of --val-split.
 
     The side of a picture depends on its content and the seed alone, so it stays where it is when
     others are added, and copies of one picture are never on both sides. Nothing is deleted.
     `fic train --data` does the same split in memory.
     """
-    from ..source import split_folder
+    from ..source import split_pictures
     from ..splitting import write_split
 
-    parts = split_folder(
-        dataset,
+    if place is None:
+        place, dataset = dataset, None
+    if place is None or dataset is not None:
+        raise click.UsageError("Give one data set: DATASET or --dataset.")
+    parts = split_pictures(
+        place,
         fraction=val_split,
         seed=seed,
         progress=TerminalProgress(),
     )
-    write_split(parts, out, mode=mode)
-    click.echo(f"{len(parts.train)} pictures in {out / 'train'}, {len(parts.val)} in {out / 'val'}")
+    if out is None:
+        report = write_split(parts, Path(), mode=mode, train_name="train_dir", val_name="val_dir")
+    else:
+        report = write_split(parts, out, mode=mode)
+    click.echo(f"{len(parts.train)} pictures in {report.train}, {len(parts.val)} in {report.val}")
 
 
 @click.group()

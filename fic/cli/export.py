@@ -34,7 +34,12 @@ from .terminal import TerminalProgress
     default=200,
     help="How many validation pictures to compare on at most, taken from each class in turn.",
 )
-@click.option("--data", type=FOLDER, help="Pictures to compare on, if the run's have moved.")
+@click.option(
+    "--data",
+    type=FOLDER,
+    metavar="DIR|CSV",
+    help="Pictures to compare on, if the run's have moved.",
+)
 @run_cache_option
 def export(
     run: Path,

@@ -31,7 +31,6 @@ _PARAMETERS: Mapping[type, Mapping[str, str]] = {
     },
 }
 _SECTIONS = {"base": BaseOptions, "bottlenecks": CacheOptions, "training": TrainingOptions}
-_SOURCE = {"data": "data", "train": "train_dir", "val": "val_dir", "val_split": "val_split"}
 
 
 def from_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
@@ -51,7 +50,7 @@ def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None
     from ..runs import read_record
 
     record = read_record(path)
-    defaults = {_SOURCE[name]: value for name, value in record["source"].items()}
+    defaults = dict(record["source"])
     for section, kind in _SECTIONS.items():
         parameters = _parameters(kind)
         known = {name: value for name, value in record[section].items() if name in parameters}
@@ -87,15 +86,19 @@ def data_options(command: Command) -> Command:
         click.option(
             "--data",
             type=FOLDER,
-            help="Folder with one sub-folder of pictures per class.",
+            metavar="DIR|CSV",
+            help="Folder with one sub-folder of pictures per class, or a CSV file with the columns "
+            "path,label; with a third one, split (train or val), it is split already.",
         ),
         click.option(
             "--train",
-            "train_dir",
             type=FOLDER,
-            help="Such a folder with training pictures only; with --val, instead of --data.",
+            metavar="DIR|CSV",
+            help="The same with training pictures only; with --val, instead of --data.",
         ),
-        click.option("--val", "val_dir", type=FOLDER, help="Likewise with validation pictures."),
+        click.option(
+            "--val", type=FOLDER, metavar="DIR|CSV", help="Likewise with validation pictures."
+        ),
     )
 
 
@@ -113,14 +116,14 @@ split_option = click.option(
 )
 
 
-def base_options(command: Command) -> Command:
-    """Add which base, with which weights."""
+def base_options(command: Command, *, base_model: str | None = "mobilenet_v2") -> Command:
+    """Add which base, with which weights; `base_model` is the default."""
     return add_options(
         command,
         click.option(
             "--base-model",
             metavar="NAME",
-            default="mobilenet_v2",
+            default=base_model,
             help="A name from `fic bases`; case, _ and - do not matter.",
         ),
         click.option(

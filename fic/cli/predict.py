@@ -1,38 +1,87 @@
 """`fic predict` and `fic evaluate`."""
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from .options import FOLDER, run_cache_option
+from ..options import BaseOptions
+from .options import FOLDER, base_options, from_options, run_cache_option
 from .terminal import TerminalProgress
+
+if TYPE_CHECKING:
+    from ..head_files import HeadFile
+
+_OF_A_HEAD_FILE = (
+    *("label_file", "base_model", "weights", "image_size", "resize"),
+    *("bottleneck_tensorname", "pooling"),
+)
 
 
 @click.command()
-@click.argument("run", type=FOLDER)
-@click.argument("images", metavar="IMAGE|DIR...", nargs=-1, required=True, type=FOLDER)
+@click.argument("places", metavar="[RUN] [IMAGE|DIR]...", nargs=-1, type=FOLDER)
+@click.option("--img-dir", type=FOLDER, metavar="DIR", help="A folder of pictures, like DIR.")
 @click.option("--top-k", type=click.IntRange(min=1), default=1, help="Labels for each picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-@run_cache_option
+@click.option(
+    "--bottleneck-dir",
+    type=FOLDER,
+    help="Folder of the bottleneck cache.  [default: the one that the run was trained with, "
+    "bottlenecks with --weight-file]",
+)
+@click.option(
+    "--weight-file",
+    type=FOLDER,
+    metavar="FILE",
+    help="A head saved by Keras (.keras or .h5), instead of RUN.",
+)
+@click.option(
+    "--label-file",
+    type=FOLDER,
+    metavar="FILE",
+    help="Its labels: a JSON map between label and index, a JSON list, or a text file.",
+)
+@partial(base_options, base_model=None)
 @click.pass_context
 def predict(
     context: click.Context,
-    run: Path,
-    images: tuple[Path, ...],
+    /,
+    places: tuple[Path, ...],
+    img_dir: Path | None,
     top_k: int,
     as_json: bool,
     bottleneck_dir: Path | None,
+    weight_file: Path | None,
+    label_file: Path | None,
+    **options: Any,
 ) -> None:
-    """Classify pictures with a run, files before export.
+    """Classify pictures with a run, or with a head in a file.
 
-    Pictures of a folder come in natural order: img2 before img10.
+    A run knows its labels and its base. To a head in a file belong --label-file, --base-model and
+    the options of the base that differed from their defaults in training. Pictures of a folder
+    come in natural order: img2 before img10.
+
+    \b
+      fic predict run photo.jpg photos
+      fic predict --weight-file top.h5 --label-file labels.json --base-model resnet50 photo.jpg
     """
     from fic_runtime.answers import answer_json, answer_line
     from fic_runtime.errors import ImageError
 
     from ..prediction import predict_files
 
+    run: Path | HeadFile
+    if weight_file is None:
+        run, images = _run_and_images(context, places)
+    else:
+        run, images = _head_file(weight_file, label_file, options, places), places
+    if img_dir is not None:
+        images = (*images, img_dir)
+    if not images:
+        raise click.UsageError("Say which pictures: IMAGE, DIR or --img-dir.")
     failed = False
     for path, answer in predict_files(run, images, bottleneck_dir=bottleneck_dir):
         if isinstance(answer, ImageError):
@@ -46,13 +95,43 @@ def predict(
         context.exit(1)
 
 
+def _run_and_images(
+    context: click.Context, places: tuple[Path, ...]
+) -> tuple[Path, tuple[Path, ...]]:
+    for name in _OF_A_HEAD_FILE:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} goes with --weight-file; a run knows its own."
+            )
+    if not places:
+        raise click.UsageError("Give a RUN, or --weight-file, --label-file and --base-model.")
+    return places[0], places[1:]
+
+
+def _head_file(
+    weight_file: Path, label_file: Path | None, options: dict[str, Any], places: tuple[Path, ...]
+) -> "HeadFile":
+    from ..head_files import HeadFile
+    from ..runs import RUN_FILE
+
+    if places and (places[0] / RUN_FILE).exists():
+        raise click.UsageError(f"{places[0]} is a run: give either RUN or --weight-file.")
+    if label_file is None:
+        raise click.UsageError("--weight-file needs --label-file: the labels of the head.")
+    if options["base_model"] is None:
+        raise click.UsageError("--weight-file needs --base-model: the base of the head.")
+    return HeadFile(weight_file, label_file, from_options(BaseOptions, options))
+
+
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.option(
     "--data",
     type=FOLDER,
     required=True,
-    help="Folder with one sub-folder of pictures per class; classes may be missing.",
+    metavar="DIR|CSV",
+    help="Folder with one sub-folder of pictures per class, or a CSV file; classes may be missing. "
+    "Of a file with the column split, the pictures marked val.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
 @run_cache_option

@@ -35,18 +35,32 @@ if TYPE_CHECKING:
 @whole_network_options
 @config_option
 @click.option("--out", type=FOLDER, default=Path("run"), help="Folder of the run.")
+@click.option(
+    "--weight-file",
+    type=FOLDER,
+    metavar="FILE",
+    help="Save the head there as well: .keras, .h5, or .weights.h5 for its weights alone.",
+)
+@click.option(
+    "--label-file",
+    type=FOLDER,
+    metavar="FILE.json",
+    help="Save there which label has which index.",
+)
 @click.pass_context
 def train(
     context: click.Context,
     /,
     data: Path | None,
-    train_dir: Path | None,
-    val_dir: Path | None,
+    train: Path | None,
+    val: Path | None,
     val_split: float,
     out: Path,
+    weight_file: Path | None,
+    label_file: Path | None,
     **options: Any,
 ) -> None:
-    """Train a classifier on folders of pictures.
+    """Train a classifier on pictures in folders or CSV files.
 
     The base turns each picture into a bottleneck once; the bottlenecks are kept in
     --bottleneck-dir, so training again with other options takes seconds. The run folder holds the
@@ -68,11 +82,13 @@ def train(
         cache=from_options(CacheOptions, options),
         options=from_options(TrainingOptions, options),
         progress=progress,
+        weight_file=weight_file,
+        label_file=label_file,
     )
-    record, val = run.record, run.metrics["val"]
+    record, figures = run.record, run.metrics["val"]
     _print_skipped(record["skipped_files"])
     click.echo(
-        f"validation accuracy {val['accuracy']:.4f} on {val['images']} pictures, "
+        f"validation accuracy {figures['accuracy']:.4f} on {figures['images']} pictures, "
         f"best epoch {record['best_epoch']}"
     )
     cache, seconds = record["cache"], record["seconds"]
@@ -100,8 +116,8 @@ def train(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def extract(
     data: Path | None,
-    train_dir: Path | None,
-    val_dir: Path | None,
+    train: Path | None,
+    val: Path | None,
     shard: str | None,
     as_json: bool,
     **options: Any,
@@ -115,7 +131,7 @@ def extract(
     from ..bottlenecks import fill_cache
 
     use = fill_cache(
-        _source(data, train_dir, val_dir),
+        _source(data, train, val),
         base=from_options(BaseOptions, options),
         cache=from_options(CacheOptions, options),
         shard=_shard(shard),
@@ -177,17 +193,15 @@ def _source(
 
 
 def _chosen_source(context: click.Context) -> dict[str, Any]:
-    """Return where the pictures are; what the command line says is not mixed with --config."""
-    names = {"data": "data", "train_dir": "train", "val_dir": "val"}
+    """Return where the pictures are; what is said beside --config is not mixed with it."""
+    names = ("data", "train", "val")
     said = {
         name
         for name in names
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT_MAP
         and context.params[name] is not None
     }
-    return {
-        to: context.params[name] if not said or name in said else None for name, to in names.items()
-    }
+    return {name: context.params[name] if not said or name in said else None for name in names}
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

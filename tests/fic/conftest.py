@@ -14,6 +14,7 @@ from fic.runs import Run
 from fic.source import Source
 
 MakePhotos = Callable[..., Path]
+ListPictures = Callable[..., Path]
 
 
 def draw(file: Path, label: int, seed: int) -> None:
@@ -105,6 +106,24 @@ def empty(warm: CacheOptions) -> CacheOptions:
     for shard in warm.bottleneck_dir.rglob("shard-*.h5"):
         shard.unlink()
     return warm
+
+
+@pytest.fixture(scope="session")
+def list_pictures() -> ListPictures:
+    """Return a function that lists a folder of classes in a CSV file.
+
+    With `val`, every val-th picture is marked for validation.
+    """
+
+    def write(folder: Path, file: Path, *, val: int = 0) -> Path:
+        lines = ["path,label,split" if val else "path,label"]
+        for number, path in enumerate(sorted(folder.glob("*/*.*"))):
+            side = "" if not val else ",train" if number % val else ",val"
+            lines.append(f"{path},{path.parent.name}{side}")
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return file
+
+    return write
 
 
 class Recorder:

@@ -359,6 +359,19 @@ def test_one_cache_is_filled_by_either_engine(
     assert fill(replace(empty, engine="onnx")).hits == PICTURES
 
 
+def test_pictures_of_a_csv_file_are_kept_on_both_sides(photos: Path, list_pictures: Any) -> None:
+    file = list_pictures(photos, photos / "list.csv", val=2)
+    assert kept_digests(file, Silence()) == kept_digests(photos, Silence())
+
+
+def test_pictures_that_a_csv_file_marks_for_validation_get_the_plain_view(
+    photos: Path, list_pictures: Any, fill: Any, empty: CacheOptions
+) -> None:
+    file = list_pictures(photos, photos / "list.csv", val=4)
+    use = fill(replace(empty, views=2), source=Source(data=file))
+    assert use.extracted == 2 * (PICTURES - 6) + 6
+
+
 def test_kept_digests_are_those_of_all_views(photos: Path) -> None:
     kept = kept_digests(photos, Silence())
     assert len(kept) == 2 * PICTURES

@@ -14,6 +14,7 @@ import pytest
 
 from fic import base_models
 from fic.cli import cli, main
+from fic.head_files import save_files
 from fic.options import CacheOptions
 from fic.runs import Run
 
@@ -265,6 +266,76 @@ def test_prediction_prints_the_best_labels(fic: Fic, cold_run: Run, photos: Path
     assert len(answers.split("  ")) == 2
 
 
+@pytest.fixture
+def head_file(cold_run: Run, fic: Fic) -> tuple[str, ...]:
+    """Return the arguments for the head of the cold run, saved by itself."""
+    save_files(
+        cold_run.head(),
+        cold_run.labels,
+        weight_file=Path("top.h5"),
+        label_file=Path("files/labels.json"),
+    )
+    return (
+        *("--weight_file", "top.h5", "--label_file", "files/labels.json", "--weights", "none"),
+        *("--base_model", "mobilenet_0.25", "--image_size", "32"),
+        *("--bottleneck_dir", str(cold_run.cache_options.bottleneck_dir)),
+    )
+
+
+def test_a_head_in_a_file_predicts_like_its_run(
+    fic: Fic, cold_run: Run, photos: Path, head_file: tuple[str, ...]
+) -> None:
+    expected = fic("predict", cold_run.folder, photos / "red", photos / "blue/0.jpg")
+    assert len(expected.out.splitlines()) == 9
+    assert fic("predict", *head_file, photos / "red", photos / "blue/0.jpg") == expected
+    assert fic("predict", *head_file, photos / "blue/0.jpg", "--img_dir", photos / "red").code == 0
+
+
+def test_the_folder_of_pictures_may_be_an_option_of_a_run_too(
+    fic: Fic, cold_run: Run, photos: Path
+) -> None:
+    expected = fic("predict", cold_run.folder, photos / "red")
+    assert fic("predict", cold_run.folder, "--img-dir", photos / "red") == expected
+
+
+@pytest.mark.parametrize(
+    ("without", "says"),
+    [
+        ("--weight_file", "--label-file goes with --weight-file"),
+        ("--label_file", "--weight-file needs --label-file"),
+        ("--base_model", "--weight-file needs --base-model"),
+    ],
+)
+def test_what_is_missing_beside_a_head_file_is_named(
+    fic: Fic, photos: Path, head_file: tuple[str, ...], without: str, says: str
+) -> None:
+    place = head_file.index(without)
+    result = fic("predict", *head_file[:place], *head_file[place + 2 :], "--img_dir", photos)
+    assert result.code == 2
+    assert says in result.err
+
+
+def test_a_head_file_without_pictures_is_wrong_usage(fic: Fic, head_file: tuple[str, ...]) -> None:
+    result = fic("predict", *head_file)
+    assert result.code == 2
+    assert "--img-dir" in result.err
+
+
+def test_a_run_and_a_head_file_are_not_mixed(
+    fic: Fic, cold_run: Run, photos: Path, head_file: tuple[str, ...]
+) -> None:
+    result = fic("predict", cold_run.folder, photos, *head_file)
+    assert result.code == 2
+    assert "is a run: give either RUN or --weight-file" in result.err
+
+
+def test_a_head_that_does_not_fit_is_one_line(
+    fic: Fic, photos: Path, head_file: tuple[str, ...]
+) -> None:
+    result = fic("predict", *head_file, "--base_model", "mobilenet_0.5", photos)
+    assert_one_line(result, 1, "takes bottlenecks of 256, but mobilenet_0.5 cut at")
+
+
 def test_prediction_in_json_is_an_object_a_line(fic: Fic, cold_run: Run, photos: Path) -> None:
     (photos / "red/3.png").write_bytes(b"no picture")
     result = fic("predict", cold_run.folder, photos / "red", "--top-k", "3", "--json")
@@ -303,6 +374,88 @@ def test_split_links_copies_or_moves(
     assert len(files) == 24
     assert all(file.is_symlink() == linked for file in files)
     assert len(list(photos.rglob("*.*g"))) == left
+
+
+def test_without_a_folder_the_split_goes_where_the_scripts_put_it(fic: Fic, photos: Path) -> None:
+    result = fic("split", "--dataset", photos, "--val_split", "0.25")
+    assert result.code == 0
+    train, val = (set(Path(name).rglob("*.*g")) for name in ("train_dir", "val_dir"))
+    assert f"{len(train)} pictures in train_dir, {len(val)} in val_dir" in result.out
+    assert len(train) + len(val) == len(list(photos.rglob("*.*g"))) == 24
+    assert all(file.is_symlink() for file in train | val)
+
+
+def test_other_pictures_in_train_dir_stay_as_they_are(fic: Fic, photos: Path) -> None:
+    Path("train_dir/cats").mkdir(parents=True)
+    Path("train_dir/cats/1.jpg").write_text("a cat")
+    assert_one_line(fic("split", photos), 1, "train_dir/cats/1.jpg: is not part of this split")
+    assert [str(path) for path in Path("train_dir").rglob("*.*")] == ["train_dir/cats/1.jpg"]
+    assert not Path("val_dir").exists()
+
+
+def test_a_list_with_a_split_is_split_as_it_says(
+    fic: Fic, photos: Path, list_pictures: Callable[..., Path]
+) -> None:
+    list_pictures(photos, Path("list.csv"), val=4)
+    result = fic("split", "list.csv", "--out", "out")
+    assert "18 pictures in out/train, 6 in out/val" in result.out
+    assert result.err.splitlines() == ["list.csv: split as its column says, not by --val-split"]
+
+
+def test_a_label_that_is_no_folder_name_is_one_line(fic: Fic, photos: Path) -> None:
+    Path("list.csv").write_text(
+        "path,label,split\nphotos/red/0.jpg,a/b,train\nphotos/red/1.png,c,train\n"
+        "photos/red/2.jpg,c,val\n"
+    )
+    result = fic("split", "list.csv")
+    _, error = result.err.splitlines()
+    assert_one_line(replace(result, err=error), 1, "'a/b' cannot be the name of a folder")
+
+
+def test_a_list_trains_and_is_measured(
+    train: Fic, fic: Fic, photos: Path, list_pictures: Callable[..., Path]
+) -> None:
+    list_pictures(photos, Path("list.csv"), val=4)
+    assert train("--data", "list.csv").code == 0
+    assert Run(Path("run")).record["images"] == {"train": 18, "val": 6}
+    assert json.loads(fic("evaluate", "run", "--data", "list.csv", "--json").out)["images"] == 6
+
+
+# --- defaults from the environment ----------------------------------------------------------------
+
+
+def test_an_option_with_a_value_is_called_alike_in_the_environment() -> None:
+    for names, command in commands(cli):
+        for option in command.params:
+            if isinstance(option, click.Option) and not option.is_flag:
+                spelled = option.opts[0].removeprefix("--").replace("-", "_")
+                assert option.name == spelled, (names, option.opts)
+
+
+def test_the_environment_gives_defaults_and_the_command_line_wins(
+    train: Fic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIC_TRAIN_BATCH_SIZE_TRAIN", "7")
+    monkeypatch.setenv("FIC_TRAIN_EPOCHS", "9")
+    assert train("--epochs", "2").code == 0
+    training = Run(Path("run")).record["training"]
+    assert (training["batch_size"], training["epochs"]) == (7, 2)
+
+
+def test_a_default_that_makes_no_sense_is_wrong_usage(
+    train: Fic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIC_TRAIN_VIEWS", "many")
+    result = train()
+    assert result.code == 2
+    assert "--views" in result.err
+
+
+def test_a_run_takes_no_notice_of_defaults_for_a_head_file(
+    fic: Fic, cold_run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIC_PREDICT_WEIGHTS", "none")
+    assert fic("predict", cold_run.folder, photos / "red").code == 0
 
 
 # --- exit codes and errors ------------------------------------------------------------------------
@@ -369,6 +522,10 @@ def assert_one_line(result: Result, code: int, says: str) -> None:
         (["--bottleneck-dir", "/proc/fic"], "/proc/fic"),
         (["--logs", "text.h5/logs"], "not a directory"),
         (["--lr", "inf", "--epochs", "3"], "use a smaller --lr"),
+        (["--weight-file", "top.onnx"], "the name must end in .keras, .h5"),
+        (["--weight-file", "text.h5/top.h5"], "text.h5/top.h5: cannot be written"),
+        (["--label-file", "labels.txt"], "the name must end in .json"),
+        (["--out", "run", "--label-file", "run/map.json"], "lies inside the run folder"),
     ],
 )
 def test_a_mistake_is_one_line(train: Fic, arguments: list[str], says: str) -> None:
@@ -398,7 +555,11 @@ def test_a_mistake_is_one_line(train: Fic, arguments: list[str], says: str) -> N
         ["extract", "--data", "a", "--shard", "half"],
         ["predict", "run"],
         ["export"],
-        ["split", "a"],
+        ["predict"],
+        ["predict", "--weight-file", "top.h5", "a.jpg"],
+        ["predict", "run", "a.jpg", "--label-file", "labels.json"],
+        ["split"],
+        ["split", "a", "--dataset", "a"],
         ["no-such-command"],
     ],
 )

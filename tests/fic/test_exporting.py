@@ -64,8 +64,16 @@ def test_pictures_to_compare_on_come_from_each_class_in_turn(
     assert sorted(path.parent.name for path in compared) == ["blue", "green", "red"]
 
 
+def test_pictures_to_compare_on_may_be_listed_in_a_file(
+    moved: Run, tmp_path: Path, photos: Path, list_pictures: Any
+) -> None:
+    file = list_pictures(photos, tmp_path / "list.csv", val=4)
+    manifest = export_run(moved.folder, out=tmp_path / "bundle", data=file)
+    assert manifest.parity["pictures"] == 6
+
+
 def test_a_run_whose_pictures_have_moved_says_what_to_do(moved: Run, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="give --data with a folder of pictures"):
+    with pytest.raises(RunError, match="give --data with other pictures"):
         export_run(moved.folder, out=tmp_path / "bundle")
 
 

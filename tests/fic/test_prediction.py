@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from fic.errors import CacheError, DataError, RunError
+from fic.head_files import HeadFile, save_files
+from fic.options import BaseOptions
 from fic.prediction import evaluate_run, predict_files
 from fic.runs import Run
 from fic_runtime.classifier import Prediction
@@ -73,6 +75,27 @@ def test_a_class_may_be_missing_in_the_measurement(cold_run: Run, photos: Path) 
     assert figures["images"] == 16
     assert figures["per_class"]["green"]["recall"] is None
     assert len(figures["confusion_matrix"]) == 3
+
+
+def test_a_run_is_measured_on_the_validation_side_of_a_file(
+    cold_run: Run, photos: Path, list_pictures: Any
+) -> None:
+    figures = evaluate_run(cold_run.folder, list_pictures(photos, photos / "list.csv", val=4))
+    assert figures["images"] == 6
+    assert [each["images"] for each in figures["per_class"].values()] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["top.h5", "top.keras"])
+def test_a_head_in_a_file_answers_like_its_run(
+    cold_run: Run, photos: Path, tmp_path: Path, base: BaseOptions, name: str
+) -> None:
+    files = {"weight_file": tmp_path / name, "label_file": tmp_path / "labels.json"}
+    save_files(cold_run.head(), cold_run.labels, **files)
+    cache = cold_run.cache_options.bottleneck_dir
+    loose = HeadFile(**files, base_options=base)
+    answers = list(predict_files(loose, [photos], bottleneck_dir=cache))
+    assert len(answers) == 24
+    assert answers == list(predict_files(cold_run.folder, [photos]))
 
 
 def test_a_class_that_the_run_does_not_know_is_an_error(cold_run: Run, photos: Path) -> None:

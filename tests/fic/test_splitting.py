@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fic.dataset import Dataset, Split, read_folder
+from fic.dataset_csv import read_csv
 from fic.errors import DataError
 from fic.splitting import Mode, split_dataset, write_split
 
@@ -241,6 +242,26 @@ def test_pictures_of_one_name_from_different_folders_are_numbered(tmp_path: Path
             "a/1-3.jpg": str(paths[2]),
             "b/2.jpg": str(paths[3]),
         }
+
+
+@pytest.mark.parametrize("mode", ["link", "copy", "move"])
+def test_a_list_of_files_is_written_by_label(tmp_path: Path, mode: Mode) -> None:
+    """The label decides the folder, not where the file is."""
+    write_pictures(tmp_path / "data", here=2, there=2)
+    file = tmp_path / "list.csv"
+    file.write_text(
+        "path,label,split\ndata/here/0.jpg,a,train\ndata/here/1.jpg,b,train\n"
+        "data/there/0.jpg,a,train\ndata/there/1.jpg,b,val\n"
+    )
+    split = read_csv(file)
+    assert isinstance(split, Split)
+    write_split(split, tmp_path / "out", mode=mode)
+    assert files_below(tmp_path / "out") == {
+        "train/a/0.jpg": "here 0",
+        "train/a/0-2.jpg": "there 0",
+        "train/b/1.jpg": "here 1",
+        "val/b/1-2.jpg": "there 1",
+    }
 
 
 def test_names_in_any_script_survive(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_a_head_for_other_bottlenecks_is_refused(
 
 def test_a_file_that_is_no_head_is_refused(fit: Any, tmp_path: Path) -> None:
     (tmp_path / "text.keras").write_text("hello")
-    with pytest.raises(HeadError, match="holds no head that Keras can load"):
+    with pytest.raises(HeadError, match="Keras cannot load it"):
         fit(load_weights=tmp_path / "text.keras")
 
 

@@ -5,11 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 
 from fic import base_models
 from fic.cache_maintenance import cache_info
 from fic.errors import CacheError, DataError, UnknownBaseError
+from fic.head_files import read_labels
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.runs import Run
 from fic.source import Source
@@ -138,6 +141,55 @@ def test_two_folders_are_trained_on_as_they_are(fit: Any, photos: Path) -> None:
     run = fit(source=Source(train=photos, val=photos))
     assert run.record["images"] == {"train": 24, "val": 24}
     assert run.record["cache"] == {"hits": 24, "extracted": 0, "skipped": 0}
+
+
+def test_a_csv_file_gives_the_run_of_its_folder(
+    fit: Any, photos: Path, tmp_path: Path, list_pictures: Any
+) -> None:
+    file = list_pictures(photos, tmp_path / "list.csv")
+    folder = fit(out=tmp_path / "folder")
+    listed = fit(source=Source(data=file, val_split=0.25))
+    assert listed.metrics == folder.metrics
+    assert listed.record["cache"] == {"hits": 24, "extracted": 0, "skipped": 0}
+
+
+def test_the_record_says_where_the_list_is_from_every_folder(
+    fit: Any, photos: Path, tmp_path: Path, list_pictures: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_pictures(photos, tmp_path / "list.csv", val=4)
+    monkeypatch.chdir(tmp_path)
+    run = fit(source=Source(data=Path("list.csv")))
+    assert run.record["source"]["data"] == str(tmp_path / "list.csv")
+    assert run.record["images"] == {"train": 18, "val": 6}
+
+
+def test_the_head_and_its_labels_are_saved_where_one_asks(fit: Any, tmp_path: Path) -> None:
+    run = fit(weight_file=tmp_path / "deep/top.h5", label_file=tmp_path / "files/labels.json")
+    assert read_labels(tmp_path / "files/labels.json") == run.labels
+    loaded = keras.models.load_model(tmp_path / "deep/top.h5", compile=False)
+    bottlenecks = np.random.default_rng(0).random((4, 256), np.float32)
+    np.testing.assert_array_equal(
+        loaded.predict_on_batch(bottlenecks), run.head().predict_on_batch(bottlenecks)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "says"),
+    [
+        ("top.txt", OutputError, "the name must end in"),
+        ("run/top.h5", OutputError, "lies inside the run folder"),
+        ("photos/red/top.h5", DataError, "lies inside the pictures"),
+    ],
+)
+def test_a_place_where_the_head_cannot_go_is_known_before_anything_is_read(
+    fit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: Any, says: str
+) -> None:
+    def read(*_: Any, **__: Any) -> None:
+        raise AssertionError("pictures were read")
+
+    monkeypatch.setattr("fic.training.read_pictures", read)
+    with pytest.raises(error, match=says):
+        fit(weight_file=tmp_path / name)
 
 
 def test_views_and_float16_are_trained_on(fit: Any, warm: CacheOptions) -> None:

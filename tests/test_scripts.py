@@ -1,0 +1,69 @@
+"""The command lines of the scripts before fic run as they were, but for the program's name."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+SPLIT = "split --dataset flowers --val_split 0.2"
+TRAIN = (
+    "train --train train_dir --val val_dir --logs log_resnet --bottleneck_dir bottlenecks "
+    "--base_model resnet50 --bottlenecks_batch_size 100 --epochs 1 "
+    "--bottleneck_tensorname activation_31"
+)
+PREDICT = (
+    "predict --weight_file Resnet50_top.h5 --label_file essential_files/label_map.json "
+    "--img_dir val_dir/daisy --base_model resnet50 --bottleneck_tensorname activation_31"
+)
+
+# Random weights and small pictures in place of ImageNet's. Converting ResNet50 for the other engine
+# would take longer than all the rest.
+DEFAULTS = {
+    "FIC_TRAIN_WEIGHTS": "none",
+    "FIC_TRAIN_IMAGE_SIZE": "32",
+    "FIC_TRAIN_ENGINE": "keras",
+    "FIC_TRAIN_WEIGHT_FILE": "Resnet50_top.h5",
+    "FIC_TRAIN_LABEL_FILE": "essential_files/label_map.json",
+    "FIC_PREDICT_WEIGHTS": "none",
+    "FIC_PREDICT_IMAGE_SIZE": "32",
+}
+
+
+@pytest.fixture
+def flowers(tmp_path: Path) -> Path:
+    """Return a folder that holds a small data set called `flowers`."""
+    random = np.random.default_rng(0)
+    for label, name in enumerate(("daisy", "roses")):
+        (tmp_path / "flowers" / name).mkdir(parents=True)
+        for number in range(6):
+            picture = random.integers(0, 60, (40, 50, 3), dtype=np.uint8)
+            picture[:, :, label] += 180
+            assert cv2.imwrite(str(tmp_path / "flowers" / name / f"{number}.jpg"), picture)
+    return tmp_path
+
+
+def test_the_sample_command_lines_run_one_after_the_other(flowers: Path) -> None:
+    def fic(line: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "fic", *line.split()],
+            cwd=flowers,
+            env={**os.environ, **DEFAULTS},
+            check=True,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
+
+    fic(SPLIT)
+    assert "validation accuracy" in fic(TRAIN)
+    assert list((flowers / "log_resnet").rglob("events*"))
+    answers = fic(PREDICT)
+    pictures = sorted((flowers / "val_dir/daisy").iterdir())
+    assert pictures
+    assert [line.split("\t")[0] for line in answers.splitlines()] == [
+        str(picture.relative_to(flowers)) for picture in pictures
+    ]
+    assert answers == fic("predict run val_dir/daisy")
