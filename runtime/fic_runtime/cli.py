@@ -17,6 +17,7 @@ _EXAMPLES = """examples:
   fic-runtime predict bundle *.jpg --json          one JSON object a line
   fic-runtime selftest bundle                      does this device give the recorded results?
   fic-runtime info bundle                          what is in the bundle
+  fic-runtime doctor                               what can this machine do, and what is wrong?
 """
 
 
@@ -91,6 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(command=_info)
     _add_bundle(info)
     info.add_argument("--json", action="store_true", help="print the whole manifest as JSON")
+
+    doctor = commands.add_parser(
+        "doctor",
+        help="print what this machine can do, and what is wrong with it",
+        description="Print versions, processors, limits and the execution providers that really "
+        "work; the exit code is 1 where something should be put right.",
+    )
+    doctor.set_defaults(command=_doctor)
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 
@@ -197,6 +207,33 @@ def _info(options: argparse.Namespace) -> int:
     for file in sorted(manifest.files):
         print(f"{file:<24} {bundle.path(file).stat().st_size} bytes")
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from .doctor import examine
+
+    found = examine()
+    if options.json:
+        print(json.dumps(asdict(found)))
+        return 1 if found.problems else 0
+    there, usable = found.processors
+    limits = (
+        "no limit" if found.processor_limit is None else f"{found.processor_limit:g} processors",
+        "no limit" if found.memory_limit is None else f"{found.memory_limit / 1e9:.1f} GB",
+    )
+    print(f"system      {found.system}")
+    print(f"processor   {found.processor or 'not known'}")
+    print(f"            {usable} of {there} usable; {' '.join(found.features)}")
+    print(f"container   processors: {limits[0]}; memory: {limits[1]}")
+    for name, number in found.versions.items():
+        print(f"{name:<11} {number}")
+    for check in found.providers:
+        print(f"{check.name}: {'works' if check.usable else f'not usable ({check.reason})'}")
+    for problem in found.problems:
+        print(f"PROBLEM: {problem}")
+    return 1 if found.problems else 0
 
 
 if __name__ == "__main__":

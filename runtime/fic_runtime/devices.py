@@ -43,13 +43,15 @@ def usable_cpus() -> int:
         count = len(os.sched_getaffinity(0))
     else:
         count = os.cpu_count() or 1
-    return max(1, min(count, _cgroup_quota(count)))
+    quota = cgroup_cpus()
+    return max(1, count if quota is None else min(count, math.ceil(quota)))
 
 
-def _cgroup_quota(default: int) -> int:
+def cgroup_cpus() -> float | None:
+    """Return how many processors' time a container may use, None where there is no limit."""
     # cpu.max of cgroup v2: "<microseconds of CPU> <per microseconds>", or "max <period>".
     try:
         quota, period = _CGROUP_CPU_MAX.read_text(encoding="ascii").split()
-        return math.ceil(int(quota) / int(period))
+        return int(quota) / int(period)
     except (OSError, ValueError, ZeroDivisionError):
-        return default
+        return None

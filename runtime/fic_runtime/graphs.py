@@ -94,7 +94,7 @@ class Graph:
         except Exception as error:  # onnxruntime's errors share no base class but this one
             raise DeviceError(
                 f"{self._path}: {self.provider} failed on a batch of {len(batch)} "
-                f"({_reason(error)}); use smaller batches or device='cpu'"
+                f"({one_line(error)}); use smaller batches or device='cpu'"
             ) from error
         return output
 
@@ -115,21 +115,21 @@ class Graph:
 
 def _open_session(path: Path, wanted: list[str], threads: int, *, strict: bool) -> Any:
     try:
-        session = _session(path, wanted, threads)
+        session = new_session(path, wanted, threads)
         reason = "ONNX Runtime left it out"
     except Exception as error:  # onnxruntime's errors share no base class but this one
-        reason = _reason(error)
+        reason = one_line(error)
         session = None
     if session is not None and session.get_providers()[: len(wanted)] == wanted:
         return session
     # Is the file at fault or the device? The CPU tells.
     if session is None:
         try:
-            session = _session(path, [CPU], threads)
+            session = new_session(path, [CPU], threads)
         except Exception as error:
             raise BundleError(
                 f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open it "
-                f"({_reason(error)}); upgrade onnxruntime or export the bundle again"
+                f"({one_line(error)}); upgrade onnxruntime or export the bundle again"
             ) from error
     if strict:
         raise DeviceError(
@@ -143,20 +143,34 @@ def _open_session(path: Path, wanted: list[str], threads: int, *, strict: bool) 
     return session
 
 
-def _session(path: Path, providers: list[str], threads: int) -> Any:
+def new_session(
+    model: Path | bytes, providers: list[str], threads: int, *, alone: bool = False
+) -> Any:
+    """Return ONNX Runtime's session of a model; the CPU does what the providers cannot.
+
+    Args:
+        alone: the CPU shall not help out.
+
+    Raises:
+        Exception: whatever ONNX Runtime raises where the model or the first provider does not work.
+    """
     if CUDA in providers and hasattr(onnxruntime, "preload_dlls"):
         # Finds the CUDA and cuDNN libraries that were installed as wheels.
         onnxruntime.preload_dlls()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what matters comes back as an exception
-    names = providers if CPU in providers else [*providers, CPU]
+    names = providers if CPU in providers or alone else [*providers, CPU]
+    if CPU not in names:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     asked = [(name, _PROVIDER_OPTIONS.get(name, {})) for name in names]
     # Its own fallback prints to stdout, where the answers go.
-    return onnxruntime.InferenceSession(str(path), options, providers=asked, enable_fallback=0)
+    source = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(source, options, providers=asked, enable_fallback=0)
 
 
-def _reason(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Return what ONNX Runtime says of an error, without its line breaks."""
     return " ".join(str(error).split())[:300]
 
 
