@@ -190,7 +190,7 @@ def test_help_explains_every_argument(arguments, run):
 def test_every_command_has_its_line_in_the_help(command, run):
     _, out, _ = run("--help")
     assert re.search(rf"^    {command} +\w+ \w+", out, re.MULTILINE)
-    assert re.search(rf"^  fic-runtime {command} +\w+ \w+", out, re.MULTILINE)
+    assert f"\n  fic-runtime {command} " in out
 
 
 def test_version_is_that_of_the_distribution(run):
