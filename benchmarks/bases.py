@@ -9,6 +9,7 @@ first. Results are kept in --results as they come; the same command goes on afte
 """
 
 import argparse
+import gc
 import json
 import multiprocessing
 import os
@@ -177,6 +178,8 @@ def _write_reference(base: Base, pictures: Sequence[Path], file: Path) -> None:
 
 
 def _measure(base: Base, pictures: Sequence[Path], reference: Path, rounds: int) -> dict[str, Any]:
+    import keras
+
     graph = reference.with_name("base.onnx")
     sizes = [base.size, max(base.minimum_size, base.size - 32)]
     differences: list[float] = []
@@ -192,6 +195,10 @@ def _measure(base: Base, pictures: Sequence[Path], reference: Path, rounds: int)
         file = graph if size == base.size else graph.with_name("other.onnx")
         file.write_bytes(_converted(model, base, size))
         differences.append(_difference(Graph(file, device="cpu"), model, base, batch))
+        # Two models of the largest ones side by side would not fit into an ordinary machine.
+        del model
+        keras.backend.clear_session()
+        gc.collect()
     row = {"sizes": sizes, "differences": differences, "bytes": graph.stat().st_size}
     return row | _speed(graph, reference, pictures[0], rounds)
 
@@ -212,6 +219,8 @@ def _train_statistics(model: "keras.Model", base: Base, batch: np.ndarray[Any, A
     Fresh ones (0 and 1, and 1e-6 in ConvNeXt's LayerScale) would hide errors. Moving statistics
     come from the pictures first, so that values neither vanish nor explode, and are then shaken.
     """
+    import tensorflow as tf
+
     random = np.random.default_rng(0)
     model.trainable = True
     for layer in model.layers:
@@ -222,7 +231,8 @@ def _train_statistics(model: "keras.Model", base: Base, batch: np.ndarray[Any, A
                 weight.assign(random.normal(0, 0.2, weight.shape))
         if hasattr(layer, "momentum"):
             layer.momentum = 0.0
-    model(base.pixels.apply(batch.astype(np.float32)), training=True)
+    # As a graph: Keras by itself would hold all feature maps until the end, 20 GB of the largest.
+    tf.function(model)(tf.constant(base.pixels.apply(batch.astype(np.float32))), training=True)
     for layer in model.layers:
         if hasattr(layer, "moving_variance"):
             variance = layer.moving_variance.numpy()
@@ -237,7 +247,8 @@ def _difference(
     graph: Graph, model: "keras.Model", base: Base, batch: np.ndarray[Any, Any]
 ) -> float:
     """Return how far the graph is from Keras, as a share of a bottleneck's largest value."""
-    expected = model(base.pixels.apply(batch.astype(np.float32)), training=False).numpy()
+    pixels = base.pixels.apply(batch.astype(np.float32))
+    expected = np.concatenate([model(pixels[[place]]).numpy() for place in range(len(batch))])
     scale = np.abs(expected).max(axis=1, keepdims=True)
     together = graph.run(batch)
     alone = np.concatenate([graph.run(batch[[place]]) for place in range(len(batch))])
