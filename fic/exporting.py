@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
+from fic_export.archives import check_place
 from fic_export.bundle import export_bundle
-from fic_export.folders import check_replaceable
 from fic_export.parity import Bounds
 from fic_runtime.errors import ImageError
 from fic_runtime.images import read_image
@@ -39,7 +39,7 @@ def export_run(
 
     Args:
         run: folder that `fic train` wrote.
-        out: the bundle's folder; an earlier bundle there is replaced.
+        out: the bundle's folder, or an archive ending in .zip; an earlier bundle is replaced.
         max_difference: of any probability between Keras and the bundle.
         min_agreement: share of the pictures for which both must name the same class.
         min_accuracy: share of the pictures whose class the bundle must name.
@@ -53,7 +53,7 @@ def export_run(
         ConversionError, ParityError, OutputError: see `fic_export.export_bundle`.
     """
     trained, out, progress = Run(Path(run), bottleneck_dir), Path(out), progress or Silence()
-    check_replaceable(out, mark=MANIFEST_FILE)
+    check_place(out, mark=MANIFEST_FILE)
     base = trained.frozen_base()
     geometry = base.preprocessing.geometry
     by_class = _pictures_by_class(trained, data)

@@ -19,9 +19,9 @@ from fic_runtime.bundle import (
 from fic_runtime.manifest import MANIFEST_FILE, GraphSpec, Manifest, Tensor
 from fic_runtime.preprocessing import Preprocessing
 
+from .archives import replacing_result
 from .conversion import BOTTLENECK, IMAGE, PROBABILITIES, convert_base, convert_head
 from .errors import OutputError
-from .folders import replacing_folder
 from .golden import write_golden
 from .model_card import model_card
 from .parity import Bounds, compare
@@ -48,7 +48,8 @@ def export_bundle(
 ) -> Manifest:
     """Export any Keras base and head whose shapes fit, and return the manifest that was written.
 
-    The folder `out` appears whole or not at all; an earlier bundle there is replaced.
+    `out` appears whole or not at all; an earlier bundle there is replaced. If its name ends in .zip
+    it is one archive, and otherwise a folder.
 
     Args:
         base: from float32 pixels in its own scale, (n, height, width, 3), to bottleneck.
@@ -57,7 +58,7 @@ def export_bundle(
         preprocessing: what turns a picture into the base's input.
         pictures: real image files on which the bundle is compared with the Keras models.
         truth: for each of `pictures` the index of its label, to measure the accuracy of both.
-        out: the bundle's folder.
+        out: the bundle's folder or archive.
         bounds: how far the bundle may be from the Keras models.
         base_graph: the ONNX graph of `base` if it was converted before.
         origin: where the base comes from, for the manifest.
@@ -91,7 +92,7 @@ def export_bundle(
     )
     try:
         # Before the conversion, which may take minutes: a folder that cannot be made fails at once.
-        with replacing_folder(out, mark=MANIFEST_FILE) as folder:
+        with replacing_result(out, mark=MANIFEST_FILE) as folder:
             base_graph = base_graph or _serialise(convert_base(base, preprocessing))
             head_graph = _serialise(convert_head(head))
             graphs = {

@@ -10,7 +10,12 @@ from .terminal import TerminalProgress
 
 @click.command()
 @click.argument("run", type=FOLDER)
-@click.option("--out", type=FOLDER, default=Path("bundle"), help="Folder of the bundle.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    default=Path("bundle"),
+    help="Folder of the bundle, or one archive of it if the name ends in .zip.",
+)
 @click.option(
     "--max-difference",
     type=click.FloatRange(min=0),
@@ -55,6 +60,10 @@ def export(
 
     Base and head become two ONNX graphs. Before anything is written, real pictures go both through
     Keras and through the exported graphs; past a bound nothing is written and the exit code is 3.
+
+    \b
+      fic export run --out bundle
+      fic export run --out flowers.zip --assert-accuracy 0.85
     """
     from ..exporting import export_run
 

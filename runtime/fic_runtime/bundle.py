@@ -4,8 +4,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from .bundle_files import BundleFiles, bundle_files
 from .errors import BundleError
-from .manifest import GraphSpec, Manifest, read_manifest
+from .manifest import Manifest, read_manifest
 
 BASE_FILE = "base.onnx"
 HEAD_FILE = "head.onnx"
@@ -16,28 +17,28 @@ CARD_FILE = "README.md"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder that `fic export` wrote; use `open_bundle` to get one that was checked."""
+    """What `fic export` wrote; use `open_bundle` to get one that was checked."""
 
-    folder: Path
+    files: BundleFiles
     manifest: Manifest
 
-    def path(self, file: str | GraphSpec) -> Path:
-        """Return where a file of the bundle lies."""
-        return self.folder / (file.file if isinstance(file, GraphSpec) else file)
 
-
-def open_bundle(folder: str | Path) -> Bundle:
-    """Read the manifest and check every file that it names.
+def open_bundle(place: str | Path) -> Bundle:
+    """Read the manifest of a folder or zip archive and check every file that it names.
 
     Raises:
-        BundleError: the folder is no bundle, or a file is missing or not what was exported.
+        BundleError: there is no bundle, or a file is missing or not what was exported.
     """
-    folder = Path(folder)
-    bundle = Bundle(folder, read_manifest(folder))
+    files = bundle_files(Path(place))
+    bundle = Bundle(files, read_manifest(files))
     for file, expected in bundle.manifest.files.items():
-        if file_digest(bundle.path(file)) != expected:
+        try:
+            found = files.digest(file)
+        except OSError as error:
+            raise _unreadable(files.path(file), error) from error
+        if found != expected:
             raise BundleError(
-                f"{bundle.path(file)}: does not match its checksum in the manifest; "
+                f"{files.path(file)}: does not match its checksum in the manifest; "
                 "copy the bundle again or export it again"
             )
     return bundle
@@ -49,6 +50,10 @@ def file_digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise BundleError(
-            f"{path}: cannot be read ({error.strerror}); copy the bundle again or export it again"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> BundleError:
+    return BundleError(
+        f"{path}: cannot be read ({error.strerror}); copy the bundle again or export it again"
+    )

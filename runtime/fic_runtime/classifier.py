@@ -79,7 +79,7 @@ class Classifier:
     (height, width, 4) or (height, width), or a PIL image.
 
     Args:
-        bundle: the folder of the bundle.
+        bundle: the folder of the bundle, or its zip archive.
         device: `cpu`, `cuda`, or `auto`, which takes CUDA where it works.
         providers: ONNX Runtime's execution providers instead of `device`; strict, in this order.
         threads: threads for one prediction; by default as many as this process may use.
@@ -106,7 +106,13 @@ class Classifier:
         self.channel_order: ChannelOrder = channel_order
         self._geometry = self.manifest.preprocessing.geometry
         base, head = (
-            Graph(opened.path(spec), device=device, providers=providers, threads=threads)
+            Graph(
+                opened.files.model(spec.file),
+                name=str(opened.files.path(spec.file)),
+                device=device,
+                providers=providers,
+                threads=threads,
+            )
             for spec in (self.manifest.base, self.manifest.head)
         )
         base.check(self.manifest.base)

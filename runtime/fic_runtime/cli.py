@@ -105,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="the folder of the bundle")
+    parser.add_argument(
+        "bundle", metavar="BUNDLE", type=Path, help="the folder of the bundle, or its zip archive"
+    )
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -205,7 +207,7 @@ def _info(options: argparse.Namespace) -> int:
             if not isinstance(value, dict | list):
                 print(f"{key:<24} {value}")
     for file in sorted(manifest.files):
-        print(f"{file:<24} {bundle.path(file).stat().st_size} bytes")
+        print(f"{file:<24} {bundle.files.size(file)} bytes")
     return 0
 
 

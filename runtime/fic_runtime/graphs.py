@@ -23,7 +23,8 @@ class Graph:
     """An ONNX graph with one input and one output, ready to run; safe to use from many threads.
 
     Args:
-        path: the ONNX file.
+        model: the ONNX file, or its content.
+        name: what errors call it; the path of the file unless given.
         device: `cpu`, `cuda`, or `auto`, which takes CUDA where it works.
         providers: ONNX Runtime's execution providers instead of `device`; strict, in this order.
         threads: threads for one run; by default as many as this process may use.
@@ -36,8 +37,9 @@ class Graph:
 
     def __init__(
         self,
-        path: Path,
+        model: Path | bytes,
         *,
+        name: str | None = None,
         device: Device = "auto",
         providers: Sequence[str] | None = None,
         threads: int | None = None,
@@ -57,15 +59,19 @@ class Graph:
                 f"providers {', '.join(missing) or 'none'}: not in this ONNX Runtime, which has "
                 f"{', '.join(available)}; install the build of onnxruntime that has them"
             )
-        self._path = path
+        self._name = name or ("the graph" if isinstance(model, bytes) else str(model))
         self._session = _open_session(
-            path, wanted, threads or usable_cpus(), strict=providers is not None or device != "auto"
+            model,
+            self._name,
+            wanted,
+            threads or usable_cpus(),
+            strict=providers is not None or device != "auto",
         )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
             raise BundleError(
-                f"{path}: has {len(inputs)} inputs and {len(outputs)} outputs instead of one each; "
-                "export the bundle again"
+                f"{self._name}: has {len(inputs)} inputs and {len(outputs)} outputs instead of one "
+                "each; export the bundle again"
             )
         self.input, self.output = _tensor(inputs[0]), _tensor(outputs[0])
 
@@ -93,7 +99,7 @@ class Graph:
             )[0]
         except Exception as error:  # onnxruntime's errors share no base class but this one
             raise DeviceError(
-                f"{self._path}: {self.provider} failed on a batch of {len(batch)} "
+                f"{self._name}: {self.provider} failed on a batch of {len(batch)} "
                 f"({one_line(error)}); use smaller batches or device='cpu'"
             ) from error
         return output
@@ -113,9 +119,11 @@ class Graph:
                 )
 
 
-def _open_session(path: Path, wanted: list[str], threads: int, *, strict: bool) -> Any:
+def _open_session(
+    model: Path | bytes, name: str, wanted: list[str], threads: int, *, strict: bool
+) -> Any:
     try:
-        session = new_session(path, wanted, threads)
+        session = new_session(model, wanted, threads)
         reason = "ONNX Runtime left it out"
     except Exception as error:  # onnxruntime's errors share no base class but this one
         reason = one_line(error)
@@ -125,20 +133,20 @@ def _open_session(path: Path, wanted: list[str], threads: int, *, strict: bool) 
     # Is the file at fault or the device? The CPU tells.
     if session is None:
         try:
-            session = new_session(path, [CPU], threads)
+            session = new_session(model, [CPU], threads)
         except Exception as error:
             raise BundleError(
-                f"{path}: ONNX Runtime {onnxruntime.__version__} cannot open it "
+                f"{name}: ONNX Runtime {onnxruntime.__version__} cannot open it "
                 f"({one_line(error)}); upgrade onnxruntime or export the bundle again"
             ) from error
     if strict:
         raise DeviceError(
-            f"{path}: {', '.join(wanted)} could not be started ({reason}); check the driver and "
+            f"{name}: {', '.join(wanted)} could not be started ({reason}); check the driver and "
             "its libraries (`pip install 'onnxruntime-gpu[cuda,cudnn]'` brings those of CUDA), or "
             "use device='cpu'"
         )
     log.warning(
-        "%s: %s could not be started (%s), running on the CPU", path.name, wanted[0], reason
+        "%s: %s could not be started (%s), running on the CPU", Path(name).name, wanted[0], reason
     )
     return session
 

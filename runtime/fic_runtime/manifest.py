@@ -9,9 +9,9 @@ import reprlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
+from .bundle_files import BundleFiles
 from .errors import BundleError
 from .preprocessing import Preprocessing
 
@@ -141,24 +141,20 @@ class Manifest:
                 raise ValueError(f"{spec.file} has no checksum")
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read `manifest.json` of a bundle folder.
+def read_manifest(files: BundleFiles) -> Manifest:
+    """Read `manifest.json` of a bundle.
 
     Raises:
         BundleError: no bundle there, or its manifest cannot be used.
     """
-    file = folder / MANIFEST_FILE
+    file = files.path(MANIFEST_FILE)
     try:
-        if file.stat().st_size > _MAX_BYTES:
+        if files.size(MANIFEST_FILE) > _MAX_BYTES:
             raise BundleError(f"{file}: larger than any manifest; export the bundle again")
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+        text = files.read(MANIFEST_FILE).decode("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
         raise BundleError(
-            f"{folder}: no {MANIFEST_FILE} there; give a folder that `fic export` wrote"
-        ) from None
-    except NotADirectoryError:
-        raise BundleError(
-            f"{folder}: is not a folder; give the folder that `fic export` wrote"
+            f"{file.parent}: no {MANIFEST_FILE} there; give what `fic export` wrote"
         ) from None
     except OSError as error:
         raise BundleError(

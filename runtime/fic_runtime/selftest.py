@@ -1,6 +1,7 @@
 """Prove that a bundle gives on this device what it gave where it was exported."""
 
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -8,6 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from .bundle import GOLDEN_FILE
+from .bundle_files import BundleFiles, bundle_files
 from .classifier import Classifier
 from .devices import Device
 from .errors import BundleError, ImageError
@@ -46,7 +48,7 @@ class SelfTest:
 
 
 def run_selftest(
-    folder: str | Path, *, device: Device = "auto", threads: int | None = None
+    bundle: str | Path, *, device: Device = "auto", threads: int | None = None
 ) -> SelfTest:
     """Run the bundle's golden pictures and compare with the outputs recorded at export.
 
@@ -54,8 +56,8 @@ def run_selftest(
         BundleError: the bundle, or its `golden.npz`, cannot be used.
         DeviceError: the device that was asked for cannot be used here.
     """
-    with Classifier(folder, device=device, threads=threads) as classifier:
-        golden = _read_golden(Path(folder) / GOLDEN_FILE, classifier.manifest)
+    with Classifier(bundle, device=device, threads=threads) as classifier:
+        golden = _read_golden(bundle_files(Path(bundle)), classifier.manifest)
         bottlenecks, probabilities = classifier.run(golden.images)
         return SelfTest(
             provider=classifier.provider,
@@ -74,11 +76,12 @@ class _Golden:
     probabilities: np.ndarray[Any, Any]
 
 
-def _read_golden(path: Path, manifest: Manifest) -> _Golden:
+def _read_golden(files: BundleFiles, manifest: Manifest) -> _Golden:
+    path = files.path(GOLDEN_FILE)
     if GOLDEN_FILE not in manifest.files:
         raise BundleError(f"{path.parent}: has no {GOLDEN_FILE} to compare with; export it again")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with np.load(BytesIO(files.read(GOLDEN_FILE)), allow_pickle=False) as arrays:
             golden = _Golden(
                 decoded=load_image(arrays["picture"].tobytes(), manifest.preprocessing.geometry),
                 images=arrays["images"],

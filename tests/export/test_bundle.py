@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+from zipfile import ZipFile
 
 import cv2
 import numpy as np
@@ -219,6 +220,52 @@ def test_the_same_models_give_the_same_bytes(export, bundle, tmp_path):
     )
     for name in FILES:
         assert (tmp_path / "again" / name).read_bytes() == (bundle / name).read_bytes(), name
+
+
+def test_an_archive_holds_the_files_of_the_folder_and_answers_alike(export, bundle, tmp_path):
+    export(tmp_path / "b.zip")
+    export(tmp_path / "folder")
+    with ZipFile(tmp_path / "b.zip") as archive:
+        assert archive.namelist() == sorted(FILES)
+        for name in FILES:
+            assert archive.read(name) == (tmp_path / "folder" / name).read_bytes()
+    assert run_selftest(tmp_path / "b.zip", device="cpu").passed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.zip", "folder"]
+
+
+def test_an_archive_is_the_same_to_the_byte(export, tmp_path, monkeypatch):
+    export(tmp_path / "one.zip")
+    monkeypatch.setattr("time.time", lambda: 2e9)
+    monkeypatch.setattr("time.localtime", lambda *_: (2033, 5, 18, 3, 33, 20, 2, 138, 0))
+    export(tmp_path / "two.zip")
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+
+
+def test_an_earlier_archive_is_replaced_and_a_refused_one_leaves_it(export, wrong_graph, tmp_path):
+    export(tmp_path / "b.zip", labels=("a", "b", "c"))
+    export(tmp_path / "b.zip")
+    before = (tmp_path / "b.zip").read_bytes()
+    with pytest.raises(ParityError):
+        export(tmp_path / "b.zip", base_graph=wrong_graph)
+    assert (tmp_path / "b.zip").read_bytes() == before
+    assert open_bundle(tmp_path / "b.zip").manifest.labels == LABELS
+    assert [path.name for path in tmp_path.iterdir()] == ["b.zip"]
+
+
+@pytest.mark.parametrize("kind", ["text", "other archive", "folder"])
+def test_an_archive_never_replaces_something_else(kind, export, tmp_path):
+    place = tmp_path / "b.zip"
+    if kind == "folder":
+        place.mkdir()
+    elif kind == "text":
+        place.write_text("precious")
+    else:
+        with ZipFile(place, "w") as archive:
+            archive.writestr("photo.jpg", b"precious")
+    before = None if place.is_dir() else place.read_bytes()
+    with pytest.raises(OutputError, match=r"b\.zip: is a f"):
+        export(place)
+    assert before is None or place.read_bytes() == before
 
 
 def test_a_graph_that_was_converted_before_gives_the_same_file(export, bundle, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fic_export.golden import write_golden
+from fic_runtime.bundle_files import bundle_files
 from fic_runtime.images import load_image
 from fic_runtime.manifest import read_manifest
 
@@ -36,7 +37,7 @@ def test_the_archive_carries_no_time(file):
 
 
 def test_shapes_and_types_are_those_of_the_manifest(file):
-    manifest = read_manifest(GOLDEN)
+    manifest = read_manifest(bundle_files(GOLDEN))
     with np.load(file) as arrays:
         for name, tensor in (
             ("images", manifest.base.input),
@@ -50,7 +51,7 @@ def test_shapes_and_types_are_those_of_the_manifest(file):
 
 
 def test_the_picture_becomes_the_first_image(file):
-    geometry = read_manifest(GOLDEN).preprocessing.geometry
+    geometry = read_manifest(bundle_files(GOLDEN)).preprocessing.geometry
     with np.load(file) as arrays:
         pixels = load_image(arrays["picture"].tobytes(), geometry)
         np.testing.assert_array_equal(pixels, arrays["images"][0])

@@ -98,7 +98,7 @@ FAILURES = {
     "empty folder": (("predict", "{bundle}", "{tmp}/empty"), "empty: no pictures in this folder"),
     "selftest of nothing": (("selftest", "{tmp}"), r"no manifest\.json there"),
     "info of nothing": (("info", "{tmp}/none"), r"no manifest\.json there"),
-    "info of a file": (("info", "{bundle}/base.onnx"), "is not a folder"),
+    "info of a file": (("info", "{bundle}/base.onnx"), "is neither a folder nor a zip"),
     "no cuda": (("predict", "{bundle}", "x.png", "--device", "cuda"), "onnxruntime-gpu|could not"),
 }
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fic_runtime.bundle_files import bundle_files
 from fic_runtime.errors import BundleError
 from fic_runtime.manifest import FORMAT, Manifest, read_manifest
 
@@ -92,7 +93,7 @@ def test_reader_refuses(fault, bundle, edit):
     change, message = REFUSED[fault]
     edit(change)
     with pytest.raises(BundleError, match=message) as caught:
-        read_manifest(bundle)
+        read_manifest(bundle_files(bundle))
     text = str(caught.value)
     assert text.startswith(f"{bundle / 'manifest.json'}: ")
     assert text.endswith(("; export the bundle again", "; upgrade fic-runtime"))
@@ -107,14 +108,14 @@ def test_reader_refuses(fault, bundle, edit):
 def test_what_is_not_json_is_refused(text, bundle):
     (bundle / "manifest.json").write_text(text, encoding="utf-8")
     with pytest.raises(BundleError, match=r"manifest\.json: not JSON .*export the bundle again"):
-        read_manifest(bundle)
+        read_manifest(bundle_files(bundle))
 
 
 @pytest.mark.parametrize("value", ["null", "[]", "1", '"text"'])
 def test_json_that_is_no_object_is_refused(value, bundle):
     (bundle / "manifest.json").write_text(value)
     with pytest.raises(BundleError, match="should be an object; export the bundle again"):
-        read_manifest(bundle)
+        read_manifest(bundle_files(bundle))
 
 
 def test_every_truncated_manifest_is_refused(golden):
@@ -127,37 +128,37 @@ def test_every_truncated_manifest_is_refused(golden):
 def test_long_nonsense_is_not_repeated_in_the_error(bundle, edit):
     edit(lambda m: m.update(labels="x" * 10**6))
     with pytest.raises(BundleError) as caught:
-        read_manifest(bundle)
+        read_manifest(bundle_files(bundle))
     assert len(str(caught.value)) < 500
 
 
 def test_bytes_that_are_no_text_are_refused(bundle):
     (bundle / "manifest.json").write_bytes(b'{"format": 1, "\xff\xfe"}')
     with pytest.raises(BundleError, match="is not UTF-8 text"):
-        read_manifest(bundle)
+        read_manifest(bundle_files(bundle))
 
 
 def test_huge_manifest_is_refused_before_it_is_read(bundle):
     with (bundle / "manifest.json").open("r+b") as file:
         file.truncate(2**40)  # a sparse file: reading it would take a terabyte
     with pytest.raises(BundleError, match="larger than any manifest"):
-        read_manifest(bundle)
+        read_manifest(bundle_files(bundle))
 
 
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("nowhere", "no manifest.json there; give a folder that `fic export` wrote"),
+        ("nowhere", "no manifest.json there; give what `fic export` wrote"),
         ("empty", "no manifest.json there"),
-        ("bundle/base.onnx", "is not a folder"),
-        ("bundle/manifest.json", "is not a folder"),
+        ("bundle/base.onnx", "is neither a folder nor a zip archive"),
+        ("bundle/manifest.json", "is neither a folder nor a zip archive"),
         ("a" * 300, "cannot be read"),
     ],
 )
 def test_a_place_without_bundle_is_named(place, message, bundle):
     (bundle.parent / "empty").mkdir()
     with pytest.raises(BundleError, match=message) as caught:
-        read_manifest(bundle.parent / place)
+        read_manifest(bundle_files(bundle.parent / place))
     assert place in str(caught.value)
 
 
@@ -165,7 +166,7 @@ def test_a_folder_called_manifest_is_refused(bundle):
     (bundle / "manifest.json").unlink()
     (bundle / "manifest.json").mkdir()
     with pytest.raises(BundleError, match="cannot be read"):
-        read_manifest(bundle)
+        read_manifest(bundle_files(bundle))
 
 
 def test_writing_what_was_read_gives_the_same_text(golden):
@@ -174,16 +175,16 @@ def test_writing_what_was_read_gives_the_same_text(golden):
 
 
 def test_fields_of_later_versions_are_ignored(bundle, edit):
-    before = read_manifest(bundle)
+    before = read_manifest(bundle_files(bundle))
     edit(lambda m: m.update(calibration={"temperature": 2}))
     edit(lambda m: m["base"].update(quantized="int8"))
-    assert read_manifest(bundle) == before
+    assert read_manifest(bundle_files(bundle)) == before
 
 
 @pytest.mark.parametrize("field", ["origin", "parity", "metrics", "versions"])
 def test_what_is_only_shown_may_be_missing(field, bundle, edit):
     edit(lambda m: m.pop(field))
-    assert getattr(read_manifest(bundle), field) == {}
+    assert getattr(read_manifest(bundle_files(bundle)), field) == {}
 
 
 def test_a_figure_that_is_no_number_cannot_be_written(golden):

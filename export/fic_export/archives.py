@@ -1,0 +1,83 @@
+"""A bundle as one zip archive: the same files give the same bytes."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+from .errors import OutputError
+from .folders import check_replaceable, replacing_folder
+
+_SUFFIX = ".zip"
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip archive can hold; the time says nothing here
+_UNIX = 3
+
+
+def check_place(place: Path, *, mark: str) -> None:
+    """Make sure that a folder, or an archive if the name ends in .zip, may be written at `place`.
+
+    Raises:
+        OutputError: something is there that is not an earlier result, which holds the file `mark`.
+    """
+    if place.suffix.lower() != _SUFFIX:
+        check_replaceable(place, mark=mark)
+    elif place.is_dir():
+        raise OutputError(f"{place}: is a folder; give another name, or one without .zip")
+    elif place.exists() and not _holds(place, mark):
+        raise OutputError(f"{place}: is a file that holds no {mark}; give another name")
+
+
+@contextmanager
+def replacing_result(place: Path, *, mark: str) -> Iterator[Path]:
+    """Give a temporary folder that becomes `place` when the block ends well, packed if it is .zip.
+
+    Otherwise nothing is left and `place` is as it was.
+
+    Raises:
+        OutputError: see `check_place`.
+    """
+    check_place(place, mark=mark)
+    if place.suffix.lower() != _SUFFIX:
+        with replacing_folder(place, mark=mark) as folder:
+            yield folder
+        return
+    # Through a link: what it leads to is replaced. Beside it, since a rename needs one disk.
+    place = place.resolve()
+    home = next(parent for parent in place.parents if parent.exists())
+    work = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=home))
+    try:
+        folder = work / "bundle"
+        folder.mkdir()
+        yield folder
+        _pack(folder, work / "packed")
+        check_place(place, mark=mark)  # again: the block may have taken minutes
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (work / "packed").replace(place)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _pack(folder: Path, archive: Path) -> None:
+    """Store the files without packing them: weights hardly shrink, and opening stays quick."""
+    with archive.open("wb") as file:
+        with ZipFile(file, "w", ZIP_STORED) as packed:
+            for path in sorted(folder.iterdir()):
+                entry = ZipInfo(path.name, _EARLIEST)
+                entry.create_system = _UNIX
+                entry.external_attr = 0o644 << 16
+                entry.file_size = path.stat().st_size  # past 2 GB it needs another header
+                with path.open("rb") as source, packed.open(entry, "w") as target:
+                    shutil.copyfileobj(source, target, 1 << 20)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _holds(archive: Path, mark: str) -> bool:
+    try:
+        with ZipFile(archive) as packed:
+            return mark in packed.namelist()
+    except (BadZipFile, OSError):
+        return False
