@@ -33,6 +33,26 @@ _PARAMETERS: Mapping[type, Mapping[str, str]] = {
 _SECTIONS = {"base": BaseOptions, "bottlenecks": CacheOptions, "training": TrainingOptions}
 
 
+class SectionedCommand(click.Command):
+    """A command whose help shows its many options under headings."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, each under the heading of what it belongs to."""
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in _HEADINGS}
+        for parameter in self.get_params(context):
+            record = parameter.get_help_record(context)
+            if record is not None:
+                sections[_heading(parameter.name or "")].append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+def _heading(name: str) -> str:
+    return next((each for each, names in _HEADINGS.items() if name in names), _OTHERS)
+
+
 def from_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
     """Return the library's options, filled from those of the command line."""
     return kind(**{field: values[name] for field, name in _parameters(kind).items()})
@@ -41,6 +61,16 @@ def from_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
 def _parameters(kind: type) -> dict[str, str]:
     renamed = _PARAMETERS[kind]
     return {field.name: renamed.get(field.name, field.name) for field in fields(kind)}
+
+
+_OTHERS = "Other options"
+_HEADINGS: Mapping[str, frozenset[str]] = {
+    "Pictures": frozenset({"data", "train", "val", "val_split"}),
+    "Base": frozenset(_parameters(BaseOptions).values()),
+    "Bottlenecks": frozenset(_parameters(CacheOptions).values()),
+    "Training": frozenset(_parameters(TrainingOptions).values()),
+    _OTHERS: frozenset(),
+}
 
 
 def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None) -> None:

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 from ..options import BaseOptions, CacheOptions, TrainingOptions
 from .options import (
     FOLDER,
+    SectionedCommand,
     base_options,
     cache_options,
     config_option,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ..source import Source
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @data_options
 @split_option
 @base_options
@@ -104,7 +105,7 @@ def train(
     click.echo(f"run written to {out}; see {out / 'report.html'}, or `fic export {out}`")
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @data_options
 @base_options
 @cache_options

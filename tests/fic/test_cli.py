@@ -89,6 +89,16 @@ def test_every_command_and_option_has_help(
     assert all(len(line) <= 100 for line in result.out.splitlines())
 
 
+def test_the_help_of_training_has_headings(fic: Fic) -> None:
+    help_ = fic("train", "--help").out
+    headings = ("Pictures:", "Base:", "Bottlenecks:", "Training:", "Other options:")
+    assert [line for line in help_.splitlines() if line in headings] == list(headings)
+    after = {heading: help_.index(f"\n{heading}\n") for heading in headings}
+    assert after["Base:"] < help_.index("\n  --pooling") < after["Bottlenecks:"]
+    assert after["Bottlenecks:"] < help_.index("\n  --views") < after["Training:"]
+    assert after["Training:"] < help_.index("\n  --fine-tune-lr") < after["Other options:"]
+
+
 def test_version_is_that_of_the_distribution(fic: Fic) -> None:
     from importlib.metadata import version
 
