@@ -15,6 +15,7 @@ _EXAMPLES = """examples:
   fic-runtime predict bundle photo.jpg             the label and its probability
   fic-runtime predict bundle photos/ --top-k 3     every picture below a folder
   fic-runtime predict bundle *.jpg --json          one JSON object a line
+  fic-runtime extract bundle photos/ --out f.npz   the bottlenecks of every picture
   fic-runtime selftest bundle                      does this device give the recorded results?
   fic-runtime info bundle                          what is in the bundle
   fic-runtime doctor                               what can this machine do, and what is wrong?
@@ -72,6 +73,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--json", action="store_true", help="print one JSON object a line")
     _add_device(predict)
+
+    extract = commands.add_parser(
+        "extract",
+        help="write the bottlenecks of pictures to a file",
+        description="Write the bottlenecks of pictures to a file. A picture that cannot be read is "
+        "named and left out, and the exit code is 1.",
+    )
+    extract.set_defaults(command=_extract)
+    _add_bundle(extract)
+    extract.add_argument("images", metavar="IMAGE", nargs="+", help="an image file or a folder")
+    extract.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="an .npz with the arrays `files` and `bottlenecks`, or a .csv with a line a picture",
+    )
+    _add_device(extract)
 
     selftest = commands.add_parser(
         "selftest",
@@ -169,6 +188,33 @@ def _predict(options: argparse.Namespace) -> int:
                 continue
             show = answer_json if options.json else answer_line
             print(show(path, answer, top_k=options.top_k))
+    return 1 if failures else 0
+
+
+def _extract(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from .classifier import Classifier
+    from .feature_files import check_feature_file, write_features
+    from .picture_files import find_pictures
+
+    files: list[Path] = []
+    rows: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
+    failures = 0
+    with Classifier(options.bundle, device=options.device, threads=options.threads) as classifier:
+        shape = classifier.manifest.base.output.shape[1:]
+        check_feature_file(options.out, len(shape))
+        for path in find_pictures(options.images):
+            try:
+                rows.append(classifier.extract([path], batch_size=1)[0])
+                files.append(path)
+            except ImageError as error:
+                failures += 1
+                print(f"fic-runtime: {error}", file=sys.stderr)
+    if not rows:
+        raise ImageError("none of the pictures could be read; nothing was written")
+    write_features(options.out, files, np.stack(rows))
+    print(f"{len(rows)} bottlenecks of {' x '.join(map(str, shape))} written to {options.out}")
     return 1 if failures else 0
 
 

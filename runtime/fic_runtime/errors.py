@@ -3,7 +3,8 @@
 FicError                 one sentence for the user; a command line exits with `exit_code`
 ├── ImageError           this file or array is not a picture that can be classified
 ├── BundleError          a bundle is missing, damaged, or of a newer format
-└── DeviceError          the device or provider asked for cannot be used here
+├── DeviceError          the device or provider asked for cannot be used here
+└── OutputError          results cannot be written to the place asked for
 
 The training side adds its own branches to the same root: `fic.errors` and `fic_export.parity`.
 """
@@ -25,3 +26,7 @@ class BundleError(FicError):
 
 class DeviceError(FicError):
     """The device or the execution provider that was asked for cannot be used here."""
+
+
+class OutputError(FicError):
+    """Results cannot be written there, or something else is there already."""

@@ -1,5 +1,6 @@
 """The command line: answers on stdout, one line an error on stderr, exit codes that scripts use."""
 
+import csv
 import json
 import os
 import re
@@ -9,11 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fic_runtime import cli
+from fic_runtime.classifier import Classifier
 
-COMMANDS = ("predict", "selftest", "info", "doctor")
+COMMANDS = ("predict", "extract", "selftest", "info", "doctor")
 HEAVY = {"numpy", "cv2", "onnxruntime"}
 
 
@@ -124,6 +127,7 @@ def test_a_failure_is_one_line_and_code_1(case, run, golden, tmp_path):
         ("predict", "bundle", "x.png", "--threads", "0"),
         ("predict", "bundle", "x.png", "--threads", "100000"),
         ("predict", "bundle", "x.png", "--device", "tpu"),
+        ("extract", "bundle", "x.png"),
         ("selftest",),
         ("info", "bundle", "more"),
     ],
@@ -133,6 +137,45 @@ def test_wrong_usage_is_code_2_with_the_usage(arguments, run):
     assert (code, out) == (2, "")
     assert err.startswith("usage: fic-runtime")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv"])
+def test_bottlenecks_are_written_and_a_bad_file_is_left_out(suffix, run, golden, album, tmp_path):
+    out = tmp_path / f"features{suffix}"
+    code, told, err = run("extract", golden, album, "--out", out)
+    assert (code, told) == (1, f"3 bottlenecks of 12 written to {out}\n")
+    assert re.fullmatch(r"fic-runtime: .*img3\.png: not a picture[^\n]*\n", err)
+    wanted = [str(album / f"img{number}.png") for number in (1, 2, 10)]
+    if suffix == ".npz":
+        with np.load(out) as arrays:
+            files, bottlenecks = arrays["files"].tolist(), arrays["bottlenecks"]
+    else:
+        head, *rows = csv.reader(out.read_text("utf-8").splitlines())
+        assert head == ["file", *map(str, range(12))]
+        files = [row[0] for row in rows]
+        bottlenecks = np.array([row[1:] for row in rows], np.float32)
+    assert files == wanted
+    with Classifier(golden, device="cpu") as classifier:
+        np.testing.assert_array_equal(bottlenecks, classifier.extract(wanted, batch_size=1))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["album", out.name]
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [("f.txt", "must end in .npz or .csv"), ("none/f.npz", "cannot be written"), ("", "must end")],
+)
+def test_a_place_for_bottlenecks_that_will_not_do_is_one_line(out, says, run, golden, tmp_path):
+    code, told, err = run("extract", golden, golden / "small.png", "--out", tmp_path / out)
+    assert (code, told) == (1, "")
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_nothing_is_written_where_no_picture_can_be_read(run, golden, album, tmp_path):
+    code, _, err = run("extract", golden, album / "img3.png", "--out", tmp_path / "f.npz")
+    assert code == 1
+    assert err.endswith("none of the pictures could be read; nothing was written\n")
+    assert not (tmp_path / "f.npz").exists()
 
 
 def test_a_self_test_that_passes_is_code_0(run, golden):

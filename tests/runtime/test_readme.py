@@ -24,7 +24,7 @@ def desk(golden, tmp_path):
 
 
 def test_there_is_something_to_run():
-    assert (len(PYTHON), len(COMMANDS)) == (2, 6)
+    assert (len(PYTHON), len(COMMANDS)) == (2, 7)
 
 
 @pytest.mark.parametrize("code", PYTHON)
