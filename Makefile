@@ -11,7 +11,8 @@ DEMO := .venv-demo/bin
 RUNTIME := .venv-runtime/bin
 SOURCES := $(shell find fic export runtime -name '*.py')
 
-.PHONY: help demo demo-digits demo-flowers demo-export demo-predict test test-slow test-runtime lint clean python
+.PHONY: help demo demo-digits demo-flowers demo-export demo-predict test test-slow test-runtime
+.PHONY: test-runtime-oldest lint clean python
 
 help: ## say what the targets are
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -59,6 +60,9 @@ test-slow: .venv-test/installed ## run the tests of every base, and those that k
 test-runtime: .venv-runtime-test/installed ## run the runtime's tests where only the runtime is installed
 	.venv-runtime-test/bin/python -m pytest tests/runtime
 
+test-runtime-oldest: .venv-oldest/installed ## the same with the oldest libraries that it takes (Python 3.11 or 3.12)
+	.venv-oldest/bin/python -m pytest tests/runtime
+
 lint: .venv-test/installed ## check style and types only
 	$(TEST)/ruff check .
 	$(TEST)/ruff format --check .
@@ -89,10 +93,17 @@ lint: .venv-test/installed ## check style and types only
 	.venv-runtime-test/bin/pip install --quiet ./runtime pytest
 	@touch $@
 
+.venv-oldest/installed: $(SOURCES) runtime/pyproject.toml | python
+	$(PYTHON) -m venv .venv-oldest
+	sed -n '/^dependencies = \[/,/^\]/ s/^ *"\(.*\)>=\(.*\)",.*/\1==\2.*/p' runtime/pyproject.toml \
+	    > .venv-oldest/oldest.txt
+	.venv-oldest/bin/pip install --quiet ./runtime pytest --constraint .venv-oldest/oldest.txt
+	@touch $@
+
 python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "fic needs Python 3.11 or newer and $(PYTHON) is not; say make PYTHON=python3.12" >&2; exit 1; }
 
 clean: ## remove what the other targets made
-	rm -rf demo dist runtime/dist build .venv-demo .venv-runtime .venv-test .venv-runtime-test
+	rm -rf demo dist runtime/dist build .venv-demo .venv-runtime .venv-test .venv-runtime-test .venv-oldest
 	rm -rf .pytest_cache .mypy_cache .ruff_cache
