@@ -1,4 +1,4 @@
-"""How a command line prints predictions: one line a picture."""
+"""How a command line prints predictions: one line a picture, as text, JSON or CSV."""
 
 import json
 from pathlib import Path
@@ -20,3 +20,20 @@ def answer_json(path: Path, answer: Prediction | ImageError, *, top_k: int) -> s
     top = [{"label": each.label, "probability": each.probability} for each in answer.top(top_k)]
     best = {"label": answer.label, "index": answer.index, "probability": answer.probability}
     return json.dumps({"file": str(path), **best, "top": top}, ensure_ascii=False)
+
+
+def table_head(*, top_k: int) -> list[str]:
+    """Return the names of a table's columns; the second best label is in `label_2`, and so on."""
+    best = ["label", "probability"]
+    others = [f"{name}_{place}" for place in range(2, top_k + 1) for name in best]
+    return ["file", *best, *others, "error"]
+
+
+def table_row(path: Path, answer: Prediction | ImageError, *, top_k: int) -> list[str]:
+    """Return the cells of one picture; those of labels that there are not stay empty."""
+    cells = [""] * (2 * top_k)
+    if isinstance(answer, ImageError):
+        return [str(path), *cells, str(answer)]
+    for place, each in enumerate(answer.top(top_k)):
+        cells[2 * place : 2 * place + 2] = [each.label, f"{each.probability:.6f}"]
+    return [str(path), *cells, ""]

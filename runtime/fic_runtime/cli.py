@@ -1,20 +1,29 @@
 """The command `fic-runtime`: classify pictures with a bundle, without a training framework."""
 
 import argparse
+import csv
 import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .devices import MAX_THREADS
 from .errors import FicError, ImageError
+
+if TYPE_CHECKING:
+    from .classifier import Prediction
+
+_SECONDS_BETWEEN_COUNTS = 0.2
 
 _EXAMPLES = """examples:
   fic-runtime predict bundle photo.jpg             the label and its probability
   fic-runtime predict bundle photos/ --top-k 3     every picture below a folder
   fic-runtime predict bundle *.jpg --json          one JSON object a line
+  find . -name '*.jpg' | fic-runtime predict bundle - --csv > answers.csv
   fic-runtime extract bundle photos/ --out f.npz   the bottlenecks of every picture
   fic-runtime selftest bundle                      does this device give the recorded results?
   fic-runtime info bundle                          what is in the bundle
@@ -63,7 +72,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.set_defaults(command=_predict)
     _add_bundle(predict)
-    predict.add_argument("images", metavar="IMAGE", nargs="+", help="an image file or a folder")
+    predict.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="an image file, a folder, or - for their paths on standard input, one a line",
+    )
     predict.add_argument(
         "--top-k",
         type=_positive,
@@ -71,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="K",
         help="how many labels to print for each picture, best first (default: 1)",
     )
-    predict.add_argument("--json", action="store_true", help="print one JSON object a line")
+    form = predict.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object a line")
+    form.add_argument("--csv", action="store_true", help="print a table of comma-separated values")
     _add_device(predict)
 
     extract = commands.add_parser(
@@ -171,24 +187,64 @@ def _threads(text: str) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from .answers import answer_json, answer_line
+    from .answers import answer_json, answer_line, table_head, table_row
     from .classifier import Classifier
-    from .picture_files import find_pictures
 
+    table = csv.writer(sys.stdout, lineterminator="\n")
     failures = 0
     with Classifier(options.bundle, device=options.device, threads=options.threads) as classifier:
-        for path in find_pictures(options.images):
+        if options.csv:
+            table.writerow(table_head(top_k=options.top_k))
+        for path in _counted(_pictures(options.images)):
+            answer: Prediction | ImageError
             try:
                 answer = classifier.predict(path)
             except ImageError as error:
                 failures += 1
-                print(f"fic-runtime: {error}", file=sys.stderr)
-                if options.json:
-                    print(answer_json(path, error, top_k=options.top_k))
-                continue
-            show = answer_json if options.json else answer_line
-            print(show(path, answer, top_k=options.top_k))
+                print(f"{_over_the_count()}fic-runtime: {error}", file=sys.stderr)
+                answer = error
+            if options.csv:
+                table.writerow(table_row(path, answer, top_k=options.top_k))
+            elif options.json:
+                print(answer_json(path, answer, top_k=options.top_k))
+            elif not isinstance(answer, ImageError):
+                print(answer_line(path, answer, top_k=options.top_k))
     return 1 if failures else 0
+
+
+def _pictures(arguments: Sequence[str]) -> Iterable[Path]:
+    """Return the pictures that arguments name, and those that standard input names for `-`."""
+    from .picture_files import find_pictures
+
+    if "-" not in arguments:
+        return find_pictures(arguments)
+    # As they come: what writes the paths may take its time.
+    given = (
+        line.rstrip("\r\n")
+        for argument in arguments
+        for line in (sys.stdin if argument == "-" else [argument])
+    )
+    return (path for each in given if each for path in find_pictures([each]))
+
+
+def _over_the_count() -> str:
+    """Return what wipes the count from the terminal's line."""
+    return "\r\x1b[K" if sys.stderr.isatty() and not sys.stdout.isatty() else ""
+
+
+def _counted(pictures: Iterable[Path]) -> Iterator[Path]:
+    """Count the pictures on the terminal, where the answers go elsewhere."""
+    if not _over_the_count():
+        yield from pictures
+        return
+    total = f" of {len(pictures)}" if isinstance(pictures, Sized) else ""
+    shown = 0.0
+    for number, path in enumerate(pictures, 1):
+        if time.monotonic() - shown > _SECONDS_BETWEEN_COUNTS:
+            shown = time.monotonic()
+            print(f"\r{number}{total} pictures", end="", file=sys.stderr, flush=True)
+        yield path
+    print(_over_the_count(), end="", file=sys.stderr, flush=True)
 
 
 def _extract(options: argparse.Namespace) -> int:

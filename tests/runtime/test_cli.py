@@ -1,6 +1,7 @@
 """The command line: answers on stdout, one line an error on stderr, exit codes that scripts use."""
 
 import csv
+import io
 import json
 import os
 import re
@@ -94,6 +95,51 @@ def test_json_holds_the_error_of_a_bad_file_in_its_place(run, golden, album):
     assert "not a picture" in answers[2]["error"]
 
 
+def test_a_table_has_a_line_for_every_picture_and_the_error_of_a_bad_one(run, golden, album):
+    code, out, _ = run("predict", golden, album, "--csv", "--top-k", 4)
+    head, *rows = csv.reader(out.splitlines())
+    assert code == 1
+    assert head == [
+        *("file", "label", "probability", "label_2", "probability_2", "label_3", "probability_3"),
+        *("label_4", "probability_4", "error"),
+    ]
+    assert [Path(row[0]).stem for row in rows] == ["img1", "img2", "img3", "img10"]
+    assert rows[2][1:9] == [""] * 8
+    assert "not a picture" in rows[2][9]
+    for row in (rows[0], rows[1], rows[3]):
+        probabilities = [float(row[column]) for column in (2, 4, 6)]
+        assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert row[7:] == ["", "", ""]  # there are three labels
+
+
+def test_paths_may_come_from_standard_input(run, golden, album, monkeypatch):
+    lines = f"{album / 'img1.png'}\n\n{album / 'img10.png'}\r\n{album}\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    code, out, _ = run("predict", golden, "-", golden / "small.png")
+    assert code == 1  # the folder holds a bad one
+    found = [Path(line.split("\t")[0]).stem for line in out.splitlines()]
+    assert found == ["img1", "img10", "img1", "img2", "img10", "small"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_pictures_are_counted_on_a_terminal_where_the_answers_go_elsewhere(
+    golden, album, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr(cli, "_SECONDS_BETWEEN_COUNTS", -1)
+    with pytest.raises(SystemExit):
+        cli.main(["predict", str(golden), str(album)])
+    assert "\r1 of 4 pictures\r2 of 4 pictures" in terminal.getvalue()
+    assert "\r3 of 4 pictures\r\x1b[Kfic-runtime: " in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
 FAILURES = {
     "no bundle": (("predict", "{tmp}/none", "x.png"), r"none: no manifest\.json there"),
     "no picture": (("predict", "{bundle}", "{tmp}/none.png"), r"none\.png: no such file"),
@@ -122,6 +168,7 @@ def test_a_failure_is_one_line_and_code_1(case, run, golden, tmp_path):
         ("guess",),
         ("predict",),
         ("predict", "bundle"),
+        ("predict", "bundle", "x.png", "--json", "--csv"),
         ("predict", "bundle", "x.png", "--top-k", "0"),
         ("predict", "bundle", "x.png", "--top-k", "many"),
         ("predict", "bundle", "x.png", "--threads", "0"),
