@@ -54,7 +54,7 @@ def through_cache(maps: np.ndarray, compression: Any) -> tuple[float, float, int
         tensor="layer",
         pooling=None,
         preprocessing=PREPROCESSING,
-        dtype=str(maps.dtype),  # type: ignore[arg-type]
+        dtype="float16" if maps.dtype == np.float16 else "float32",
         shape=maps.shape[1:],
     )
     keys = make_keys([digest_bytes(str(number).encode()) for number in range(len(maps))])

@@ -1,9 +1,10 @@
 """The head that a training starts from: a new one, or one that was trained before."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ from .training_data import TrainingData
 
 if TYPE_CHECKING:
     import keras
+
+log = logging.getLogger(__name__)
 
 _WEIGHTS_SUFFIX = ".weights.h5"
 
@@ -58,7 +61,7 @@ class EarlierHead:
             )
         return earlier
 
-    @property
+    @cached_property
     def run(self) -> Run | None:
         """The run, if it is one."""
         return Run(self.path) if self.path.is_dir() else None
@@ -133,6 +136,11 @@ def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOption
         rest=_rest(base.options) if choice.kind == "rest" else None,
     )
     if earlier is not None:
+        if choice.kind != "custom":
+            log.warning(
+                "%s: holds no statistics of the bottlenecks; those of these pictures are used",
+                earlier.path,
+            )
         try:
             head.load_weights(earlier.path)
         except Exception as error:  # Keras raises a different class for each way not to fit

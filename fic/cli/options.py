@@ -1,104 +1,17 @@
 """Options that several commands share."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from ..options import LEARNING_RATES, BaseOptions, CacheOptions, TrainingOptions
+from ..options import LEARNING_RATES, TrainingOptions
 
-Options = TypeVar("Options", BaseOptions, CacheOptions, TrainingOptions)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)  # what NumPy takes
-
-# Where an option of the command line is not called like the field that it fills.
-_PARAMETERS: Mapping[type, Mapping[str, str]] = {
-    BaseOptions: {"tensor": "bottleneck_tensorname"},
-    CacheOptions: {
-        "batch_size": "bottlenecks_batch_size",
-        "dtype": "cache_dtype",
-        "compression": "cache_compression",
-        "create": "create_bottleneck",
-    },
-    TrainingOptions: {
-        "batch_size": "batch_size_train",
-        "learning_rate": "lr",
-        "fine_tune_learning_rate": "fine_tune_lr",
-    },
-}
-_SECTIONS = {"base": BaseOptions, "bottlenecks": CacheOptions, "training": TrainingOptions}
-
-
-class SectionedCommand(click.Command):
-    """A command whose help shows its many options under headings."""
-
-    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, each under the heading of what it belongs to."""
-        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in _HEADINGS}
-        for parameter in self.get_params(context):
-            record = parameter.get_help_record(context)
-            if record is not None:
-                sections[_heading(parameter.name or "")].append(record)
-        for heading, records in sections.items():
-            if records:
-                with formatter.section(heading):
-                    formatter.write_dl(records)
-
-
-def _heading(name: str) -> str:
-    return next((each for each, names in _HEADINGS.items() if name in names), _OTHERS)
-
-
-def from_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
-    """Return the library's options, filled from those of the command line."""
-    return kind(**{field: values[name] for field, name in _parameters(kind).items()})
-
-
-def _parameters(kind: type) -> dict[str, str]:
-    renamed = _PARAMETERS[kind]
-    return {field.name: renamed.get(field.name, field.name) for field in fields(kind)}
-
-
-_OTHERS = "Other options"
-_HEADINGS: Mapping[str, frozenset[str]] = {
-    "Pictures": frozenset({"data", "train", "val", "val_split"}),
-    "Base": frozenset(_parameters(BaseOptions).values()),
-    "Bottlenecks": frozenset(_parameters(CacheOptions).values()),
-    "Training": frozenset(_parameters(TrainingOptions).values()),
-    _OTHERS: frozenset(),
-}
-
-
-def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Make what a run was trained with the defaults of this command."""
-    if path is None:
-        return
-    from ..runs import read_record
-
-    record = read_record(path)
-    defaults = dict(record["source"])
-    for section, kind in _SECTIONS.items():
-        parameters = _parameters(kind)
-        known = {name: value for name, value in record[section].items() if name in parameters}
-        # To extract everything again was wanted once.
-        known.pop("create", None)
-        defaults |= {parameters[name]: value for name, value in known.items()}
-    context.default_map = defaults
-
-
-config_option = click.option(
-    "--config",
-    metavar="RUN|FILE",
-    type=FOLDER,
-    is_eager=True,
-    expose_value=False,
-    callback=_take_from_run,
-    help="Take all options from a run or its run.json; those given beside it come first.",
-)
 
 
 def add_options(command: Command, *options: Callable[[Command], Command]) -> Command:

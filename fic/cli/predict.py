@@ -9,7 +9,8 @@ import click
 from click.core import ParameterSource
 
 from ..options import BaseOptions
-from .options import FOLDER, base_options, from_options, run_cache_option
+from .option_values import from_options
+from .options import FOLDER, base_options, run_cache_option
 from .terminal import TerminalProgress
 
 if TYPE_CHECKING:

@@ -89,6 +89,7 @@ class QuietTensorFlow(MetaPathFinder):
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
             run = spec.loader.exec_module
+            # Of this one loader, not of its class; mypy sees no difference.
             spec.loader.exec_module = lambda module: _held_back(run, module)  # type: ignore[method-assign]
         return spec
 

@@ -9,14 +9,12 @@ import click
 from click.core import ParameterSource
 
 from ..options import BaseOptions, CacheOptions, TrainingOptions
+from .option_values import SectionedCommand, config_option, from_options
 from .options import (
     FOLDER,
-    SectionedCommand,
     base_options,
     cache_options,
-    config_option,
     data_options,
-    from_options,
     split_option,
     training_options,
     whole_network_options,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fic.cache import BottleneckCache, Fingerprint, make_keys
+from fic.cache import BottleneckCache, CacheWriter, Fingerprint, make_keys
 from fic.cache_locks import new_temporary
 from fic.digests import digest_bytes
 from fic.errors import CacheError
@@ -179,11 +179,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(disk)], check=True)
 
 
-def add(writer: object, start: int, count: int) -> None:
+def add(writer: CacheWriter, start: int, count: int) -> None:
     numbers = np.arange(start, start + count)
     keys = make_keys([digest_bytes(str(number).encode()) for number in numbers])
-    writer.add(keys, numbers[:, None] + np.arange(FEATURES, dtype=np.float32))  # type: ignore[attr-defined]
-    writer.commit()  # type: ignore[attr-defined]
+    writer.add(keys, numbers[:, None] + np.arange(FEATURES, dtype=np.float32))
+    writer.commit()
 
 
 def test_a_full_disk_is_one_sentence_and_loses_nothing_committed(small_disk: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -134,20 +135,24 @@ def test_info_works_while_the_cache_is_in_use(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("work", [cache_info, verify_cache, compact_cache, prune_cache])
-def test_a_directory_that_is_not_there_is_one_sentence(tmp_path: Path, work: object) -> None:
+def test_a_directory_that_is_not_there_is_one_sentence(
+    tmp_path: Path, work: Callable[[Path], object]
+) -> None:
     with pytest.raises(CacheError, match="no cache there; give --bottleneck-dir"):
-        work(tmp_path / "nowhere")  # type: ignore[operator]
+        work(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("work", [cache_info, verify_cache, compact_cache, prune_cache])
-def test_what_is_not_of_this_format_is_left_alone(tmp_path: Path, work: object) -> None:
+def test_what_is_not_of_this_format_is_left_alone(
+    tmp_path: Path, work: Callable[[Path], object]
+) -> None:
     folder = fill(tmp_path, range(5)).rename(tmp_path / "tiny-of-another-release")
     (tmp_path / "recipes").mkdir()
     (tmp_path / "files.sqlite").touch()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "fingerprint.json").write_text("{")
     before = sorted(tmp_path.rglob("*"))
-    work(tmp_path)  # type: ignore[operator]
+    work(tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
     assert len(shards_in(folder)) == 1
 
@@ -380,10 +385,10 @@ class Steps:
 
 
 @pytest.mark.parametrize("work", [verify_cache, compact_cache])
-def test_progress_counts_every_shard(tmp_path: Path, work: object) -> None:
+def test_progress_counts_every_shard(tmp_path: Path, work: Callable[[Path], object]) -> None:
     damage(shards_in(fill(tmp_path, range(30)))[0])
     steps = Steps()
-    work(tmp_path, progress=steps)  # type: ignore[operator]
+    work(tmp_path, progress=steps)
     assert (steps.total, steps.done) == (3, 3)
 
 

@@ -208,9 +208,18 @@ def test_what_is_said_beside_a_record_comes_first(train: Fic, fic: Fic, photos: 
     assert record["source"]["train"] == str(photos)
 
 
+@pytest.mark.parametrize("missing", ["source", "base", "bottlenecks", "training"])
+def test_a_record_with_a_part_missing_is_one_line(fic: Fic, run: Run, missing: str) -> None:
+    record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+    record[missing] = None
+    (run.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    result = fic("train", "--config", run.folder, "--out", "again")
+    assert_one_line(result, 1, f"has no '{missing}' to be repeated")
+
+
 def test_every_field_of_the_options_is_an_option(fic: Fic) -> None:
     """Else --config would forget it."""
-    from fic.cli.options import _parameters
+    from fic.cli.option_values import _parameters
     from fic.options import BaseOptions, TrainingOptions
 
     names = {parameter.name for parameter in cli.commands["train"].params}

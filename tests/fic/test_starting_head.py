@@ -61,11 +61,14 @@ def test_training_from_a_run_changes_its_head(fit: Any, cold_run: Run) -> None:
     assert again.metrics["val"]["loss"] < 1.01 * cold_run.metrics["val"]["loss"]
 
 
-def test_weights_alone_are_put_into_the_head_that_is_named(fit: Any, tmp_path: Path) -> None:
+def test_weights_alone_are_put_into_the_head_that_is_named(
+    fit: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     mlp = fit(head="mlp:5", epochs=2, seed=3)
     file = tmp_path / "only.weights.h5"
     mlp.head().save_weights(file)
     assert fit(head="mlp:5", load_weights=file).metrics == mlp.metrics
+    assert "holds no statistics of the bottlenecks; those of these pictures" in caplog.text
     with pytest.raises(HeadError, match="does not hold the weights of this head"):
         fit(head="mlp:6", load_weights=file)
 
