@@ -16,6 +16,7 @@ import pytest
 
 from fic_runtime import cli
 from fic_runtime.classifier import Classifier
+from fic_runtime.cli import counting
 
 COMMANDS = ("predict", "extract", "selftest", "info", "doctor")
 HEAVY = {"numpy", "cv2", "onnxruntime"}
@@ -131,13 +132,32 @@ def test_pictures_are_counted_on_a_terminal_where_the_answers_go_elsewhere(
     golden, album, monkeypatch, capsys
 ):
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    monkeypatch.setattr(cli, "_SECONDS_BETWEEN_COUNTS", -1)
+    monkeypatch.setattr(counting, "_SECONDS_BETWEEN_COUNTS", -1)
     with pytest.raises(SystemExit):
         cli.main(["predict", str(golden), str(album)])
     assert "\r1 of 4 pictures\r2 of 4 pictures" in terminal.getvalue()
     assert "\r3 of 4 pictures\r\x1b[Kfic-runtime: " in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K")
     assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_pictures_are_counted_while_their_bottlenecks_are_extracted(
+    golden, album, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr(counting, "_SECONDS_BETWEEN_COUNTS", -1)
+    with pytest.raises(SystemExit):
+        cli.main(["extract", str(golden), str(album), "--out", str(tmp_path / "f.npz")])
+    assert "\r3 of 4 pictures\r\x1b[Kfic-runtime: " in terminal.getvalue()
+
+
+def test_extract_takes_paths_from_standard_input(run, golden, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        sys, "stdin", io.StringIO(f"{golden / 'large.png'}\n{golden / 'grey.png'}\n")
+    )
+    assert run("extract", golden, "-", "--out", tmp_path / "f.npz")[0] == 0
+    with np.load(tmp_path / "f.npz") as arrays:
+        assert [Path(file).name for file in arrays["files"]] == ["large.png", "grey.png"]
 
 
 FAILURES = {

@@ -1,0 +1,70 @@
+"""The command `fic-runtime`: classify pictures with a bundle, without a training framework."""
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import FicError
+from . import doctor, extract, info, predict, selftest
+
+_COMMANDS = (predict, extract, selftest, info, doctor)
+
+_EXAMPLES = """examples:
+  fic-runtime predict bundle photo.jpg             the label and its probability
+  fic-runtime predict bundle photos/ --top-k 3     every picture below a folder
+  fic-runtime predict bundle *.jpg --json          one JSON object a line
+  find . -name '*.jpg' | fic-runtime predict bundle - --csv > answers.csv
+  fic-runtime extract bundle photos/ --out f.npz   the bottlenecks of every picture
+  fic-runtime selftest bundle                      does this device give the recorded results?
+  fic-runtime info bundle                          what is in the bundle
+  fic-runtime doctor                               what can this machine do, and what is wrong?
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0 ok, 1 failure, 2 wrong usage, 3 self-test failed, 130 Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal cannot show is no reason to fail; in JSON it stays readable.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = options.command(options)
+        sys.stdout.flush()
+    except FicError as error:
+        print(f"fic-runtime: {error}", file=sys.stderr)
+        status = error.exit_code
+    except KeyboardInterrupt:
+        status = 130
+    except OSError as error:  # of the output: a file that cannot be read is a FicError
+        # Not for a reader that has gone (`| head`).
+        if not isinstance(error, BrokenPipeError):
+            print(f"fic-runtime: cannot write the answers ({error.strerror})", file=sys.stderr)
+        # Keep Python from failing again when it closes the output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fic-runtime",
+        description="Classify pictures with a bundle that `fic export` wrote.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_to(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    # Read on demand: the installed version costs a search that other commands need not pay.
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from .. import __version__
+
+        print(f"fic-runtime {__version__}")
+        parser.exit()

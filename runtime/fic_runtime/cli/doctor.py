@@ -1,0 +1,47 @@
+"""`fic-runtime doctor`."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .options import Commands
+
+
+def add_to(commands: "Commands") -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "doctor",
+        help="print what this machine can do, and what is wrong with it",
+        description="Print versions, processors, limits and the execution providers that really "
+        "work; the exit code is 1 where something should be put right.",
+    )
+    parser.set_defaults(command=_run)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from ..doctor import examine
+
+    found = examine()
+    if options.json:
+        print(json.dumps(asdict(found)))
+        return 1 if found.problems else 0
+    there, usable = found.processors
+    limits = (
+        "no limit" if found.processor_limit is None else f"{found.processor_limit:g} processors",
+        "no limit" if found.memory_limit is None else f"{found.memory_limit / 1e9:.1f} GB",
+    )
+    print(f"system      {found.system}")
+    print(f"processor   {found.processor or 'not known'}")
+    print(f"            {usable} of {there} usable; {' '.join(found.features)}")
+    print(f"container   processors: {limits[0]}; memory: {limits[1]}")
+    for name, number in found.versions.items():
+        print(f"{name:<11} {number}")
+    for check in found.providers:
+        print(f"{check.name}: {'works' if check.usable else f'not usable ({check.reason})'}")
+    for problem in found.problems:
+        print(f"PROBLEM: {problem}")
+    return 1 if found.problems else 0

@@ -1,0 +1,43 @@
+"""`fic-runtime info`."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from .options import add_bundle
+
+if TYPE_CHECKING:
+    from .options import Commands
+
+
+def add_to(commands: "Commands") -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "info",
+        help="print what is in a bundle",
+        description="Check the files of a bundle and print what is in it.",
+    )
+    parser.set_defaults(command=_run)
+    add_bundle(parser)
+    parser.add_argument("--json", action="store_true", help="print the whole manifest as JSON")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ..bundle import open_bundle
+
+    bundle = open_bundle(options.bundle)
+    manifest = bundle.manifest
+    if options.json:
+        print(manifest.to_json(), end="")
+        return 0
+    geometry = manifest.preprocessing.geometry
+    print(f"labels      {len(manifest.labels)}: {', '.join(manifest.labels)}")
+    print(f"input       {geometry.width}x{geometry.height} RGB, {geometry.resize}")
+    for key, value in manifest.origin.items():
+        print(f"{key:<11} {value}")
+    for group in (manifest.metrics, manifest.parity, manifest.versions):
+        for key, value in group.items():
+            if not isinstance(value, dict | list):
+                print(f"{key:<24} {value}")
+    for file in sorted(manifest.files):
+        print(f"{file:<24} {bundle.files.size(file)} bytes")
+    return 0

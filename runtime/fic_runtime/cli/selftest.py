@@ -1,0 +1,41 @@
+"""`fic-runtime selftest`."""
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from .options import add_bundle, add_device
+
+if TYPE_CHECKING:
+    from .options import Commands
+
+
+def add_to(commands: "Commands") -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "selftest",
+        help="compare this device's results with those recorded at export",
+        description="Compare this device's results with those recorded at export; "
+        "the exit code is 3 where they differ.",
+    )
+    parser.set_defaults(command=_run)
+    add_bundle(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_device(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from ..selftest import PIXEL_TOLERANCE, TOLERANCE, run_selftest
+
+    result = run_selftest(options.bundle, device=options.device, threads=options.threads)
+    if options.json:
+        print(json.dumps({**asdict(result), "passed": result.passed}))
+    else:
+        print(f"{result.pictures} pictures on {result.provider}")
+        print(f"pixels         {result.pixels} grey levels (at most {PIXEL_TOLERANCE})")
+        print(f"bottlenecks    {result.bottlenecks:.1e} relative (at most {TOLERANCE:.0e})")
+        print(f"probabilities  {result.probabilities:.1e} (at most {TOLERANCE:.0e})")
+        print("passed" if result.passed else "FAILED: this device gives other results")
+    return 0 if result.passed else 3
