@@ -1,17 +1,14 @@
 """`fic train`, from pictures to a run folder."""
 
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fic_export.errors import OutputError
-from fic_export.versions import made_with
 
 from .bottlenecks import prepare
 from .errors import DataError, HeadError
@@ -23,6 +20,7 @@ from .heads import parse_head
 from .options import BaseOptions, CacheOptions, TrainingOptions
 from .progress import Progress, Silence
 from .report import render_report
+from .run_record import run_record
 from .runs import Answer, Run, check_run_folder, write_run
 from .source import Source, read_pictures
 from .starting_head import EarlierHead, starting_head, with_classes
@@ -109,29 +107,22 @@ def train(
     metrics = {"val": evaluate(answers, val_part.truth, val_part.classes)}
     validation = _answers(answers, val_part)
     history = [asdict(figures) for figures in trained.history]
-    record = {
-        "base": asdict(replace(base.absolute(), base_model=frozen.row.name)),
-        "fingerprint": _fingerprint(frozen, tuned).to_dict(),
-        "bottlenecks": {**asdict(cache), "bottleneck_dir": str(cache.bottleneck_dir.absolute())},
-        "training": asdict(options.resolved()),
-        "source": asdict(source.absolute()),
-        "images": {"train": len(train_part), "val": len(val_part)},
-        "best_epoch": trained.best_epoch,
-        "fine_tuning": None if tuned is None else tuned.record,
-        "cache": {"hits": use.hits, "extracted": use.extracted, "skipped": len(use.skipped)},
-        "engine": use.engine,
-        "skipped_files": [{"file": str(each.path), "reason": each.reason} for each in use.skipped],
-        "seconds": {
+    record = run_record(
+        base=replace(base, base_model=frozen.row.name),
+        fingerprint=_fingerprint(frozen, tuned),
+        cache=cache,
+        options=options,
+        source=source,
+        images={"train": len(train_part), "val": len(val_part)},
+        best_epoch=trained.best_epoch,
+        fine_tuning=None if tuned is None else tuned.record,
+        use=use,
+        seconds={
             "extract": use.seconds,
             "train": training_seconds,
             "total": time.perf_counter() - started,
         },
-        "versions": {
-            "python": platform.python_version(),
-            "fast-image-classification": version("fast-image-classification"),
-            **made_with(),
-        },
-    }
+    )
     train_part.close()
     run = write_run(
         out,

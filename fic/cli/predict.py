@@ -1,6 +1,8 @@
 """`fic predict` and `fic evaluate`."""
 
+import csv
 import json
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,7 @@ _OF_A_HEAD_FILE = (
 @click.option("--img-dir", type=FOLDER, metavar="DIR", help="A folder of pictures, like DIR.")
 @click.option("--top-k", type=click.IntRange(min=1), default=1, help="Labels for each picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a table of comma-separated values.")
 @click.option(
     "--bottleneck-dir",
     type=FOLDER,
@@ -54,6 +57,7 @@ def predict(
     img_dir: Path | None,
     top_k: int,
     as_json: bool,
+    as_csv: bool,
     bottleneck_dir: Path | None,
     weight_file: Path | None,
     label_file: Path | None,
@@ -69,7 +73,7 @@ def predict(
       fic predict run photo.jpg photos
       fic predict --weight-file top.h5 --label-file labels.json --base-model resnet50 photo.jpg
     """
-    from fic_runtime.answers import answer_json, answer_line
+    from fic_runtime.answers import answer_json, answer_line, table_head, table_row
     from fic_runtime.errors import ImageError
 
     from ..prediction import predict_files
@@ -83,12 +87,19 @@ def predict(
         images = (*images, img_dir)
     if not images:
         raise click.UsageError("Say which pictures: IMAGE, DIR or --img-dir.")
+    if as_json and as_csv:
+        raise click.UsageError("Give either --json or --csv.")
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    if as_csv:
+        table.writerow(table_head(top_k=top_k))
     failed = False
     for path, answer in predict_files(run, images, bottleneck_dir=bottleneck_dir):
         if isinstance(answer, ImageError):
             failed = True
             click.echo(f"fic: {answer}", err=True)
-        if as_json:
+        if as_csv:
+            table.writerow(table_row(path, answer, top_k=top_k))
+        elif as_json:
             click.echo(answer_json(path, answer, top_k=top_k))
         elif not isinstance(answer, ImageError):
             click.echo(answer_line(path, answer, top_k=top_k))

@@ -1,3 +1,4 @@
+import csv
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from fic.cli import cli, main
 from fic.head_files import save_files
 from fic.options import CacheOptions
 from fic.runs import Run
+from fic_runtime.picture_files import find_pictures
 
 
 @dataclass(frozen=True)
@@ -353,6 +355,21 @@ def test_a_head_that_does_not_fit_is_one_line(
 ) -> None:
     result = fic("predict", *head_file, "--base_model", "mobilenet_0.5", photos)
     assert_one_line(result, 1, "takes bottlenecks of 256, but mobilenet_0.5 cut at")
+
+
+def test_prediction_in_a_table_has_a_head_and_a_row_a_picture(
+    fic: Fic, cold_run: Run, photos: Path
+) -> None:
+    result = fic("predict", cold_run.folder, photos / "red", "--top-k", "2", "--csv")
+    head, *rows = csv.reader(result.out.splitlines())
+    assert head == ["file", "label", "probability", "label_2", "probability_2", "error"]
+    assert [Path(row[0]) for row in rows] == find_pictures([photos / "red"])
+    assert {row[1] for row in rows} <= set(cold_run.labels)
+
+
+def test_prediction_is_either_json_or_a_table(fic: Fic, cold_run: Run, photos: Path) -> None:
+    result = fic("predict", cold_run.folder, photos / "red", "--json", "--csv")
+    assert (result.code, result.out) == (2, "")
 
 
 def test_prediction_in_json_is_an_object_a_line(fic: Fic, cold_run: Run, photos: Path) -> None:
