@@ -1,7 +1,8 @@
 """Write a bundle: two graphs, their manifest, and the proof that they do what Keras does."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from fic_runtime.preprocessing import Preprocessing
 
 from .archives import replacing_result
 from .conversion import BOTTLENECK, IMAGE, PROBABILITIES, convert_base, convert_head
+from .drawn_pictures import drawn_files
 from .errors import OutputError
 from .golden import write_golden
 from .model_card import model_card
@@ -37,7 +39,7 @@ def export_bundle(
     *,
     labels: Sequence[str],
     preprocessing: Preprocessing,
-    pictures: Sequence[str | Path],
+    pictures: Sequence[str | Path] | None = None,
     truth: Sequence[int] | None = None,
     out: str | Path,
     bounds: Bounds | None = None,
@@ -56,7 +58,9 @@ def export_bundle(
         head: from bottleneck to probabilities, (n, labels).
         labels: the class names in the order of the head's outputs, each one line of text.
         preprocessing: what turns a picture into the base's input.
-        pictures: real image files on which the bundle is compared with the Keras models.
+        pictures: real image files on which the bundle is compared with the Keras models. Without
+            them it is compared on drawn pictures, and the manifest says so; give some that look
+            like those to come wherever you can.
         truth: for each of `pictures` the index of its label, to measure the accuracy of both.
         out: the bundle's folder or archive.
         bounds: how far the bundle may be from the Keras models.
@@ -73,10 +77,7 @@ def export_bundle(
         ValueError: the models, labels and preprocessing do not fit together.
     """
     _check_fit(base, head, labels, preprocessing)
-    if truth is not None and len(truth) != len(pictures):
-        raise ValueError(f"{len(truth)} labels do not go with {len(pictures)} pictures")
-    if not pictures:
-        raise ValueError("pictures is empty: the comparison with Keras needs real image files")
+    _check_pictures(pictures, truth)
     out = Path(out)
     manifest = Manifest(
         labels=tuple(labels),
@@ -104,10 +105,11 @@ def export_bundle(
             lines = "".join(f"{label}\n" for label in labels)
             (folder / LABELS_FILE).write_text(lines, encoding="utf-8")
             _write_manifest(folder, manifest)
-            files = [Path(picture) for picture in pictures]
-            parity = compare(
-                folder, base, head, preprocessing, files, truth=truth, progress=progress
-            )
+            with _files(pictures, preprocessing) as files:
+                parity = compare(
+                    folder, base, head, preprocessing, files, truth=truth, progress=progress
+                )
+            parity = replace(parity, source="drawn" if pictures is None else "files")
             parity.check(bounds or Bounds())
             write_golden(folder / GOLDEN_FILE, folder)
             manifest = replace(manifest, parity=asdict(parity))
@@ -126,6 +128,12 @@ def _check_fit(
     labels: Sequence[str],
     preprocessing: Preprocessing,
 ) -> None:
+    for name, model in (("base", base), ("head", head)):
+        # A Sequential without Input, or a subclass of Model, has no shapes before its first call.
+        if not getattr(model, "inputs", None):
+            raise ValueError(
+                f"the {name}, {model.name}, does not say its input; give it a keras.Input"
+            )
     geometry = preprocessing.geometry
     picture = (geometry.height, geometry.width, 3)
     if tuple(base.input_shape[1:]) != picture:
@@ -140,6 +148,24 @@ def _check_fit(
         # labels.txt has a line for each; a surrogate is a byte of a file name that is no UTF-8.
         if label.splitlines() != [label] or any("\ud800" <= char <= "\udfff" for char in label):
             raise OutputError(f"the label {label!r} is not one line of text; rename the class")
+
+
+def _check_pictures(pictures: Sequence[Any] | None, truth: Sequence[int] | None) -> None:
+    if pictures is not None and not pictures:
+        raise ValueError("pictures is empty; give image files, or None to compare on drawn ones")
+    if truth is not None and len(truth) != len(pictures or ()):
+        raise ValueError(f"{len(truth)} labels do not go with {len(pictures or ())} pictures")
+
+
+@contextmanager
+def _files(
+    pictures: Sequence[str | Path] | None, preprocessing: Preprocessing
+) -> Iterator[list[Path]]:
+    if pictures is not None:
+        yield [Path(picture) for picture in pictures]
+        return
+    with drawn_files(preprocessing.geometry) as drawn:
+        yield drawn
 
 
 def _spec(

@@ -41,7 +41,7 @@ class Bounds:
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far the bundle is from the Keras models, over real pictures.
+    """How far the bundle is from the Keras models, over real pictures or drawn ones.
 
     Attributes:
         pictures: how many were compared.
@@ -51,6 +51,7 @@ class Parity:
         worst_files: names of the pictures with the largest differences, the largest first.
         keras_accuracy: share of the pictures whose class Keras names; None if it is not known.
         runtime_accuracy: likewise of the runtime.
+        source: `files` that were given, or `drawn` where none were.
     """
 
     pictures: int
@@ -60,6 +61,7 @@ class Parity:
     worst_files: list[str]
     keras_accuracy: float | None = None
     runtime_accuracy: float | None = None
+    source: str = "files"
 
     def check(self, bounds: Bounds) -> None:
         """Refuse a bundle that is too far away.
