@@ -33,6 +33,7 @@ def export_run(
     pictures: int = _PICTURES,
     data: Path | None = None,
     bottleneck_dir: Path | None = None,
+    single_graph: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Export a run as a bundle, compared with Keras on real pictures of its data set.
@@ -47,6 +48,7 @@ def export_run(
         data: folder or CSV file of pictures to compare on instead of the run's validation
             pictures; of a CSV file with the column `split`, those marked `val`.
         bottleneck_dir: the cache that holds or gets the converted base, if not the run's own.
+        single_graph: write base and head fused in one file as well.
 
     Raises:
         RunError: the run cannot be used, or its pictures are gone.
@@ -94,6 +96,7 @@ def export_run(
                 for name, value in trained.metrics["val"].items()
                 if name != "confusion_matrix"
             },
+            single_graph=single_graph,
             progress=progress.advance,
         )
     finally:

@@ -1,6 +1,5 @@
 """Write a bundle: two graphs, their manifest, and the proof that they do what Keras does."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -25,8 +24,10 @@ from .conversion import BOTTLENECK, IMAGE, PROBABILITIES, convert_base, convert_
 from .drawn_pictures import drawn_files
 from .errors import OutputError
 from .golden import write_golden
+from .graph_metadata import of_answers, of_pictures, with_metadata
 from .model_card import model_card
 from .parity import Bounds, compare
+from .single_graph import compare_single_graph, write_single_graph
 from .versions import made_with
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def export_bundle(
     base_graph: bytes | None = None,
     origin: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
+    single_graph: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Export any Keras base and head whose shapes fit, and return the manifest that was written.
@@ -67,6 +69,7 @@ def export_bundle(
         base_graph: the ONNX graph of `base` if it was converted before.
         origin: where the base comes from, for the manifest.
         metrics: what the training measured, for the manifest.
+        single_graph: write base and head fused in one file, `classifier.onnx`, as well.
         progress: called with the number of pictures just compared.
 
     Raises:
@@ -97,11 +100,13 @@ def export_bundle(
             base_graph = base_graph or _serialise(convert_base(base, preprocessing))
             head_graph = _serialise(convert_head(head))
             graphs = {
-                BASE_FILE: _with_metadata(base_graph, preprocessing=preprocessing.to_dict()),
-                HEAD_FILE: _with_metadata(head_graph, labels=list(labels)),
+                BASE_FILE: with_metadata(base_graph, of_pictures(preprocessing)),
+                HEAD_FILE: with_metadata(head_graph, of_answers(labels)),
             }
             for file, graph in graphs.items():
                 (folder / file).write_bytes(graph)
+            if single_graph:
+                write_single_graph(folder, manifest)
             lines = "".join(f"{label}\n" for label in labels)
             (folder / LABELS_FILE).write_text(lines, encoding="utf-8")
             _write_manifest(folder, manifest)
@@ -109,8 +114,11 @@ def export_bundle(
                 parity = compare(
                     folder, base, head, preprocessing, files, truth=truth, progress=progress
                 )
-            parity = replace(parity, source="drawn" if pictures is None else "files")
-            parity.check(bounds or Bounds())
+                parity = replace(parity, source="drawn" if pictures is None else "files")
+                parity.check(bounds or Bounds())
+                if single_graph:
+                    fused = compare_single_graph(folder, manifest, files)
+                    manifest = replace(manifest, single_graph=fused)
             write_golden(folder / GOLDEN_FILE, folder)
             manifest = replace(manifest, parity=asdict(parity))
             (folder / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
@@ -185,15 +193,6 @@ def _spec(
 
 def _serialise(graph: onnx.ModelProto) -> bytes:
     return bytes(graph.SerializeToString(deterministic=True))
-
-
-def _with_metadata(graph: bytes, **values: Any) -> bytes:
-    """Add values as JSON to a serialised graph's `metadata_props`, for who has only this file."""
-    model = onnx.ModelProto()
-    for name, value in values.items():
-        model.metadata_props.add(key=name, value=json.dumps(value, ensure_ascii=False))
-    # Messages of protobuf merge when their bytes are joined: the weights are not parsed again.
-    return graph + _serialise(model)
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> Manifest:

@@ -26,6 +26,7 @@ def model_card(manifest: Manifest) -> str:
             "takes `bottleneck` and gives `probabilities` in the order of `labels.txt`. "
             f"Pictures are resized by `{geometry.resize}`; the pixel arithmetic is in the graph.",
             "",
+            *_single_graph(manifest),
             "| | |",
             "|---|---|",
             *_rows(origin, metrics, parity),
@@ -38,6 +39,28 @@ def model_card(manifest: Manifest) -> str:
             "",
         ]
     )
+
+
+def _single_graph(manifest: Manifest) -> list[str]:
+    if not manifest.single_graph:
+        return []
+    geometry = manifest.preprocessing.geometry
+    return [
+        f"In one step: `{manifest.single_graph['file']}` takes the same `image` and gives "
+        "`probabilities`. It is the two graphs fused, and nothing else is needed to run it:",
+        "",
+        "```python",
+        "import cv2",
+        "import onnxruntime",
+        "",
+        f'session = onnxruntime.InferenceSession("this-folder/{manifest.single_graph["file"]}")',
+        'picture = cv2.cvtColor(cv2.imread("photo.jpg"), cv2.COLOR_BGR2RGB)',
+        f"picture = cv2.resize(picture, ({geometry.width}, {geometry.height}), "
+        "interpolation=cv2.INTER_AREA)",
+        '(probabilities,) = session.run(None, {"image": picture[None]})',
+        "```",
+        "",
+    ]
 
 
 def _rows(*groups: Any) -> list[str]:

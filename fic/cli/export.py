@@ -45,6 +45,11 @@ from .terminal import TerminalProgress
     metavar="DIR|CSV",
     help="Pictures to compare on, if the run's have moved.",
 )
+@click.option(
+    "--single-graph",
+    is_flag=True,
+    help="Write base and head fused in one file, classifier.onnx, as well.",
+)
 @run_cache_option
 def export(
     run: Path,
@@ -54,6 +59,7 @@ def export(
     assert_accuracy: float | None,
     pictures: int,
     data: Path | None,
+    single_graph: bool,
     bottleneck_dir: Path | None,
 ) -> None:
     """Export a run as a bundle that needs no TensorFlow.
@@ -64,6 +70,7 @@ def export(
     \b
       fic export run --out bundle
       fic export run --out flowers.zip --assert-accuracy 0.85
+      fic export run --single-graph            # classifier.onnx for programs that load one graph
     """
     from ..exporting import export_run
 
@@ -76,6 +83,7 @@ def export(
         pictures=pictures,
         data=data,
         bottleneck_dir=bottleneck_dir,
+        single_graph=single_graph,
         progress=TerminalProgress(),
     )
     parity = manifest.parity

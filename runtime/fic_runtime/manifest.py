@@ -46,7 +46,8 @@ class Manifest:
     `labels` are in the order of the head's outputs. `files` maps every other file of the bundle
     to its SHA-256 in hex. `origin` says which base the bottlenecks come from, `parity` how far the
     bundle was from the Keras models when it was written, `metrics` what the run measured,
-    `versions` what it was made with; the runtime shows these and does not depend on them.
+    `versions` what it was made with, `single_graph` the file in which both graphs are fused, if
+    there is one; the runtime shows these and does not depend on them.
     """
 
     format: int = FORMAT
@@ -59,6 +60,7 @@ class Manifest:
     parity: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    single_graph: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return the manifest as the text of `manifest.json`, the same for the same values.
@@ -113,6 +115,7 @@ class Manifest:
             parity=_mapping(values.get("parity", {})),
             metrics=_mapping(values.get("metrics", {})),
             versions=_mapping(values.get("versions", {})),
+            single_graph=_mapping(values.get("single_graph", {})),
         )
         manifest._check_consistency()
         return manifest

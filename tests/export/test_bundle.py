@@ -185,11 +185,11 @@ def test_the_self_test_passes(bundle):
 
 def test_labels_and_preprocessing_are_in_the_graphs_too(bundle):
     base, head = (
-        {each.key: json.loads(each.value) for each in onnx.load(bundle / name).metadata_props}
+        {each.key: each.value for each in onnx.load(bundle / name).metadata_props}
         for name in ("base.onnx", "head.onnx")
     )
-    assert Preprocessing.from_dict(base["preprocessing"]) == PREPROCESSING
-    assert tuple(head["labels"]) == LABELS
+    assert Preprocessing.from_dict(json.loads(base["preprocessing"])) == PREPROCESSING
+    assert tuple(json.loads(head["labels"])) == LABELS
 
 
 def test_labels_of_every_script_are_written_as_they_are(bundle):

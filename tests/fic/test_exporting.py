@@ -127,3 +127,12 @@ def test_a_bundle_is_exported_again_when_the_cache_is_gone(run: Run, tmp_path: P
     (run.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     manifest = export_run(run.folder, out=tmp_path / "bundle")
     assert manifest.parity["top_1_agreement"] == 1.0
+
+
+def test_a_single_graph_is_written_beside_the_two_where_it_is_asked_for(
+    cold_run: Run, tmp_path: Path
+) -> None:
+    manifest = export_run(cold_run.folder, out=tmp_path / "bundle.zip", single_graph=True)
+    assert manifest.single_graph["pictures"] == manifest.parity["pictures"]
+    with Classifier(tmp_path / "bundle.zip", device="cpu") as classifier:
+        assert "classifier.onnx" in classifier.manifest.files
