@@ -42,7 +42,7 @@ def with_metadata(graph: bytes, values: Mapping[str, str]) -> bytes:
     for key, value in values.items():
         model.metadata_props.add(key=key, value=value)
     # Messages of protobuf merge when their bytes are joined: the weights are not parsed again.
-    return graph + model.SerializeToString(deterministic=True)
+    return graph + bytes(model.SerializeToString(deterministic=True))
 
 
 def _json(value: Any) -> str:
