@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .errors import ParityError as ParityError
     from .parity import Bounds as Bounds
     from .parity import Parity as Parity
+    from .triton import export_triton as export_triton
 
 _HOME = {
     "Bounds": "parity",
@@ -26,6 +27,7 @@ _HOME = {
     "convert_base": "conversion",
     "convert_head": "conversion",
     "export_bundle": "bundle",
+    "export_triton": "triton",
 }
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "convert_base",
     "convert_head",
     "export_bundle",
+    "export_triton",
 ]
 
 

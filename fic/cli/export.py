@@ -50,6 +50,19 @@ from .terminal import TerminalProgress
     is_flag=True,
     help="Write base and head fused in one file, classifier.onnx, as well.",
 )
+@click.option(
+    "--triton",
+    type=FOLDER,
+    metavar="DIR",
+    help="Write a model repository for NVIDIA's Triton Inference Server there as well: base, head, "
+    "and an ensemble from picture to probabilities.",
+)
+@click.option(
+    "--triton-name",
+    metavar="NAME",
+    default="classifier",
+    help="Name of the ensemble; its parts are NAME_base and NAME_head.",
+)
 @run_cache_option
 def export(
     run: Path,
@@ -60,6 +73,8 @@ def export(
     pictures: int,
     data: Path | None,
     single_graph: bool,
+    triton: Path | None,
+    triton_name: str,
     bottleneck_dir: Path | None,
 ) -> None:
     """Export a run as a bundle that needs no TensorFlow.
@@ -71,9 +86,15 @@ def export(
       fic export run --out bundle
       fic export run --out flowers.zip --assert-accuracy 0.85
       fic export run --single-graph            # classifier.onnx for programs that load one graph
+      fic export run --triton models           # then: tritonserver --model-repository=models
     """
+    from fic_export.triton import check_triton, export_triton
+
     from ..exporting import export_run
 
+    if triton is not None:
+        # Before the conversion and the comparison, which take their time.
+        check_triton(triton, name=triton_name, bundle=out)
     manifest = export_run(
         run,
         out=out,
@@ -86,6 +107,8 @@ def export(
         single_graph=single_graph,
         progress=TerminalProgress(),
     )
+    if triton is not None:
+        export_triton(out, triton, name=triton_name)
     parity = manifest.parity
     click.echo(
         f"bundle written to {out}: on {parity['pictures']} pictures Keras and the bundle agree for "
@@ -96,4 +119,6 @@ def export(
             f"accuracy on them: Keras {parity['keras_accuracy']:.4f}, bundle "
             f"{parity['runtime_accuracy']:.4f}"
         )
+    if triton is not None:
+        click.echo(f"Triton model repository written to {triton}, its ensemble is {triton_name}")
     click.echo(f"try it: fic-runtime predict {out} PHOTO")

@@ -626,6 +626,20 @@ def test_a_bundle_past_the_bound_has_exit_code_3_and_is_not_written(
     assert [path.name for path in tmp_path.iterdir() if "bundle" in path.name] == []
 
 
+def test_export_writes_a_single_graph_and_a_triton_repository_where_asked(
+    fic: Fic, run: Run, shared_photos: Path, tmp_path: Path
+) -> None:
+    options = ("--single-graph", "--triton", "models", "--triton-name", "colours")
+    result = fic("export", run.folder, "--out", "bundle.zip", *options)
+    assert result.code == 0
+    assert "Triton model repository written to models, its ensemble is colours" in result.out
+    assert (tmp_path / "models/colours_base/1/model.onnx").is_file()
+    assert b"classifier.onnx" in (tmp_path / "bundle.zip").read_bytes()
+    refused = fic("export", run.folder, "--out", "other", "--triton", "other")
+    assert_one_line(refused, 1, "is the place of the bundle, too")
+    assert not (tmp_path / "other").exists()
+
+
 def test_ctrl_c_has_exit_code_130(train: Fic, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

@@ -1,0 +1,147 @@
+"""A bundle as a model repository of NVIDIA's Triton Inference Server.
+
+Three models: the base, the head, and an ensemble of both, which takes pictures and gives
+probabilities. What `config.pbtxt` may hold is said by Triton's `model_config.proto`.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from fic_runtime.bundle import LABELS_FILE, Bundle, open_bundle
+from fic_runtime.manifest import GraphSpec, Tensor
+
+from .errors import OutputError
+from .folders import check_replaceable, replacing_folder
+
+# At the repository's top, where Triton reads folders only: what clients must know of pictures.
+MARK = "bundle.json"
+
+_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
+_VERSION = "1"
+_NAME = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z0-9_-]")
+_BAD_NAME = "name is made of letters, digits, '_', '-' and '.'; received {!r}"
+
+
+def export_triton(
+    bundle: str | Path, out: str | Path, *, name: str = "classifier", max_batch_size: int = 32
+) -> None:
+    """Write the Triton model repository of a bundle; it appears whole or not at all.
+
+    It holds the models `NAME` (the ensemble), `NAME_base` and `NAME_head`, version 1 each, and the
+    bundle's manifest as `bundle.json`. An earlier repository at `out` is replaced.
+
+    Args:
+        bundle: folder or archive that `export_bundle` wrote.
+        out: the folder for the repository.
+        name: of the ensemble; models of one server need different ones.
+        max_batch_size: pictures that Triton may put into one batch.
+
+    Raises:
+        BundleError: there is no bundle, or it is damaged.
+        OutputError: `out` holds something else, or cannot be written.
+        ValueError: the name is no folder's, or the batch size is not at least 1.
+    """
+    if not _NAME.fullmatch(name):
+        raise ValueError(_BAD_NAME.format(name))
+    if max_batch_size < 1:
+        raise ValueError(f"max_batch_size is at least 1; received {max_batch_size}")
+    opened, out = open_bundle(bundle), Path(out)
+    try:
+        with replacing_folder(out, mark=MARK) as folder:
+            _write_models(folder, opened, name, max_batch_size)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror or error}); free space or give another "
+            "folder"
+        ) from error
+
+
+def check_triton(out: Path, *, name: str, bundle: Path) -> None:
+    """Make sure that the repository of a bundle to come may be written to `out`.
+
+    Raises:
+        OutputError: something is there that is not an earlier repository, or the bundle itself will
+            be; or the name is no model's.
+    """
+    if not _NAME.fullmatch(name):
+        raise OutputError(_BAD_NAME.format(name))
+    folder, other = out.resolve(), bundle.resolve()
+    if folder == other or folder in other.parents or other in folder.parents:
+        raise OutputError(f"{out}: is the place of the bundle, too; give another folder")
+    check_replaceable(out, mark=MARK)
+
+
+def _write_models(folder: Path, bundle: Bundle, name: str, max_batch_size: int) -> None:
+    manifest = bundle.manifest
+    steps = []
+    for part, spec in (("base", manifest.base), ("head", manifest.head)):
+        labelled = spec is manifest.head
+        home = folder / f"{name}_{part}"
+        (home / _VERSION).mkdir(parents=True)
+        (home / _VERSION / "model.onnx").write_bytes(bundle.files.read(spec.file))
+        config = [
+            *_ends(f"{name}_{part}", "onnxruntime_onnx", max_batch_size, spec, labelled=labelled),
+            "dynamic_batching { }",
+        ]
+        _write_config(home, config, bundle if labelled else None)
+        steps.append(_step(f"{name}_{part}", spec))
+    whole = GraphSpec(file="", input=manifest.base.input, output=manifest.head.output)
+    # An ensemble has no file of its own, but must have a version; some copying loses empty folders.
+    (folder / name / _VERSION).mkdir(parents=True)
+    (folder / name / _VERSION / ".keep").touch()
+    separator = ",\n"
+    config = [
+        *_ends(name, "ensemble", max_batch_size, whole, labelled=True),
+        f"ensemble_scheduling {{\n  step [\n{separator.join(steps)}\n  ]\n}}",
+    ]
+    _write_config(folder / name, config, bundle)
+    (folder / MARK).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def _write_config(home: Path, config: Sequence[str], labels: Bundle | None) -> None:
+    (home / "config.pbtxt").write_text("\n".join(config) + "\n", encoding="utf-8")
+    if labels is not None:
+        (home / LABELS_FILE).write_bytes(labels.files.read(LABELS_FILE))
+
+
+def _ends(
+    name: str, platform: str, max_batch_size: int, spec: GraphSpec, *, labelled: bool
+) -> list[str]:
+    return [
+        f'name: "{name}"',
+        f'platform: "{platform}"',
+        f"max_batch_size: {max_batch_size}",
+        _end("input", spec.input),
+        _end("output", spec.output, f'label_filename: "{LABELS_FILE}"' if labelled else ""),
+    ]
+
+
+def _end(kind: str, tensor: Tensor, more: str = "") -> str:
+    # The batch comes from max_batch_size and is not among the dims.
+    dims = ", ".join(map(str, tensor.shape[1:]))
+    lines = [
+        f'name: "{_escaped(tensor.name)}"',
+        f"data_type: {_TYPES[tensor.dtype]}",
+        f"dims: [ {dims} ]",
+        *([more] if more else []),
+    ]
+    return f"{kind} [\n  {{\n" + "".join(f"    {line}\n" for line in lines) + "  }\n]"
+
+
+def _step(model: str, spec: GraphSpec) -> str:
+    maps = "".join(
+        f'      {kind}_map {{ key: "{_escaped(tensor.name)}" value: "{_escaped(tensor.name)}" }}\n'
+        for kind, tensor in (("input", spec.input), ("output", spec.output))
+    )
+    return f'    {{\n      model_name: "{model}"\n      model_version: -1\n{maps}    }}'
+
+
+def _escaped(name: str) -> str:
+    """Return a tensor's name as it stands between quotes in protobuf's text format."""
+    return "".join(map(_byte, name.encode()))
+
+
+def _byte(value: int) -> str:
+    plain = 32 <= value < 127 and value not in b'"\\'
+    return chr(value) if plain else f"\\{value:03o}"
