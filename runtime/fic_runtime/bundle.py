@@ -1,11 +1,13 @@
 """A bundle on disk: its manifest, and its files checked against their digests."""
 
 import hashlib
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from .bundle_files import BundleFiles, bundle_files
 from .errors import BundleError
+from .graph_contents import KNOWN_TYPES, contents_of_file
 from .manifest import Manifest, read_manifest
 
 BASE_FILE = "base.onnx"
@@ -41,7 +43,42 @@ def open_bundle(place: str | Path) -> Bundle:
                 f"{files.path(file)}: does not match its checksum in the manifest; "
                 "copy the bundle again or export it again"
             )
+    for spec in (bundle.manifest.base, bundle.manifest.head):
+        _check_contents(files, spec.file, bundle.manifest)
     return bundle
+
+
+def _check_contents(files: BundleFiles, file: str, manifest: Manifest) -> None:
+    """Refuse a graph that would run code, or read files, that are not of the bundle."""
+    place, model = files.path(file), files.model(file)
+    try:
+        contents = contents_of_file(model)
+    except OSError as error:
+        raise _unreadable(place, error) from error
+    except ValueError as error:
+        raise BundleError(f"{place}: is no ONNX graph ({error}); export the bundle again") from None
+    if contents.custom:
+        raise BundleError(
+            f"{place}: uses custom operators ({reprlib.repr(sorted(contents.custom))}), which this "
+            "runtime never loads; export it from layers that ONNX has operators for"
+        )
+    if unknown := sorted(contents.types - KNOWN_TYPES):
+        raise BundleError(
+            f"{place}: holds constants of element type {unknown[0]}, which this runtime does not "
+            "know; upgrade fic-runtime or export the bundle again"
+        )
+    for location in sorted(contents.locations):
+        # A name under a digest is one of the bundle's own folder: the manifest has no other.
+        if location not in manifest.files:
+            raise BundleError(
+                f"{place}: has weights in {reprlib.repr(location)}, which is no file of the "
+                "bundle; export it again"
+            )
+        if isinstance(model, bytes):
+            raise BundleError(
+                f"{place}: has its weights in a file beside it, which ONNX Runtime cannot read "
+                "inside an archive; unpack the archive and give the folder"
+            )
 
 
 def file_digest(path: Path) -> str:

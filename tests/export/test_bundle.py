@@ -17,7 +17,7 @@ from fic_export.errors import OutputError, ParityError
 from fic_export.parity import Bounds, keras_probabilities
 from fic_runtime.bundle import open_bundle
 from fic_runtime.classifier import Classifier
-from fic_runtime.errors import ImageError
+from fic_runtime.errors import BundleError, ImageError
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 from fic_runtime.selftest import run_selftest
 
@@ -337,6 +337,16 @@ def test_other_bounds_let_it_pass_and_the_manifest_says_so(export, wrong_graph, 
     parity = export(tmp_path / "b", base_graph=wrong_graph, bounds=bounds).parity
     assert parity["largest_difference"] > 1e-3
     assert run_selftest(tmp_path / "b", device="cpu").passed
+
+
+def test_a_graph_with_a_custom_operator_is_refused(export, base_graph, tmp_path):
+    model = onnx.load_from_string(base_graph)
+    (relu,) = (node for node in model.graph.node if node.op_type == "Relu")
+    relu.op_type, relu.domain = "Gelu", "com.microsoft"
+    model.opset_import.add(domain="com.microsoft", version=1)
+    with pytest.raises(BundleError, match=r"base\.onnx: uses custom operators .*microsoft\.Gelu"):
+        export(tmp_path / "b", base_graph=model.SerializeToString())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_answers_that_are_no_numbers_are_refused_by_every_bound(export, nan_graph, tmp_path):

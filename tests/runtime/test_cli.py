@@ -282,7 +282,9 @@ def test_info_shows_what_is_in_a_bundle(run, golden):
 
 def test_info_in_json_is_the_manifest(run, golden):
     _, out, _ = run("info", golden, "--json")
-    assert out == (golden / "manifest.json").read_text("utf-8")
+    written = json.loads((golden / "manifest.json").read_text("utf-8"))
+    # What came later has its default.
+    assert json.loads(out) == json.loads(out) | written
 
 
 @pytest.mark.parametrize("arguments", [(), *((command,) for command in COMMANDS)])

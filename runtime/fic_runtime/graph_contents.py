@@ -1,0 +1,191 @@
+"""What an ONNX file holds, read from its bytes before anything runs it.
+
+A reader of protobuf's wire format (protobuf.dev/programming-guides/encoding) for the few fields of
+`onnx.proto` that matter here: the domains of operators, the element types of constants, and where
+constants outside of the file lie. Weights are skipped, not read, so that this takes milliseconds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import SEEK_END
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import TypeAlias
+
+Buffer: TypeAlias = "bytes | memoryview"
+
+# Of ONNX itself. Whatever else a node names is an operator that somebody brought along.
+STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+# TensorProto.DataType: numbers and truth values; not texts, complex numbers, or what came later.
+KNOWN_TYPES = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16})
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_DEEPEST = 32  # graphs within the attributes of nodes within graphs
+
+# Numbers of fields in onnx.proto.
+_MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTION = 7, 20, 25
+_GRAPH_NODE, _GRAPH_TENSOR, _GRAPH_SPARSE = 1, 5, 15
+_NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
+_ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
+_SPARSE_TENSORS = (1, 2)
+_TENSOR_TYPE, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 2, 13, 14
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+
+
+@dataclass
+class GraphContents:
+    """What is worth knowing of a graph before it is run.
+
+    Attributes:
+        custom: operators of domains that are not ONNX's, as `domain.operator`, and functions and
+            training steps that the file brings along.
+        types: numbers of the element types of its constants.
+        locations: files outside of it that hold constants, as it names them.
+    """
+
+    custom: set[str] = field(default_factory=set)
+    types: set[int] = field(default_factory=set)
+    locations: set[str] = field(default_factory=set)
+
+
+def contents_of_file(model: Path | bytes) -> GraphContents:
+    """Return what an ONNX file, or its content, holds.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no ONNX model.
+    """
+    if isinstance(model, bytes):
+        return read_contents(model)
+    with model.open("rb") as file:
+        if not file.seek(0, SEEK_END):
+            raise ValueError("it is empty")
+        # Mapped, so that weights of gigabytes are not read for the sake of a few names. It is
+        # closed with its last view, which an error holds as long as it lives.
+        return read_contents(memoryview(mmap(file.fileno(), 0, access=ACCESS_READ)))
+
+
+def read_contents(data: Buffer) -> GraphContents:
+    """Return what a serialised ONNX model holds.
+
+    Raises:
+        ValueError: the bytes are no such model.
+    """
+    contents = GraphContents()
+    graphs = 0
+    for number, value in _fields(memoryview(data)):
+        if number == _MODEL_GRAPH:
+            _read_graph(_message(value), contents, depth=0)
+            graphs += 1
+        elif number == _MODEL_FUNCTION:
+            contents.custom.add("a function of its own")
+        elif number == _MODEL_TRAINING:
+            contents.custom.add("a training step")
+    if not graphs:
+        raise ValueError("it holds no graph")
+    return contents
+
+
+def _read_graph(graph: memoryview, contents: GraphContents, *, depth: int) -> None:
+    if depth > _DEEPEST:
+        raise ValueError("its graphs are nested too deeply")
+    for number, value in _fields(graph):
+        if number == _GRAPH_NODE:
+            _read_node(_message(value), contents, depth=depth)
+        elif number == _GRAPH_TENSOR:
+            _read_tensor(_message(value), contents)
+        elif number == _GRAPH_SPARSE:
+            _read_sparse(_message(value), contents)
+
+
+def _read_node(node: memoryview, contents: GraphContents, *, depth: int) -> None:
+    operator, domains = "", set()
+    for number, value in _fields(node):
+        if number == _NODE_OPERATOR:
+            operator = _text(value)
+        elif number == _NODE_DOMAIN:
+            domains.add(_text(value))
+        elif number == _NODE_ATTRIBUTE:
+            for inner, part in _fields(_message(value)):
+                if inner in _ATTRIBUTE_GRAPHS:
+                    _read_graph(_message(part), contents, depth=depth + 1)
+                elif inner in _ATTRIBUTE_TENSORS:
+                    _read_tensor(_message(part), contents)
+                elif inner in _ATTRIBUTE_SPARSE:
+                    _read_sparse(_message(part), contents)
+    contents.custom.update(f"{domain}.{operator}" for domain in domains - STANDARD_DOMAINS)
+
+
+def _read_sparse(sparse: memoryview, contents: GraphContents) -> None:
+    for number, value in _fields(sparse):
+        if number in _SPARSE_TENSORS:
+            _read_tensor(_message(value), contents)
+
+
+def _read_tensor(tensor: memoryview, contents: GraphContents) -> None:
+    places = 0
+    elsewhere = False
+    for number, value in _fields(tensor):
+        if number == _TENSOR_TYPE and isinstance(value, int):
+            contents.types.add(value)
+        elif number == _TENSOR_LOCATION:
+            elsewhere = value != 0
+        elif number == _TENSOR_EXTERNAL:
+            entry = dict(_fields(_message(value)))
+            if _text(entry.get(_ENTRY_KEY, memoryview(b""))) == "location":
+                contents.locations.add(_text(entry.get(_ENTRY_VALUE, memoryview(b""))))
+                places += 1
+    if elsewhere and not places:
+        contents.locations.add("")
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Yield number and value of each field: an int for a varint, the bytes of a longer one."""
+    place, end = 0, len(message)
+    while place < end:
+        tag, place = _varint(message, place)
+        number, kind = tag >> 3, tag & 7
+        # Parsers cut a tag to 32 bits; a longer one would be another field for them than for us.
+        if not number or tag >> 32:
+            raise ValueError("it is damaged")
+        value: int | memoryview
+        if kind == _VARINT:
+            value, place = _varint(message, place)
+        elif kind in (_FIXED64, _FIXED32, _BYTES):
+            size = {_FIXED64: 8, _FIXED32: 4}.get(kind, 0)
+            if kind == _BYTES:
+                size, place = _varint(message, place)
+            value = message[place : place + size]
+            if len(value) < size:
+                raise ValueError("it is cut off")
+            place += size
+        else:  # groups, which ONNX has none of
+            raise ValueError("it is damaged")
+        yield number, value
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    """Return the number that begins at a place, and the place behind it."""
+    if place < len(message) and message[place] < 0x80:  # nearly all of them
+        return message[place], place + 1
+    number = shift = 0
+    while shift < 64:
+        if place >= len(message):
+            raise ValueError("it is cut off")
+        byte = message[place]
+        place += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, place
+        shift += 7
+    raise ValueError("it is damaged")
+
+
+def _message(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("it is damaged")
+    return value
+
+
+def _text(value: int | memoryview) -> str:
+    return bytes(_message(value)).decode("utf-8", "backslashreplace")
