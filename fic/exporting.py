@@ -8,6 +8,7 @@ from pathlib import Path
 from fic_export.archives import check_place
 from fic_export.bundle import export_bundle
 from fic_export.parity import Bounds
+from fic_export.signing import check_signing
 from fic_runtime.errors import ImageError
 from fic_runtime.images import read_image
 from fic_runtime.manifest import MANIFEST_FILE, Manifest
@@ -34,6 +35,7 @@ def export_run(
     data: Path | None = None,
     bottleneck_dir: Path | None = None,
     single_graph: bool = False,
+    sign: Path | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Export a run as a bundle, compared with Keras on real pictures of its data set.
@@ -49,13 +51,16 @@ def export_run(
             pictures; of a CSV file with the column `split`, those marked `val`.
         bottleneck_dir: the cache that holds or gets the converted base, if not the run's own.
         single_graph: write base and head fused in one file as well.
+        sign: PEM file with the private key that signs the bundle.
 
     Raises:
         RunError: the run cannot be used, or its pictures are gone.
-        ConversionError, ParityError, OutputError: see `fic_export.export_bundle`.
+        ConversionError, ParityError, SigningError, OutputError: see `fic_export.export_bundle`.
     """
     trained, out, progress = Run(Path(run), bottleneck_dir), Path(out), progress or Silence()
     check_place(out, mark=MANIFEST_FILE)
+    if sign is not None:
+        check_signing(sign)
     base = trained.frozen_base()
     geometry = base.preprocessing.geometry
     by_class = _pictures_by_class(trained, data)
@@ -97,6 +102,7 @@ def export_run(
                 if name != "confusion_matrix"
             },
             single_graph=single_graph,
+            sign=sign,
             progress=progress.advance,
         )
     finally:

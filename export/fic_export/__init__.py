@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from .errors import ConversionError as ConversionError
     from .errors import OutputError as OutputError
     from .errors import ParityError as ParityError
+    from .errors import SignatureError as SignatureError
+    from .errors import SigningError as SigningError
     from .parity import Bounds as Bounds
     from .parity import Parity as Parity
+    from .signing import verify_bundle as verify_bundle
     from .triton import export_triton as export_triton
 
 _HOME = {
@@ -24,10 +27,13 @@ _HOME = {
     "Parity": "parity",
     "OutputError": "errors",
     "ParityError": "errors",
+    "SignatureError": "errors",
+    "SigningError": "errors",
     "convert_base": "conversion",
     "convert_head": "conversion",
     "export_bundle": "bundle",
     "export_triton": "triton",
+    "verify_bundle": "signing",
 }
 
 __all__ = [
@@ -36,10 +42,13 @@ __all__ = [
     "OutputError",
     "Parity",
     "ParityError",
+    "SignatureError",
+    "SigningError",
     "convert_base",
     "convert_head",
     "export_bundle",
     "export_triton",
+    "verify_bundle",
 ]
 
 

@@ -27,6 +27,7 @@ from .golden import write_golden
 from .graph_metadata import of_answers, of_pictures, with_metadata
 from .model_card import model_card
 from .parity import Bounds, compare
+from .signing import check_signing, sign_folder
 from .single_graph import compare_single_graph, write_single_graph
 from .versions import made_with
 
@@ -48,6 +49,7 @@ def export_bundle(
     origin: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     single_graph: bool = False,
+    sign: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Export any Keras base and head whose shapes fit, and return the manifest that was written.
@@ -70,17 +72,21 @@ def export_bundle(
         origin: where the base comes from, for the manifest.
         metrics: what the training measured, for the manifest.
         single_graph: write base and head fused in one file, `classifier.onnx`, as well.
+        sign: PEM file with the private key that signs the bundle; see `fic_export.signing`.
         progress: called with the number of pictures just compared.
 
     Raises:
         ConversionError: a model holds something that has no ONNX form.
         ParityError: the bundle is not within the bounds; nothing is written.
         ImageError: one of `pictures` cannot be read.
+        SigningError: `sign` is no key, or the library for signatures is missing.
         OutputError: `out` holds something that is not a bundle, or cannot be written.
         ValueError: the models, labels and preprocessing do not fit together.
     """
     _check_fit(base, head, labels, preprocessing)
     _check_pictures(pictures, truth)
+    if sign is not None:
+        check_signing(Path(sign))
     out = Path(out)
     manifest = Manifest(
         labels=tuple(labels),
@@ -122,7 +128,10 @@ def export_bundle(
             write_golden(folder / GOLDEN_FILE, folder)
             manifest = replace(manifest, parity=asdict(parity))
             (folder / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
-            return _write_manifest(folder, manifest)
+            manifest = _write_manifest(folder, manifest)
+            if sign is not None:
+                sign_folder(folder, Path(sign))
+            return manifest
     except OSError as error:
         raise OutputError(
             f"{out}: cannot be written ({error.strerror or error}); free space or give another "

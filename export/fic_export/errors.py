@@ -3,7 +3,9 @@
 FicError
 ├── ConversionError      a Keras model cannot be expressed as an ONNX graph
 ├── OutputError          the place for the results holds something else (the runtime's own)
-└── ParityError          the bundle does not do what the Keras models do; exit code 3
+├── ParityError          the bundle does not do what the Keras models do; exit code 3
+├── SignatureError       a bundle is not what was signed; exit code 3
+└── SigningError         signatures cannot be made or checked here: no library, no key
 """
 
 from fic_runtime.errors import FicError as FicError
@@ -18,3 +20,13 @@ class ParityError(FicError):
     """The bundle does not do what the Keras models do."""
 
     exit_code = 3
+
+
+class SignatureError(FicError):
+    """A bundle has no signature, or is not what was signed."""
+
+    exit_code = 3
+
+
+class SigningError(FicError):
+    """Signatures cannot be made or checked here: the library or the key is missing."""

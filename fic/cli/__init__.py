@@ -16,6 +16,7 @@ from .export import export
 from .predict import evaluate, predict
 from .terminal import QuietTensorFlow
 from .train import extract, train
+from .verify import verify
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -64,7 +65,7 @@ def cli(verbose: bool) -> None:
     )
 
 
-for command in (train, predict, evaluate, export, split, bases, extract, cache, data):
+for command in (train, predict, evaluate, export, verify, split, bases, extract, cache, data):
     cli.add_command(command)
 
 

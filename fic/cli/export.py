@@ -63,6 +63,13 @@ from .terminal import TerminalProgress
     default="classifier",
     help="Name of the ensemble; its parts are NAME_base and NAME_head.",
 )
+@click.option(
+    "--sign",
+    type=FOLDER,
+    metavar="KEY",
+    help="Sign the bundle with this private key, a PEM file of an elliptic curve; `fic verify` "
+    "checks it. Needs `pip install 'fast-image-classification[sign]'`.",
+)
 @run_cache_option
 def export(
     run: Path,
@@ -75,6 +82,7 @@ def export(
     single_graph: bool,
     triton: Path | None,
     triton_name: str,
+    sign: Path | None,
     bottleneck_dir: Path | None,
 ) -> None:
     """Export a run as a bundle that needs no TensorFlow.
@@ -105,6 +113,7 @@ def export(
         data=data,
         bottleneck_dir=bottleneck_dir,
         single_graph=single_graph,
+        sign=sign,
         progress=TerminalProgress(),
     )
     if triton is not None:
