@@ -2,13 +2,16 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 from fic_export.archives import check_place
 from fic_export.bundle import export_bundle
+from fic_export.head_export import check_no_base_at, export_head
 from fic_export.parity import Bounds
 from fic_export.signing import check_signing
+from fic_runtime.bundle import open_bundle
 from fic_runtime.errors import ImageError
 from fic_runtime.images import read_image
 from fic_runtime.manifest import MANIFEST_FILE, Manifest
@@ -28,6 +31,8 @@ def export_run(
     run: str | Path,
     *,
     out: str | Path,
+    head_only: bool = False,
+    deployed: str | Path | None = None,
     max_difference: float = Bounds.max_difference,
     min_agreement: float = Bounds.min_agreement,
     min_accuracy: float | None = None,
@@ -43,6 +48,9 @@ def export_run(
     Args:
         run: folder that `fic train` wrote.
         out: the bundle's folder, or an archive ending in .zip; an earlier bundle is replaced.
+        head_only: write the head alone, some kilobytes for a base that is deployed already.
+        deployed: with `head_only`, the bundle that has this base; by default the head fits the
+            base that `export_run` writes for the run.
         max_difference: of any probability between Keras and the bundle.
         min_agreement: share of the pictures for which both must name the same class.
         min_accuracy: share of the pictures whose class the bundle must name.
@@ -54,14 +62,29 @@ def export_run(
         sign: PEM file with the private key that signs the bundle.
 
     Raises:
-        RunError: the run cannot be used, or its pictures are gone.
+        RunError: the run cannot be used, its pictures are gone, or `deployed` has another base.
+        BundleError: `deployed` cannot be read.
         ConversionError, ParityError, SigningError, OutputError: see `fic_export.export_bundle`.
     """
     trained, out, progress = Run(Path(run), bottleneck_dir), Path(out), progress or Silence()
     check_place(out, mark=MANIFEST_FILE)
+    if deployed is not None and not head_only:
+        raise ValueError("deployed is for head_only: a whole bundle has a base of its own")
+    if head_only and single_graph:
+        raise ValueError("single_graph is for a whole bundle: a head has no base to fuse with")
+    if head_only:
+        check_no_base_at(out)
     if sign is not None:
         check_signing(sign)
     base = trained.frozen_base()
+    origin = {
+        "base": base.row.name,
+        "weights": base.fingerprint.weights,
+        "tensor": base.fingerprint.tensor,
+        "pooling": base.fingerprint.pooling,
+    }
+    if deployed is not None:
+        _check_origin(origin, Path(deployed), trained)
     geometry = base.preprocessing.geometry
     by_class = _pictures_by_class(trained, data)
     candidates = (each for each in _in_turn(by_class) if _is_readable(each[0], geometry))
@@ -71,15 +94,22 @@ def export_run(
             f"{data or trained.folder}: none of its pictures can be read; "
             "give --data with other pictures"
         )
-    progress.note(f"converting {base.row.name}")
-    graph = base.graph_file().read_bytes()
+    graph = None
+    if deployed is None:
+        progress.note(f"converting {base.row.name}")
+        graph = base.graph_file().read_bytes()
+    write = (
+        partial(export_head, deployed=deployed)
+        if head_only
+        else partial(export_bundle, single_graph=single_graph)
+    )
     known = set(by_class) <= set(trained.labels)
     bounds = Bounds(
         max_difference=max_difference, min_agreement=min_agreement, min_accuracy=min_accuracy
     )
     progress.start("comparing", len(chosen), unit="image")
     try:
-        return export_bundle(
+        return write(
             base.model,
             trained.head(),
             labels=trained.labels,
@@ -89,24 +119,29 @@ def export_run(
             out=out,
             bounds=bounds,
             base_graph=graph,
-            origin={
-                "base": base.row.name,
-                "weights": base.fingerprint.weights,
-                "tensor": base.fingerprint.tensor,
-                "pooling": base.fingerprint.pooling,
-            },
+            origin=origin,
             # The matrix grows with the square of the classes, and devices have no use for it.
             metrics={
                 name: value
                 for name, value in trained.metrics["val"].items()
                 if name != "confusion_matrix"
             },
-            single_graph=single_graph,
             sign=sign,
             progress=progress.advance,
         )
     finally:
         progress.finish()
+
+
+def _check_origin(origin: Mapping[str, str | None], deployed: Path, run: Run) -> None:
+    """Refuse at once what the comparison would find to differ, and say why."""
+    theirs = open_bundle(deployed).manifest.origin
+    for name, ours in origin.items():
+        if theirs.get(name, ours) != ours:
+            raise RunError(
+                f"{run.folder}: was trained on a base with the {name} {ours}, {deployed} has one "
+                f"with {theirs[name]}; give --base a bundle of the same base, or train on that one"
+            )
 
 
 def _pictures_by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .errors import ParityError as ParityError
     from .errors import SignatureError as SignatureError
     from .errors import SigningError as SigningError
+    from .head_export import export_head as export_head
     from .parity import Bounds as Bounds
     from .parity import Parity as Parity
     from .signing import verify_bundle as verify_bundle
@@ -32,6 +33,7 @@ _HOME = {
     "convert_base": "conversion",
     "convert_head": "conversion",
     "export_bundle": "bundle",
+    "export_head": "head_export",
     "export_triton": "triton",
     "verify_bundle": "signing",
 }
@@ -47,6 +49,7 @@ __all__ = [
     "convert_base",
     "convert_head",
     "export_bundle",
+    "export_head",
     "export_triton",
     "verify_bundle",
 ]

@@ -14,12 +14,14 @@ from fic_runtime.bundle import (
     GOLDEN_FILE,
     HEAD_FILE,
     LABELS_FILE,
+    Bundle,
     file_digest,
 )
 from fic_runtime.manifest import MANIFEST_FILE, GraphSpec, Manifest, Tensor
 from fic_runtime.preprocessing import Preprocessing
 
 from .archives import replacing_result
+from .base_copies import copy_base
 from .conversion import BOTTLENECK, IMAGE, PROBABILITIES, convert_base, convert_head
 from .drawn_pictures import drawn_files
 from .errors import OutputError
@@ -46,6 +48,7 @@ def export_bundle(
     out: str | Path,
     bounds: Bounds | None = None,
     base_graph: bytes | None = None,
+    deployed: Bundle | None = None,
     origin: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     single_graph: bool = False,
@@ -69,6 +72,7 @@ def export_bundle(
         out: the bundle's folder or archive.
         bounds: how far the bundle may be from the Keras models.
         base_graph: the ONNX graph of `base` if it was converted before.
+        deployed: a bundle whose base is taken as it is, to the byte, instead of a converted one.
         origin: where the base comes from, for the manifest.
         metrics: what the training measured, for the manifest.
         single_graph: write base and head fused in one file, `classifier.onnx`, as well.
@@ -103,14 +107,15 @@ def export_bundle(
     try:
         # Before the conversion, which may take minutes: a folder that cannot be made fails at once.
         with replacing_result(out, mark=MANIFEST_FILE) as folder:
-            base_graph = base_graph or _serialise(convert_base(base, preprocessing))
+            if deployed is None:
+                base_graph = base_graph or _serialise(convert_base(base, preprocessing))
+                base_graph = with_metadata(base_graph, of_pictures(preprocessing))
+                (folder / BASE_FILE).write_bytes(base_graph)
+            else:
+                copy_base(deployed, folder, manifest)
             head_graph = _serialise(convert_head(head))
-            graphs = {
-                BASE_FILE: with_metadata(base_graph, of_pictures(preprocessing)),
-                HEAD_FILE: with_metadata(head_graph, of_answers(labels)),
-            }
-            for file, graph in graphs.items():
-                (folder / file).write_bytes(graph)
+            head_graph = with_metadata(head_graph, of_answers(labels))
+            (folder / HEAD_FILE).write_bytes(head_graph)
             if single_graph:
                 write_single_graph(folder, manifest)
             lines = "".join(f"{label}\n" for label in labels)

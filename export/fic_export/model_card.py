@@ -18,9 +18,10 @@ def model_card(manifest: Manifest) -> str:
             "```python",
             "from fic_runtime import Classifier",
             "",
-            'print(Classifier("this-folder").predict("photo.jpg"))',
+            f'print(Classifier({_arguments(manifest)}).predict("photo.jpg"))',
             "```",
             "",
+            *_needs(manifest),
             "From another language: `base.onnx` takes `image`, uint8 RGB "
             f"[N, {geometry.height}, {geometry.width}, 3], and gives `bottleneck`; `head.onnx` "
             "takes `bottleneck` and gives `probabilities` in the order of `labels.txt`. "
@@ -59,6 +60,20 @@ def _single_graph(manifest: Manifest) -> list[str]:
         "interpolation=cv2.INTER_AREA)",
         '(probabilities,) = session.run(None, {"image": picture[None]})',
         "```",
+        "",
+    ]
+
+
+def _arguments(manifest: Manifest) -> str:
+    return '"its-base", head="this-folder"' if manifest.head_only else '"this-folder"'
+
+
+def _needs(manifest: Manifest) -> list[str]:
+    if not manifest.head_only:
+        return []
+    return [
+        "This is a head only. It needs a bundle with the base that it was made for, whose "
+        f"`{manifest.base.file}` has the SHA-256 `{manifest.files[manifest.base.file]}`.",
         "",
     ]
 

@@ -13,8 +13,21 @@ from .terminal import TerminalProgress
 @click.option(
     "--out",
     type=FOLDER,
-    default=Path("bundle"),
-    help="Folder of the bundle, or one archive of it if the name ends in .zip.",
+    help="Folder of the bundle, or one archive of it if the name ends in .zip.  [default: bundle; "
+    "with --head-only: head]",
+)
+@click.option(
+    "--head-only",
+    is_flag=True,
+    help="Write the head alone, some kilobytes, for devices that have the base already.",
+)
+@click.option(
+    "--base",
+    "deployed",
+    type=FOLDER,
+    metavar="BUNDLE",
+    help="With --head-only, the bundle on those devices; the head is compared on its base.  "
+    "[default: the base that is exported for RUN]",
 )
 @click.option(
     "--max-difference",
@@ -73,7 +86,9 @@ from .terminal import TerminalProgress
 @run_cache_option
 def export(
     run: Path,
-    out: Path,
+    out: Path | None,
+    head_only: bool,
+    deployed: Path | None,
     max_difference: float,
     min_agreement: float,
     assert_accuracy: float | None,
@@ -95,17 +110,25 @@ def export(
       fic export run --out flowers.zip --assert-accuracy 0.85
       fic export run --single-graph            # classifier.onnx for programs that load one graph
       fic export run --triton models           # then: tritonserver --model-repository=models
+      fic export new-run --head-only --base flowers.zip --out head
     """
     from fic_export.triton import check_triton, export_triton
 
     from ..exporting import export_run
 
+    if deployed is not None and not head_only:
+        raise click.UsageError("--base is for --head-only: a whole bundle has its own base.")
+    if head_only and (single_graph or triton is not None):
+        raise click.UsageError("--head-only goes with neither --single-graph nor --triton.")
+    out = out or Path("head" if head_only else "bundle")
     if triton is not None:
         # Before the conversion and the comparison, which take their time.
         check_triton(triton, name=triton_name, bundle=out)
     manifest = export_run(
         run,
         out=out,
+        head_only=head_only,
+        deployed=deployed,
         max_difference=max_difference,
         min_agreement=min_agreement,
         min_accuracy=assert_accuracy,
@@ -120,7 +143,8 @@ def export(
         export_triton(out, triton, name=triton_name)
     parity = manifest.parity
     click.echo(
-        f"bundle written to {out}: on {parity['pictures']} pictures Keras and the bundle agree for "
+        f"{'head' if head_only else 'bundle'} written to {out}: on {parity['pictures']} pictures "
+        "Keras and the bundle agree for "
         f"{parity['top_1_agreement']:.1%}, largest difference {parity['largest_difference']:.1e}"
     )
     if parity["runtime_accuracy"] is not None:
@@ -130,4 +154,5 @@ def export(
         )
     if triton is not None:
         click.echo(f"Triton model repository written to {triton}, its ensemble is {triton_name}")
-    click.echo(f"try it: fic-runtime predict {out} PHOTO")
+    place = f"{deployed or 'BUNDLE'} --head {out}" if head_only else str(out)
+    click.echo(f"try it: fic-runtime predict {place} PHOTO")

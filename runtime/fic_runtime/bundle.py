@@ -28,12 +28,14 @@ class Bundle:
 def open_bundle(place: str | Path) -> Bundle:
     """Read the manifest of a folder or zip archive and check every file that it names.
 
+    Of a head-only bundle the files of the base are elsewhere; `heads.open_head` compares them.
+
     Raises:
         BundleError: there is no bundle, or a file is missing or not what was exported.
     """
     files = bundle_files(Path(place))
     bundle = Bundle(files, read_manifest(files))
-    for file, expected in bundle.manifest.files.items():
+    for file, expected in bundle.manifest.own_files.items():
         try:
             found = files.digest(file)
         except OSError as error:
@@ -43,7 +45,8 @@ def open_bundle(place: str | Path) -> Bundle:
                 f"{files.path(file)}: does not match its checksum in the manifest; "
                 "copy the bundle again or export it again"
             )
-    for spec in (bundle.manifest.base, bundle.manifest.head):
+    manifest = bundle.manifest
+    for spec in [manifest.head] if manifest.head_only else [manifest.base, manifest.head]:
         _check_contents(files, spec.file, bundle.manifest)
     return bundle
 
@@ -69,7 +72,7 @@ def _check_contents(files: BundleFiles, file: str, manifest: Manifest) -> None:
         )
     for location in sorted(contents.locations):
         # A name under a digest is one of the bundle's own folder: the manifest has no other.
-        if location not in manifest.files:
+        if location not in manifest.own_files:
             raise BundleError(
                 f"{place}: has weights in {reprlib.repr(location)}, which is no file of the "
                 "bundle; export it again"

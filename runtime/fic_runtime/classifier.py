@@ -1,18 +1,21 @@
 """A bundle that answers: picture in, label and probabilities out."""
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
-from .bundle import open_bundle
+from .bundle import Bundle, open_bundle
 from .devices import Device
 from .errors import ImageError
 from .graphs import Graph
+from .heads import Head, check_has_base, open_head
 from .images import load_image
 from .manifest import Manifest
 from .preprocessing import ChannelOrder
@@ -80,13 +83,16 @@ class Classifier:
 
     Args:
         bundle: the folder of the bundle, or its zip archive.
+        head: another bundle whose head is taken instead, head-only (`fic export --head-only`) or
+            whole; it must have been made for the very base of `bundle`.
         device: `cpu`, `cuda`, or `auto`, which takes CUDA where it works.
         providers: ONNX Runtime's execution providers instead of `device`; strict, in this order.
         threads: threads for one prediction; by default as many as this process may use.
         channel_order: the order of the channels in arrays, `rgb` or `bgr` (as OpenCV gives them).
 
     Raises:
-        BundleError: no bundle there, or it is damaged or of a newer format.
+        BundleError: no bundle there, it is damaged or of a newer format, or `head` is for another
+            base.
         DeviceError: the device or a provider that was asked for cannot be used here.
     """
 
@@ -94,6 +100,7 @@ class Classifier:
         self,
         bundle: str | Path,
         *,
+        head: str | Path | None = None,
         device: Device = "auto",
         providers: Sequence[str] | None = None,
         threads: int | None = None,
@@ -101,23 +108,19 @@ class Classifier:
     ) -> None:
         if channel_order not in ("rgb", "bgr"):
             raise ValueError(f"channel_order is 'rgb' or 'bgr'; received {channel_order!r}")
-        opened = open_bundle(bundle)
-        self.manifest: Manifest = opened.manifest
+        self._bundle = open_bundle(bundle)
+        check_has_base(self._bundle)
+        self._open_graph = partial(_open_graph, device=device, providers=providers, threads=threads)
         self.channel_order: ChannelOrder = channel_order
-        self._geometry = self.manifest.preprocessing.geometry
-        base, head = (
-            Graph(
-                opened.files.model(spec.file),
-                name=str(opened.files.path(spec.file)),
-                device=device,
-                providers=providers,
-                threads=threads,
-            )
-            for spec in (self.manifest.base, self.manifest.head)
-        )
-        base.check(self.manifest.base)
-        head.check(self.manifest.head)
-        self._graphs: tuple[Graph, Graph] | None = (base, head)
+        self._geometry = self._bundle.manifest.preprocessing.geometry
+        spec = self._bundle.manifest.base
+        base = self._open_graph(self._bundle, spec.file)
+        base.check(spec)
+        served = open_head(bundle if head is None else head, self._bundle, self._open_graph)
+        self.manifest: Manifest = served.manifest
+        # Base and head are read together and replaced together: a prediction has both of one time.
+        self._graphs: tuple[Graph, Head] | None = (base, served)
+        self._changing = threading.Lock()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -179,9 +182,28 @@ class Classifier:
         bottlenecks = base.run(pixels)
         return bottlenecks, head.run(bottlenecks)
 
+    def swap_head(self, head: str | Path) -> None:
+        """Go on with the head of another bundle, which was made for the same base.
+
+        Other threads may predict meanwhile: each prediction is wholly of one head, its labels
+        included. If the new head cannot be used, the old one stays.
+
+        Args:
+            head: a bundle, head-only (`fic export --head-only`) or whole.
+
+        Raises:
+            BundleError: it cannot be read, or it was made for another base.
+        """
+        served = open_head(head, self._bundle, self._open_graph)
+        with self._changing:
+            base, _ = self._open_graphs()
+            self._graphs = (base, served)
+            self.manifest = served.manifest
+
     def close(self) -> None:
         """Free the two graphs; the classifier cannot be used afterwards."""
-        self._graphs = None
+        with self._changing:
+            self._graphs = None
 
     def __enter__(self) -> Self:
         return self
@@ -197,16 +219,16 @@ class Classifier:
     def __repr__(self) -> str:
         return f"<Classifier {len(self.labels)} labels, {self.manifest.origin.get('base', '?')}>"
 
-    def _open_graphs(self) -> tuple[Graph, Graph]:
-        # One read: another thread may close the classifier between two.
+    def _open_graphs(self) -> tuple[Graph, Head]:
+        # One read: another thread may close the classifier or swap the head between two.
         graphs = self._graphs
         if graphs is None:
             raise ValueError("this classifier is closed; make a new one")
         return graphs
 
     def _predictions(self, pixels: np.ndarray[Any, Any]) -> list[Prediction]:
-        _, probabilities = self.run(pixels)
-        return [Prediction.from_probabilities(row, self.labels) for row in probabilities]
+        base, head = self._open_graphs()
+        return predictions(head, base.run(pixels))
 
     def _batches(
         self, images: Iterable["ImageSource"], batch_size: int
@@ -230,6 +252,23 @@ class Classifier:
                 filled = 0
         if filled:
             yield batch[:filled]
+
+
+def predictions(head: Head, bottlenecks: FloatArray) -> list[Prediction]:
+    """Return what a head says of bottlenecks, (n, *bottleneck), with its own labels."""
+    return [Prediction.from_probabilities(row, head.labels) for row in head.run(bottlenecks)]
+
+
+def _open_graph(
+    bundle: Bundle,
+    file: str,
+    *,
+    device: Device,
+    providers: Sequence[str] | None,
+    threads: int | None,
+) -> Graph:
+    name, model = str(bundle.files.path(file)), bundle.files.model(file)
+    return Graph(model, name=name, device=device, providers=providers, threads=threads)
 
 
 def _is_one_picture(images: Any) -> bool:

@@ -44,10 +44,12 @@ class Manifest:
     """What a bundle holds.
 
     `labels` are in the order of the head's outputs. `files` maps every other file of the bundle
-    to its SHA-256 in hex. `origin` says which base the bottlenecks come from, `parity` how far the
-    bundle was from the Keras models when it was written, `metrics` what the run measured,
-    `versions` what it was made with, `single_graph` the file in which both graphs are fused, if
-    there is one; the runtime shows these and does not depend on them.
+    to its SHA-256 in hex. With `head_only` the bundle is a head for a base that is deployed
+    already: the files of the base are not in it, only their digests are. `origin` says which base
+    the bottlenecks come from, `parity` how far the bundle was from the Keras models when it was
+    written, `metrics` what the run measured, `versions` what it was made with, `single_graph` the
+    file in which both graphs are fused, if there is one; the runtime shows these and does not
+    depend on them.
     """
 
     format: int = FORMAT
@@ -56,11 +58,29 @@ class Manifest:
     base: GraphSpec
     head: GraphSpec
     files: Mapping[str, str]
+    head_only: bool = False
     origin: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     single_graph: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def base_files(self) -> dict[str, str]:
+        """The base's graph, and its weights if they lie beside it, with their digests."""
+        return {
+            file: digest
+            for file, digest in self.files.items()
+            if file == self.base.file
+            or file.startswith((f"{self.base.file}.", f"{self.base.file}_"))
+        }
+
+    @property
+    def own_files(self) -> dict[str, str]:
+        """The files that are in the bundle, with their digests."""
+        if not self.head_only:
+            return dict(self.files)
+        return {file: digest for file, digest in self.files.items() if file not in self.base_files}
 
     def to_json(self) -> str:
         """Return the manifest as the text of `manifest.json`, the same for the same values.
@@ -68,7 +88,10 @@ class Manifest:
         Raises:
             ValueError: a figure is infinite or not a number, for which JSON has no form.
         """
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        values = asdict(self)
+        if not self.head_only:
+            del values["head_only"]  # a whole bundle is written as ever
+        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str, *, name: str = MANIFEST_FILE) -> "Manifest":
@@ -111,6 +134,7 @@ class Manifest:
                 _file_name(file): _text(digest)
                 for file, digest in _mapping(values["files"]).items()
             },
+            head_only=_flag(values.get("head_only", False)),
             origin=_mapping(values.get("origin", {})),
             parity=_mapping(values.get("parity", {})),
             metrics=_mapping(values.get("metrics", {})),
@@ -142,6 +166,8 @@ class Manifest:
         for spec in (self.base, self.head):
             if spec.file not in self.files:
                 raise ValueError(f"{spec.file} has no checksum")
+        if self.head.file in self.base_files:
+            raise ValueError(f"{self.head.file} cannot be a file of the base as well")
 
 
 def read_manifest(files: BundleFiles) -> Manifest:
@@ -203,6 +229,12 @@ def _mapping(value: Any) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{reprlib.repr(value)} should be text")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{reprlib.repr(value)} should be true or false")
     return value
 
 

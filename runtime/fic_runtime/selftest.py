@@ -14,7 +14,7 @@ from .classifier import Classifier
 from .devices import Device
 from .errors import BundleError, ImageError
 from .images import load_image
-from .manifest import Manifest
+from .manifest import read_manifest
 
 # Devices and builds differ in the order of their sums. A wrong kernel is off by far more.
 TOLERANCE = 1e-3
@@ -48,55 +48,63 @@ class SelfTest:
 
 
 def run_selftest(
-    bundle: str | Path, *, device: Device = "auto", threads: int | None = None
+    bundle: str | Path,
+    *,
+    head: str | Path | None = None,
+    device: Device = "auto",
+    threads: int | None = None,
 ) -> SelfTest:
     """Run the bundle's golden pictures and compare with the outputs recorded at export.
+
+    Args:
+        bundle: the bundle that has the base.
+        head: the bundle of another head for this base; its own recorded bottlenecks go into it.
+        device: see `Classifier`.
+        threads: see `Classifier`.
 
     Raises:
         BundleError: the bundle, or its `golden.npz`, cannot be used.
         DeviceError: the device that was asked for cannot be used here.
     """
-    with Classifier(bundle, device=device, threads=threads) as classifier:
-        golden = _read_golden(bundle_files(Path(bundle)), classifier.manifest)
-        bottlenecks, probabilities = classifier.run(golden.images)
+    with Classifier(bundle, head=head, device=device, threads=threads) as classifier:
+        recorded = _read_golden(bundle_files(Path(bundle)))
+        bottlenecks, probabilities = classifier.run(recorded["images"])
+        expected = recorded["probabilities"]
+        if head is not None:
+            of_head = _read_golden(bundle_files(Path(head)), pictures=False)
+            probabilities = classifier.probabilities(of_head["bottlenecks"])
+            expected = of_head["probabilities"]
         return SelfTest(
             provider=classifier.provider,
-            pictures=len(golden.images),
-            pixels=int(np.abs(golden.decoded.astype(int) - golden.images[0]).max()),
-            bottlenecks=_relative_difference(bottlenecks, golden.bottlenecks),
-            probabilities=float(np.abs(probabilities - golden.probabilities).max()),
+            pictures=len(recorded["images"]),
+            pixels=int(np.abs(recorded["decoded"].astype(int) - recorded["images"][0]).max()),
+            bottlenecks=_relative_difference(bottlenecks, recorded["bottlenecks"]),
+            probabilities=float(np.abs(probabilities - expected).max()),
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Golden:
-    decoded: np.ndarray[Any, Any]
-    images: np.ndarray[Any, Any]
-    bottlenecks: np.ndarray[Any, Any]
-    probabilities: np.ndarray[Any, Any]
-
-
-def _read_golden(files: BundleFiles, manifest: Manifest) -> _Golden:
+def _read_golden(files: BundleFiles, *, pictures: bool = True) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the recorded arrays; with `pictures` also what is to go in, and it as decoded here."""
+    manifest = read_manifest(files)
     path = files.path(GOLDEN_FILE)
-    if GOLDEN_FILE not in manifest.files:
+    if GOLDEN_FILE not in manifest.own_files:
         raise BundleError(f"{path.parent}: has no {GOLDEN_FILE} to compare with; export it again")
+    tensors = {"bottlenecks": manifest.base.output, "probabilities": manifest.head.output}
+    if pictures:
+        tensors = {"images": manifest.base.input, **tensors}
     try:
         with np.load(BytesIO(files.read(GOLDEN_FILE)), allow_pickle=False) as arrays:
-            golden = _Golden(
-                decoded=load_image(arrays["picture"].tobytes(), manifest.preprocessing.geometry),
-                images=arrays["images"],
-                bottlenecks=arrays["bottlenecks"],
-                probabilities=arrays["probabilities"],
-            )
+            golden = {name: arrays[name] for name in tensors}
+            if pictures:
+                file = arrays["picture"].tobytes()
+                golden["decoded"] = load_image(file, manifest.preprocessing.geometry)
     # TypeError: a single array, which is no archive.
     except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, ImageError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
-    number = len(golden.images) if golden.images.ndim else 0
-    for array, tensor in (
-        (golden.images, manifest.base.input),
-        (golden.bottlenecks, manifest.base.output),
-        (golden.probabilities, manifest.head.output),
-    ):
+    first = next(iter(tensors))
+    number = len(golden[first]) if golden[first].ndim else 0
+    for name, tensor in tensors.items():
+        array = golden[name]
         if not number or array.dtype != tensor.dtype or array.shape != (number, *tensor.shape[1:]):
             raise BundleError(
                 f"{path}: holds {array.dtype} {array.shape} for {tensor.name}, which does not fit "

@@ -51,6 +51,7 @@ def test_the_arguments_of_a_classifier_are_keywords_after_the_bundle():
     first, *others = inspect.signature(fic_runtime.Classifier).parameters.values()
     assert first.name == "bundle"
     assert {each.name: each.default for each in others} == {
+        "head": None,
         "device": "auto",
         "providers": None,
         "threads": None,

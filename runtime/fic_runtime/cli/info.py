@@ -29,6 +29,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         print(manifest.to_json(), end="")
         return 0
+    if manifest.head_only:
+        print("head only   use it with the bundle of its base: predict BUNDLE --head HEAD")
     geometry = manifest.preprocessing.geometry
     print(f"labels      {len(manifest.labels)}: {', '.join(manifest.labels)}")
     print(f"input       {geometry.width}x{geometry.height} RGB, {geometry.resize}")
@@ -39,5 +41,8 @@ def _run(options: argparse.Namespace) -> int:
             if not isinstance(value, dict | list):
                 print(f"{key:<24} {value}")
     for file in sorted(manifest.files):
-        print(f"{file:<24} {bundle.files.size(file)} bytes")
+        if file in manifest.own_files:
+            print(f"{file:<24} {bundle.files.size(file)} bytes")
+        else:
+            print(f"{file:<24} not in here: the base is {manifest.files[file]}")
     return 0

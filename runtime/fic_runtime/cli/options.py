@@ -22,6 +22,17 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_head(parser: argparse.ArgumentParser) -> None:
+    """Add another head than the one in the bundle."""
+    parser.add_argument(
+        "--head",
+        type=Path,
+        metavar="HEAD",
+        help="another bundle for the same base, whose head is taken instead of the bundle's own: "
+        "what `fic export --head-only` wrote, or a whole bundle",
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add what the bundle runs on."""
     parser.add_argument(
@@ -42,7 +53,12 @@ def open_classifier(options: argparse.Namespace) -> "Classifier":
     """Open the bundle as the options of `add_bundle` and `add_device` say."""
     from ..classifier import Classifier
 
-    return Classifier(options.bundle, device=options.device, threads=options.threads)
+    return Classifier(
+        options.bundle,
+        head=getattr(options, "head", None),
+        device=options.device,
+        threads=options.threads,
+    )
 
 
 def positive(text: str) -> int:

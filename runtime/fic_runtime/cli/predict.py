@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ImageError
 from .counting import Count
-from .options import add_bundle, add_device, named_pictures, open_classifier, positive
+from .options import add_bundle, add_device, add_head, named_pictures, open_classifier, positive
 
 if TYPE_CHECKING:
     from ..classifier import Prediction
@@ -39,6 +39,7 @@ def add_to(commands: "Commands") -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object a line")
     form.add_argument("--csv", action="store_true", help="print a table of comma-separated values")
+    add_head(parser)
     add_device(parser)
 
 

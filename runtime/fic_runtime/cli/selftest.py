@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from .options import add_bundle, add_device
+from .options import add_bundle, add_device, add_head
 
 if TYPE_CHECKING:
     from .options import Commands
@@ -21,6 +21,7 @@ def add_to(commands: "Commands") -> None:
     parser.set_defaults(command=_run)
     add_bundle(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_head(parser)
     add_device(parser)
 
 
@@ -29,7 +30,9 @@ def _run(options: argparse.Namespace) -> int:
 
     from ..selftest import PIXEL_TOLERANCE, TOLERANCE, run_selftest
 
-    result = run_selftest(options.bundle, device=options.device, threads=options.threads)
+    result = run_selftest(
+        options.bundle, head=options.head, device=options.device, threads=options.threads
+    )
     if options.json:
         print(json.dumps({**asdict(result), "passed": result.passed}))
     else:

@@ -1,0 +1,101 @@
+"""A head that is open, and whether it fits the base that it is to sit on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from .bundle import Bundle, open_bundle
+from .errors import BundleError
+from .manifest import Manifest
+
+if TYPE_CHECKING:
+    from .graphs import Graph
+
+OpenGraph: TypeAlias = "Callable[[Bundle, str], Graph]"
+_SHOWN = 12  # digits of a digest that tell two apart for a reader
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A graph with its labels and whatever else belongs to it; never changed, only replaced.
+
+    Who reads one of these once has answers of one head alone, whatever other threads put in its
+    place meanwhile.
+    """
+
+    place: Path
+    manifest: Manifest
+    graph: "Graph"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+        return self.manifest.labels
+
+    def run(self, bottlenecks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return the probabilities of bottlenecks, float32 (n, labels)."""
+        return self.graph.run(bottlenecks)
+
+
+def open_head(place: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Head:
+    """Open the head of a bundle, head-only or whole, for the base of the bundle `deployed`.
+
+    Args:
+        place: the folder or zip archive with the head.
+        deployed: the bundle that has the base.
+        open_graph: opens a file of a bundle as a graph.
+
+    Raises:
+        BundleError: it cannot be read, or it was made for another base.
+    """
+    bundle = deployed if Path(place) == deployed.files.path("") else open_bundle(place)
+    check_head(bundle, deployed)
+    spec = bundle.manifest.head
+    graph = open_graph(bundle, spec.file)
+    graph.check(spec)
+    return Head(Path(place), bundle.manifest, graph)
+
+
+def check_head(bundle: Bundle, deployed: Bundle) -> None:
+    """Make sure that the head of `bundle` was made for the very base of `deployed`.
+
+    Raises:
+        BundleError: the bases differ, or what goes into them does.
+    """
+    place, base_place = bundle.files.path(""), deployed.files.path("")
+    head, base = bundle.manifest, deployed.manifest
+    if head.base_files != base.base_files:
+        raise BundleError(
+            f"{place}: is a head for the base {_shown(head)}, and {base_place} has the base "
+            f"{_shown(base)}; use the bundle that the head was made for, or export the head again "
+            f"with `fic export RUN --head-only --base {base_place}`"
+        )
+    if head.base != base.base or head.preprocessing != base.preprocessing:
+        what = "preprocessing" if head.base == base.base else "names and shapes of the base"
+        raise BundleError(
+            f"{place}: its {what} are not those of {base_place}, although the base is the same; "
+            f"export the head again with `fic export RUN --head-only --base {base_place}`"
+        )
+
+
+def check_has_base(bundle: Bundle) -> None:
+    """Make sure that a bundle can be served by itself.
+
+    Raises:
+        BundleError: it is a head only.
+    """
+    if bundle.manifest.head_only:
+        place = bundle.files.path("")
+        raise BundleError(
+            f"{place}: is a head without its base {_shown(bundle.manifest)}; give the bundle that "
+            f"has the base first: Classifier(BUNDLE, head={str(place)!r}), or "
+            f"`fic-runtime predict BUNDLE --head {place}`"
+        )
+
+
+def _shown(manifest: Manifest) -> str:
+    # The weights are what differs most often, and they may lie in a second file.
+    return "+".join(digest[:_SHOWN] for _, digest in sorted(manifest.base_files.items()))
