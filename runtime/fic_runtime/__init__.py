@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .errors import DeviceError as DeviceError
     from .errors import FicError as FicError
     from .errors import ImageError as ImageError
+    from .multi_classifier import MultiClassifier as MultiClassifier
 
     __version__: str
 
@@ -24,6 +25,7 @@ _HOME = {
     "DeviceError": "errors",
     "FicError": "errors",
     "ImageError": "errors",
+    "MultiClassifier": "multi_classifier",
     "Prediction": "classifier",
     "Score": "classifier",
 }
@@ -34,6 +36,7 @@ __all__ = [
     "DeviceError",
     "FicError",
     "ImageError",
+    "MultiClassifier",
     "Prediction",
     "Score",
 ]

@@ -116,7 +116,7 @@ class Classifier:
         spec = self._bundle.manifest.base
         base = self._open_graph(self._bundle, spec.file)
         base.check(spec)
-        served = open_head(bundle if head is None else head, self._bundle, self._open_graph)
+        served = self.open_head(bundle if head is None else head)
         self.manifest: Manifest = served.manifest
         # Base and head are read together and replaced together: a prediction has both of one time.
         self._graphs: tuple[Graph, Head] | None = (base, served)
@@ -161,11 +161,26 @@ class Classifier:
         Raises:
             ImageError: one is no picture that can be classified; the message says which.
         """
-        base, _ = self._open_graphs()
-        batches = [base.run(batch) for batch in self._batches(images, batch_size)]
+        batches = list(self.extract_batches(images, batch_size))
         if not batches:
             return np.empty((0, *self.manifest.base.output.shape[1:]), np.float32)
         return np.concatenate(batches)
+
+    def extract_batches(
+        self, images: Iterable["ImageSource"], batch_size: int = 32
+    ) -> Iterator[FloatArray]:
+        """Yield the bottlenecks of pictures as they are made, `batch_size` pictures at a time.
+
+        Raises:
+            ImageError: one is no picture that can be classified; the message says which.
+        """
+        for batch in self._batches(images, batch_size):
+            yield self.bottlenecks(batch)
+
+    def bottlenecks(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> FloatArray:
+        """Run the base alone: pictures resized already, as in `run`, to (n, *bottleneck)."""
+        base, _ = self._open_graphs()
+        return base.run(pixels)
 
     def probabilities(self, bottlenecks: FloatArray) -> FloatArray:
         """Run the head alone: bottlenecks (n, *bottleneck) to probabilities (n, labels)."""
@@ -182,6 +197,14 @@ class Classifier:
         bottlenecks = base.run(pixels)
         return bottlenecks, head.run(bottlenecks)
 
+    def open_head(self, head: str | Path) -> Head:
+        """Open another head for this base, to be run on the bottlenecks of `extract`.
+
+        Raises:
+            BundleError: it cannot be read, or it was made for another base.
+        """
+        return open_head(head, self._bundle, self._open_graph)
+
     def swap_head(self, head: str | Path) -> None:
         """Go on with the head of another bundle, which was made for the same base.
 
@@ -194,7 +217,7 @@ class Classifier:
         Raises:
             BundleError: it cannot be read, or it was made for another base.
         """
-        served = open_head(head, self._bundle, self._open_graph)
+        served = self.open_head(head)
         with self._changing:
             base, _ = self._open_graphs()
             self._graphs = (base, served)

@@ -1,12 +1,16 @@
 """A head without its base: the same answers, for that very base only, and nothing lost."""
 
+import gc
+
 import cv2
 import keras
 import numpy as np
 import pytest
 
 from fic_export import Bounds, ParityError, export_bundle, export_head
+from fic_export.conversion import convert_base
 from fic_export.errors import OutputError
+from fic_export.head_export import without_base
 from fic_runtime import BundleError, Classifier
 from fic_runtime.bundle import file_digest, open_bundle
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
@@ -36,6 +40,19 @@ def base():
     return make_base()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_collection(base):
+    """Keep what is loaded by now from the collections of each conversion; see test_bundle."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def base_graph(base):
+    return convert_base(base, PREPROCESSING).SerializeToString(deterministic=True)
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
@@ -46,7 +63,7 @@ def pictures(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def export(base, pictures):
+def export(base, base_graph, pictures):
     """Return a function that exports a head with these labels, or with `whole` a bundle."""
 
     def write(out, labels=("a", "b"), *, whole=False, **changes):
@@ -57,6 +74,7 @@ def export(base, pictures):
             "preprocessing": PREPROCESSING,
             "pictures": pictures,
             "out": out,
+            "base_graph": None if "base" in changes else base_graph,
         } | changes
         write = export_bundle if whole else export_head
         return write(arguments.pop("base"), arguments.pop("head"), **arguments)
@@ -89,7 +107,7 @@ def test_a_head_gives_what_its_whole_bundle_gives(name, export, deployed, pictur
 
 
 def test_bases_are_the_same_to_the_byte_whatever_the_head(export, deployed, tmp_path):
-    export(tmp_path / "whole", whole=True)
+    export(tmp_path / "whole", whole=True, base_graph=None)
     assert file_digest(tmp_path / "whole/base.onnx") == file_digest(deployed / "base.onnx")
 
 
@@ -146,3 +164,10 @@ def test_an_earlier_head_is_replaced(export, tmp_path):
     export(tmp_path / "head")
     export(tmp_path / "head", ("p", "q", "r", "s"))
     assert open_bundle(tmp_path / "head").manifest.labels == ("p", "q", "r", "s")
+
+
+def test_a_single_graph_is_no_part_of_a_head(export, tmp_path):
+    export(tmp_path / "whole", whole=True, single_graph=True)
+    manifest, files = without_base(open_bundle(tmp_path / "whole"))
+    assert "classifier.onnx" not in files.keys() | manifest.files.keys()
+    assert not manifest.single_graph

@@ -18,6 +18,7 @@ from fic.cli import cli, main
 from fic.head_files import save_files
 from fic.options import CacheOptions
 from fic.runs import Run
+from fic_runtime.classifier import Classifier
 from fic_runtime.picture_files import find_pictures
 
 
@@ -591,6 +592,9 @@ def test_a_mistake_is_one_line(train: Fic, arguments: list[str], says: str) -> N
         ["extract", "--data", "a", "--shard", "half"],
         ["predict", "run"],
         ["export"],
+        ["export", "run", "--base", "bundle"],
+        ["export", "run", "--head-only", "--single-graph"],
+        ["export", "run", "--head-only", "--triton", "models"],
         ["predict"],
         ["predict", "--weight-file", "top.h5", "a.jpg"],
         ["predict", "run", "a.jpg", "--label-file", "labels.json"],
@@ -666,6 +670,21 @@ def test_a_signed_bundle_is_verified_and_a_changed_one_has_exit_code_3(
     assert_one_line(changed, 3, r"is not what was signed (labels.txt)")
     unusable = fic("export", run.folder, "--out", "bundle", "--sign", "public.pem")
     assert_one_line(unusable, 1, "public.pem: is no private key that can be used")
+
+
+def test_a_head_alone_is_for_the_base_of_a_bundle(fic: Fic, run: Run) -> None:
+    assert fic("export", run.folder, "--out", "bundle").code == 0
+    result = fic("export", run.folder, "--head-only", "--base", "bundle")
+    assert result.code == 0
+    assert "head written to head: on 4 pictures Keras and the bundle agree" in result.out
+    assert "try it: fic-runtime predict bundle --head head PHOTO" in result.out
+    picture = run.validation()[0].path
+    with Classifier("bundle") as whole, Classifier("bundle", head="head") as apart:
+        expected = whole.predict(picture).probabilities.tolist()
+        assert apart.predict(picture).probabilities.tolist() == expected
+    assert_one_line(
+        fic("export", run.folder, "--head-only", "--out", "bundle"), 1, "holds a whole bundle"
+    )
 
 
 def test_ctrl_c_has_exit_code_130(train: Fic, monkeypatch: pytest.MonkeyPatch) -> None:

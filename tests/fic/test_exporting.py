@@ -136,3 +136,21 @@ def test_a_single_graph_is_written_beside_the_two_where_it_is_asked_for(
     assert manifest.single_graph["pictures"] == manifest.parity["pictures"]
     with Classifier(tmp_path / "bundle.zip", device="cpu") as classifier:
         assert "classifier.onnx" in classifier.manifest.files
+
+
+def test_a_head_for_a_base_with_other_weights_is_refused_at_once(
+    run: Run, exported: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(exported[0], tmp_path / "bundle"))
+    manifest = bundle / "manifest.json"
+    weights = exported[1].origin["weights"]
+    manifest.write_text(manifest.read_text("utf-8").replace(weights, "0" * 32), "utf-8")
+    with pytest.raises(RunError, match=f"with the weights {weights}, .* has one with {'0' * 32}"):
+        export_run(run.folder, out=tmp_path / "head", head_only=True, deployed=bundle)
+
+
+def test_a_deployed_base_is_for_a_head_only(cold_run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="deployed is for head_only"):
+        export_run(cold_run.folder, out=tmp_path / "bundle", deployed=tmp_path)
+    with pytest.raises(ValueError, match="single_graph is for a whole bundle"):
+        export_run(cold_run.folder, out=tmp_path / "head", head_only=True, single_graph=True)

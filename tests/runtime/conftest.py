@@ -1,15 +1,22 @@
 """Bundles to read, and copies of them to damage."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 
+from fic_runtime.bundle import open_bundle
+from fic_runtime.head_bundles import files_of_the_head, head_files
+
 DATA = Path(__file__).parents[1] / "data"
+BIAS = struct.pack("<f", 0.1234567)  # of the golden head's first label; see make_bundle.py
 Edit = Callable[[Callable[[dict[str, Any]], Any]], None]
 
 
@@ -45,5 +52,43 @@ def replace(bundle: Path, edit: Edit) -> Callable[[str, bytes], None]:
     def write(name: str, data: bytes) -> None:
         (bundle / name).write_bytes(data)
         edit(lambda values: values["files"].update({name: hashlib.sha256(data).hexdigest()}))
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def make_head(golden: Path) -> Callable[..., Path]:
+    """Return a function that writes a head-only bundle for the golden one's base.
+
+    The bias of its first label is `bias`: at 9 it always gives that label, at -9 never.
+    """
+
+    def write(
+        place: Path,
+        *,
+        bias: float = 0.1234567,
+        labels: Sequence[str] = ("eins", "zwei", "drei"),
+        **changes: Any,
+    ) -> Path:
+        place.parent.mkdir(exist_ok=True)
+        whole = open_bundle(golden)
+        graph = whole.files.read("head.onnx")
+        assert graph.count(BIAS) == 1
+        files = files_of_the_head(whole) | {
+            "head.onnx": graph.replace(BIAS, struct.pack("<f", bias)),
+            "labels.txt": "".join(f"{label}\n" for label in labels).encode(),
+        }
+        files = head_files(
+            dataclasses.replace(whole.manifest, labels=tuple(labels), **changes), files
+        )
+        if place.suffix == ".zip":
+            with ZipFile(place, "w") as archive:
+                for name, data in files.items():
+                    archive.writestr(name, data)
+        else:
+            place.mkdir()
+            for name, data in files.items():
+                (place / name).write_bytes(data)
+        return place
 
     return write

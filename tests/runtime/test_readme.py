@@ -9,14 +9,19 @@ from pathlib import Path
 import cv2
 import pytest
 
+from fic_runtime.bundle import open_bundle
+
 README = (Path(__file__).parents[2] / "runtime/README.md").read_text("utf-8")
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^fic-runtime ([^#\n]+?) *(?:#.*)?$", README, re.MULTILINE)
 
 
 @pytest.fixture
-def desk(golden, tmp_path):
-    """Return a folder as a reader has it: a bundle, a photo, and a folder of photos."""
+def desk(golden, make_head, tmp_path):
+    """Return a folder as a reader has it: a bundle, heads, a photo, and a folder of photos."""
+    labels = open_bundle(golden).manifest.labels
+    for place in ("head", "heads/ripeness", "heads/pests.zip"):
+        make_head(tmp_path / place, labels=labels)
     shutil.copytree(golden, tmp_path / "bundle")
     shutil.copytree(golden, tmp_path / "photos", ignore=shutil.ignore_patterns("*.npz", "*.onnx"))
     cv2.imwrite(str(tmp_path / "photo.jpg"), cv2.imread(str(golden / "large.png")))
@@ -24,7 +29,7 @@ def desk(golden, tmp_path):
 
 
 def test_there_is_something_to_run():
-    assert (len(PYTHON), len(COMMANDS)) == (2, 7)
+    assert (len(PYTHON), len(COMMANDS)) == (3, 8)
 
 
 @pytest.mark.parametrize("code", PYTHON)
@@ -36,7 +41,7 @@ def test_python_runs_and_names_the_label(code, desk):
         encoding="utf-8",
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("Sonnenblume, groß 0.")
+    assert re.match(r"(ripeness )?Sonnenblume, groß( 0\.|\n)", result.stdout)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

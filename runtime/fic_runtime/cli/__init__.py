@@ -15,6 +15,7 @@ _EXAMPLES = """examples:
   fic-runtime predict bundle photo.jpg             the label and its probability
   fic-runtime predict bundle photos/ --top-k 3     every picture below a folder
   fic-runtime predict bundle *.jpg --json          one JSON object a line
+  fic-runtime predict bundle a.jpg --head head     with another head on the bundle's base
   find . -name '*.jpg' | fic-runtime predict bundle - --csv > answers.csv
   fic-runtime extract bundle photos/ --out f.npz   the bottlenecks of every picture
   fic-runtime selftest bundle                      does this device give the recorded results?

@@ -22,17 +22,6 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_head(parser: argparse.ArgumentParser) -> None:
-    """Add another head than the one in the bundle."""
-    parser.add_argument(
-        "--head",
-        type=Path,
-        metavar="HEAD",
-        help="another bundle for the same base, whose head is taken instead of the bundle's own: "
-        "what `fic export --head-only` wrote, or a whole bundle",
-    )
-
-
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Add what the bundle runs on."""
     parser.add_argument(

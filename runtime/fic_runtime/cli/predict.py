@@ -3,15 +3,19 @@
 import argparse
 import csv
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ImageError
 from .counting import Count
-from .options import add_bundle, add_device, add_head, named_pictures, open_classifier, positive
+from .heads import add_heads, answer_by_head, open_heads
+from .options import add_bundle, add_device, named_pictures, open_classifier, positive
 
 if TYPE_CHECKING:
-    from ..classifier import Prediction
     from .options import Commands
+
+Answer = TypeVar("Answer")
 
 
 def add_to(commands: "Commands") -> None:
@@ -39,31 +43,60 @@ def add_to(commands: "Commands") -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object a line")
     form.add_argument("--csv", action="store_true", help="print a table of comma-separated values")
-    add_head(parser)
+    add_heads(parser)
     add_device(parser)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ..answers import answer_json, answer_line, table_head, table_row
+    from .. import answers, answers_by_head
 
+    if answer_by_head(options):
+        with open_heads(options) as heads:
+            return _answer(
+                options,
+                heads.predict,
+                line=answers_by_head.heads_line,
+                as_json=answers_by_head.heads_json,
+                columns=answers_by_head.heads_table_head,
+                rows=answers_by_head.heads_table_rows,
+            )
+    with open_classifier(options) as classifier:
+        return _answer(
+            options,
+            classifier.predict,
+            line=answers.answer_line,
+            as_json=answers.answer_json,
+            columns=answers.table_head,
+            rows=lambda path, answer, top_k: [answers.table_row(path, answer, top_k=top_k)],
+        )
+
+
+def _answer(
+    options: argparse.Namespace,
+    predict: Callable[[Path], Answer],
+    *,
+    line: Callable[..., str],
+    as_json: Callable[..., str],
+    columns: Callable[..., list[str]],
+    rows: Callable[..., list[list[str]]],
+) -> int:
     table = csv.writer(sys.stdout, lineterminator="\n")
     failures = 0
     count = Count(answers=True)
-    with open_classifier(options) as classifier:
+    if options.csv:
+        table.writerow(columns(top_k=options.top_k))
+    for path in count.of(named_pictures(options.images)):
+        answer: Answer | ImageError
+        try:
+            answer = predict(path)
+        except ImageError as error:
+            failures += 1
+            count.complain(error)
+            answer = error
         if options.csv:
-            table.writerow(table_head(top_k=options.top_k))
-        for path in count.of(named_pictures(options.images)):
-            answer: Prediction | ImageError
-            try:
-                answer = classifier.predict(path)
-            except ImageError as error:
-                failures += 1
-                count.complain(error)
-                answer = error
-            if options.csv:
-                table.writerow(table_row(path, answer, top_k=options.top_k))
-            elif options.json:
-                print(answer_json(path, answer, top_k=options.top_k))
-            elif not isinstance(answer, ImageError):
-                print(answer_line(path, answer, top_k=options.top_k))
+            table.writerows(rows(path, answer, top_k=options.top_k))
+        elif options.json:
+            print(as_json(path, answer, top_k=options.top_k))
+        elif not isinstance(answer, ImageError):
+            print(line(path, answer, top_k=options.top_k))
     return 1 if failures else 0

@@ -4,7 +4,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from .options import add_bundle, add_device, add_head
+from .heads import add_head
+from .options import add_bundle, add_device
 
 if TYPE_CHECKING:
     from .options import Commands

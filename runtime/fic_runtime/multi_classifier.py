@@ -1,0 +1,174 @@
+"""Many heads on one base: a picture goes through the base once, and through each head."""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from .classifier import Classifier, FloatArray, Prediction, predictions
+from .devices import Device
+from .errors import BundleError
+from .heads import Head
+from .images import load_image
+from .manifest import Manifest
+from .preprocessing import ChannelOrder
+
+if TYPE_CHECKING:
+    from .images import ImageSource
+
+
+class MultiClassifier:
+    """Several classifiers that share the base of a bundle, and its pass over each picture.
+
+    Safe to use from many threads; heads may come and go meanwhile. A call has the heads that were
+    there when it began.
+
+    Args:
+        bundle: the folder or zip archive of the bundle that has the base. Its own head answers only
+            if it is among `heads`.
+        heads: bundles, head-only (`fic export --head-only`) or whole, made for this very base; each
+            goes by the name of its folder or archive, or by its name in a mapping.
+        device: see `Classifier`, as for all that follow.
+        providers: ONNX Runtime's execution providers instead of `device`.
+        threads: threads for one prediction.
+        channel_order: the order of the channels in arrays.
+
+    Raises:
+        BundleError: a bundle cannot be read, a head is for another base, or two have one name.
+        DeviceError: the device or a provider that was asked for cannot be used here.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path,
+        heads: Sequence[str | Path] | Mapping[str, str | Path] = (),
+        *,
+        device: Device = "auto",
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
+        channel_order: ChannelOrder = "rgb",
+    ) -> None:
+        if isinstance(heads, str | Path):
+            raise TypeError(f"heads is a list of bundles or a mapping; received {heads!r}")
+        self._classifier = Classifier(
+            bundle,
+            device=device,
+            providers=providers,
+            threads=threads,
+            channel_order=channel_order,
+        )
+        self._geometry = self._classifier.manifest.preprocessing.geometry
+        # Never changed, only replaced: who reads it once has the heads of one time.
+        self._heads: Mapping[str, Head] = {}
+        self._changing = threading.Lock()
+        if isinstance(heads, Mapping):
+            for name, place in heads.items():
+                self.attach(place, name)
+        else:
+            for place in heads:
+                self.attach(place)
+
+    @property
+    def labels(self) -> dict[str, tuple[str, ...]]:
+        """The class names of each head by its name, in the order of its probabilities."""
+        return {name: head.labels for name, head in self._heads.items()}
+
+    @property
+    def manifests(self) -> dict[str, Manifest]:
+        """What each head's bundle holds, by the name of the head."""
+        return {name: head.manifest for name, head in self._heads.items()}
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that ONNX Runtime really uses for the base."""
+        return self._classifier.provider
+
+    def predict(self, image: "ImageSource") -> dict[str, Prediction]:
+        """Classify one picture; return what each head says by its name, in the order attached.
+
+        Raises:
+            ImageError: it is no picture that can be classified.
+        """
+        heads, order = self._heads, self._classifier.channel_order
+        pixels = load_image(image, self._geometry, channel_order=order)
+        return _answers(heads, self._classifier.bottlenecks(pixels[None]))[0]
+
+    def predict_batch(
+        self, images: Iterable["ImageSource"], batch_size: int = 32
+    ) -> list[dict[str, Prediction]]:
+        """Classify many pictures, `batch_size` at a time, and return them in the same order.
+
+        Raises:
+            ImageError: one is no picture that can be classified; the message says which.
+        """
+        heads = self._heads
+        return [
+            answer
+            for bottlenecks in self._classifier.extract_batches(images, batch_size)
+            for answer in _answers(heads, bottlenecks)
+        ]
+
+    def attach(self, head: str | Path, name: str | None = None, *, replace: bool = False) -> None:
+        """Let one more head answer; other threads may predict meanwhile.
+
+        Args:
+            head: a bundle, head-only or whole, made for this very base.
+            name: what its answers are called; by default the name of the folder or archive.
+            replace: it may take the place of a head of this name.
+
+        Raises:
+            BundleError: it cannot be used on this base, or its name is taken.
+        """
+        name = head_name(head) if name is None else name
+        opened = self._classifier.open_head(head)
+        with self._changing:
+            if name in self._heads and not replace:
+                raise BundleError(
+                    f"{head}: a head called {name!r} is there already, from "
+                    f"{self._heads[name].place}; give each a name of its own, NAME=HEAD on the "
+                    "command line"
+                )
+            self._heads = {**self._heads, name: opened}
+
+    def detach(self, name: str) -> None:
+        """Let a head answer no more; other threads may predict meanwhile."""
+        with self._changing:
+            if name not in self._heads:
+                known = ", ".join(self._heads) or "none"
+                raise ValueError(f"no head is called {name!r}; there are: {known}")
+            self._heads = {each: head for each, head in self._heads.items() if each != name}
+
+    def close(self) -> None:
+        """Free all graphs; the classifier cannot be used afterwards."""
+        self._classifier.close()
+        with self._changing:
+            self._heads = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        base = self._classifier.manifest.origin.get("base", "?")
+        return f"<MultiClassifier {', '.join(self._heads) or 'no heads'} on {base}>"
+
+
+def head_name(place: str | Path) -> str:
+    """Return the name that a head goes by: that of its folder, or of its archive without .zip."""
+    path = Path(place).absolute()
+    return path.stem if path.suffix.lower() == ".zip" else path.name
+
+
+def _answers(heads: Mapping[str, Head], bottlenecks: FloatArray) -> list[dict[str, Prediction]]:
+    by_head = {name: predictions(head, bottlenecks) for name, head in heads.items()}
+    return [
+        {name: rows[number] for name, rows in by_head.items()} for number in range(len(bottlenecks))
+    ]
