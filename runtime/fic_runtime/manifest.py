@@ -17,6 +17,8 @@ from .preprocessing import Preprocessing
 
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
+# Fields that came after the first bundles are written only where they say something.
+_LATER = {"head_only", "single_graph"}
 # With a thousand classes a manifest has some 100 kB, and 12 MB with their confusion matrix.
 _MAX_BYTES = 64 * 2**20
 
@@ -88,9 +90,9 @@ class Manifest:
         Raises:
             ValueError: a figure is infinite or not a number, for which JSON has no form.
         """
-        values = asdict(self)
-        if not self.head_only:
-            del values["head_only"]  # a whole bundle is written as ever
+        values = {
+            name: value for name, value in asdict(self).items() if value or name not in _LATER
+        }
         return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     @classmethod
