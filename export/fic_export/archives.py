@@ -10,6 +10,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from .errors import OutputError
 from .folders import check_replaceable, replacing_folder
+from .graph_files import weights_file
 
 _SUFFIX = ".zip"
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip archive can hold; the time says nothing here
@@ -28,6 +29,22 @@ def check_place(place: Path, *, mark: str) -> None:
         raise OutputError(f"{place}: is a folder; give another name, or one without .zip")
     elif place.exists() and not _holds(place, mark):
         raise OutputError(f"{place}: is a file that holds no {mark}; give another name")
+
+
+def check_fits(folder: Path, place: Path) -> None:
+    """Make sure that a bundle whose graphs are written may become what `place` says.
+
+    Raises:
+        OutputError: ONNX Runtime could not open a graph from an archive, since its weights are in
+            a file beside it.
+    """
+    if place.suffix.lower() == _SUFFIX:
+        for path in sorted(folder.glob("*.onnx")):
+            if path.with_name(weights_file(path.name)).exists():
+                raise OutputError(
+                    f"{place}: {path.name} is larger than 2 GB, so its weights are in a file of "
+                    "their own, which cannot be read inside an archive; give a folder"
+                )
 
 
 @contextmanager

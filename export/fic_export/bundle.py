@@ -6,8 +6,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import onnx
-
 from fic_runtime.bundle import (
     BASE_FILE,
     CARD_FILE,
@@ -20,13 +18,14 @@ from fic_runtime.bundle import (
 from fic_runtime.manifest import MANIFEST_FILE, GraphSpec, Manifest, Tensor
 from fic_runtime.preprocessing import Preprocessing
 
-from .archives import replacing_result
+from .archives import check_fits, replacing_result
 from .base_copies import copy_base
 from .conversion import BOTTLENECK, IMAGE, PROBABILITIES, convert_base, convert_head
 from .drawn_pictures import drawn_files
 from .errors import OutputError
 from .golden import write_golden
-from .graph_metadata import of_answers, of_pictures, with_metadata
+from .graph_files import write_graph
+from .graph_metadata import of_answers, of_pictures
 from .model_card import model_card
 from .parity import Bounds, compare
 from .signing import check_signing, sign_folder
@@ -108,16 +107,17 @@ def export_bundle(
         # Before the conversion, which may take minutes: a folder that cannot be made fails at once.
         with replacing_result(out, mark=MANIFEST_FILE) as folder:
             if deployed is None:
-                base_graph = base_graph or _serialise(convert_base(base, preprocessing))
-                base_graph = with_metadata(base_graph, of_pictures(preprocessing))
-                (folder / BASE_FILE).write_bytes(base_graph)
+                write_graph(
+                    base_graph or convert_base(base, preprocessing),
+                    folder / BASE_FILE,
+                    of_pictures(preprocessing),
+                )
             else:
                 copy_base(deployed, folder, manifest)
-            head_graph = _serialise(convert_head(head))
-            head_graph = with_metadata(head_graph, of_answers(labels))
-            (folder / HEAD_FILE).write_bytes(head_graph)
+            write_graph(convert_head(head), folder / HEAD_FILE, of_answers(labels))
             if single_graph:
                 write_single_graph(folder, manifest)
+            check_fits(folder, out)
             lines = "".join(f"{label}\n" for label in labels)
             (folder / LABELS_FILE).write_text(lines, encoding="utf-8")
             _write_manifest(folder, manifest)
@@ -203,10 +203,6 @@ def _spec(
         input=Tensor(name=input_name, dtype=input_dtype, shape=(None, *input_shape[1:])),
         output=Tensor(name=output_name, dtype="float32", shape=(None, *output_shape[1:])),
     )
-
-
-def _serialise(graph: onnx.ModelProto) -> bytes:
-    return bytes(graph.SerializeToString(deterministic=True))
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> Manifest:

@@ -23,6 +23,7 @@ from .graph_cures import (
     protect_padded_pools,
     skip_idle_reshapes,
 )
+from .graph_files import check
 from .segments import segments
 
 if TYPE_CHECKING:
@@ -165,9 +166,5 @@ def _finish(
     opsets = [opset for opset in converted.opset_import if opset.domain in domains]
     del converted.opset_import[:]
     converted.opset_import.extend(opsets)
-    try:
-        onnx.checker.check_model(converted, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConversionError(f"the converted {name} is not valid ONNX: {reason}") from error
+    check(converted)
     return converted

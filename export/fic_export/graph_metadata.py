@@ -36,13 +36,11 @@ def of_answers(labels: Sequence[str]) -> dict[str, str]:
     }
 
 
-def with_metadata(graph: bytes, values: Mapping[str, str]) -> bytes:
-    """Add values to the `metadata_props` of a serialised graph."""
-    model = onnx.ModelProto()
+def add_metadata(model: onnx.ModelProto, values: Mapping[str, str]) -> onnx.ModelProto:
+    """Add values to the `metadata_props` of a model, and return it."""
     for key, value in values.items():
         model.metadata_props.add(key=key, value=value)
-    # Messages of protobuf merge when their bytes are joined: the weights are not parsed again.
-    return graph + bytes(model.SerializeToString(deterministic=True))
+    return model
 
 
 def _json(value: Any) -> str:

@@ -16,7 +16,8 @@ from fic_runtime.manifest import GraphSpec, Manifest
 from .conversion import IMAGE, PROBABILITIES
 from .errors import ConversionError, ParityError
 from .graph_cures import canonicalize, join
-from .graph_metadata import of_answers, of_pictures, with_metadata
+from .graph_files import check, write_graph
+from .graph_metadata import of_answers, of_pictures
 
 SINGLE_FILE = "classifier.onnx"
 
@@ -49,7 +50,7 @@ def fuse(base: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
     fused.graph.CopyFrom(join([base.graph, head.graph]))
     fused.graph.name = "classifier"
     canonicalize(fused.graph, input_name=IMAGE, output_name=PROBABILITIES)
-    onnx.checker.check_model(fused, full_check=True)
+    check(fused)
     return fused
 
 
@@ -61,8 +62,7 @@ def write_single_graph(folder: Path, manifest: Manifest) -> None:
     """
     graphs = [onnx.load(folder / spec.file) for spec in (manifest.base, manifest.head)]
     metadata = of_pictures(manifest.preprocessing) | of_answers(manifest.labels)
-    data = fuse(*graphs).SerializeToString(deterministic=True)
-    (folder / SINGLE_FILE).write_bytes(with_metadata(data, metadata))
+    write_graph(fuse(*graphs), folder / SINGLE_FILE, metadata)
 
 
 def compare_single_graph(

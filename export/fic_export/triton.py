@@ -5,6 +5,7 @@ probabilities. What `config.pbtxt` may hold is said by Triton's `model_config.pr
 """
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fic_runtime.manifest import GraphSpec, Tensor
 
 from .errors import OutputError
 from .folders import check_replaceable, replacing_folder
+from .graph_files import weights_file
 
 # At the repository's top, where Triton reads folders only: what clients must know of pictures.
 MARK = "bundle.json"
@@ -80,6 +82,9 @@ def _write_models(folder: Path, bundle: Bundle, name: str, max_batch_size: int) 
         home = folder / f"{name}_{part}"
         (home / _VERSION).mkdir(parents=True)
         (home / _VERSION / "model.onnx").write_bytes(bundle.files.read(spec.file))
+        beside = weights_file(spec.file)  # the name by which the graph knows it
+        if beside in manifest.files:
+            shutil.copyfile(bundle.files.path(beside), home / _VERSION / beside)
         config = [
             *_ends(f"{name}_{part}", "onnxruntime_onnx", max_batch_size, spec, labelled=labelled),
             "dynamic_batching { }",
