@@ -56,7 +56,10 @@ def test_graph_of_every_base_agrees_with_keras_in_the_optimised_runtime(base):
     model = build_base(base, weights="none", size=size)
     assert (model.output_shape[1], model.count_params()) == (base.features, base.parameters)
     randomize_statistics(model, pixels)
-    run = runner(convert_base(model, base.preprocessing(size=size)))
+    converted = convert_base(model, base.preprocessing(size=size))
+    # From the layout of pictures to that of convolutions; a vector comes out.
+    assert transposes(converted) == 1
+    run = runner(converted)
     expected = model(pixels[:3], training=False).numpy()
     bound = 1e-3 * np.abs(expected).max()
     # A base that gives the same for all pictures would agree with anything.
@@ -197,13 +200,34 @@ def test_normalization_is_folded_into_the_convolutions():
     assert (operators.count("Mul"), operators.count("Add")) == (1, 1)
 
 
-def test_layout_changes_once_for_the_whole_network_even_with_fresh_weights():
+def test_layout_changes_once_for_the_whole_network_even_with_fresh_weights(tmp_path):
     base = find_base("mobilenet_v3_small")
     model = build_base(base, weights="none", size=64)
-    graph = convert_base(model, base.preprocessing(size=64)).graph
-    operators = [node.op_type for node in graph.node]
+    converted = convert_base(model, base.preprocessing(size=64))
+    operators = [node.op_type for node in converted.graph.node]
     # None of the squeezed maps is reshaped to the shape that it has.
     assert (operators.count("Transpose"), operators.count("Reshape")) == (1, 0)
+    assert transposes(optimised(converted, tmp_path / "optimised.onnx")) == 1
+
+
+def test_a_map_changes_its_layout_once_more_at_the_end(tmp_path):
+    model = build_base(SMALL, weights="none", size=32, tensor="conv_pw_5_relu", pooling="none")
+    converted = convert_base(model, SMALL.preprocessing(size=32))
+    assert transposes(converted) == 2
+    last = converted.graph.node[-1]
+    assert (last.op_type, last.output[0]) == ("Transpose", "bottleneck")
+    assert transposes(optimised(converted, tmp_path / "optimised.onnx")) == 2
+
+
+def test_a_head_on_maps_changes_the_layout_only_where_a_convolution_asks_for_it():
+    import keras
+
+    maps = keras.Input((4, 4, 8))
+    flat = keras.Model(maps, keras.layers.Dense(5)(keras.layers.Flatten()(maps)))
+    assert transposes(convert_head(flat)) == 0
+    convolved = keras.layers.Conv2D(6, 3)(maps)
+    pooled = keras.Model(maps, keras.layers.GlobalAveragePooling2D()(convolved))
+    assert transposes(convert_head(pooled)) == 1
 
 
 def test_the_same_model_gives_the_same_bytes_in_another_process():
@@ -344,6 +368,21 @@ def runner(converted):
     )
     name = session.get_inputs()[0].name
     return lambda batch: session.run(None, {name: batch})[0]
+
+
+def transposes(model):
+    return sum(node.op_type == "Transpose" for node in model.graph.node)
+
+
+def optimised(converted, file):
+    """Return what ONNX Runtime makes of a graph, but for its layouts of a certain processor."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(file)
+    options.log_severity_level = 4
+    data = converted.SerializeToString()
+    onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return onnx.load(file)
 
 
 def small_base():
