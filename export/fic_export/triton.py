@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fic_runtime.bundle import LABELS_FILE, Bundle, open_bundle
+from fic_runtime.errors import BundleError
 from fic_runtime.manifest import GraphSpec, Tensor
 
 from .errors import OutputError
@@ -40,7 +41,7 @@ def export_triton(
         max_batch_size: pictures that Triton may put into one batch.
 
     Raises:
-        BundleError: there is no bundle, or it is damaged.
+        BundleError: there is no whole bundle, or it is damaged.
         OutputError: `out` holds something else, or cannot be written.
         ValueError: the name is no folder's, or the batch size is not at least 1.
     """
@@ -49,6 +50,8 @@ def export_triton(
     if max_batch_size < 1:
         raise ValueError(f"max_batch_size is at least 1; received {max_batch_size}")
     opened, out = open_bundle(bundle), Path(out)
+    if opened.manifest.head_only:
+        raise BundleError(f"{bundle}: is a head without its base; give the bundle that has both")
     try:
         with replacing_folder(out, mark=MARK) as folder:
             _write_models(folder, opened, name, max_batch_size)

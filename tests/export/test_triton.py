@@ -9,7 +9,9 @@ import pytest
 
 import fic_export
 from fic_export.errors import OutputError
+from fic_export.head_export import without_base
 from fic_export.triton import check_triton, export_triton
+from fic_runtime.bundle import open_bundle
 from fic_runtime.classifier import Classifier
 from fic_runtime.errors import BundleError
 from fic_runtime.manifest import Manifest
@@ -174,6 +176,16 @@ def test_a_damaged_bundle_gives_no_repository(bundle, tmp_path):
     with pytest.raises(BundleError):
         export_triton(tmp_path / "b.zip", tmp_path / "models")
     assert [each.name for each in tmp_path.iterdir()] == ["b.zip"]
+
+
+def test_a_head_without_its_base_gives_no_repository(bundle, tmp_path):
+    _, files = without_base(open_bundle(bundle))
+    (tmp_path / "head").mkdir()
+    for name, data in files.items():
+        (tmp_path / "head" / name).write_bytes(data)
+    with pytest.raises(BundleError, match="is a head without its base"):
+        export_triton(tmp_path / "head", tmp_path / "models")
+    assert [each.name for each in tmp_path.iterdir()] == ["head"]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", 'a"b', "a b", "dot."])
