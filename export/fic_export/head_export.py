@@ -14,7 +14,7 @@ from fic_runtime.preprocessing import Preprocessing
 
 from .archives import replacing_result
 from .bundle import export_bundle
-from .errors import OutputError
+from .errors import OutputError, ParityError
 from .model_card import model_card
 from .parity import Bounds
 from .signing import check_signing, sign_folder
@@ -100,6 +100,13 @@ def export_head(
                 sign_folder(folder, Path(sign))
             check_no_base_at(out)  # again: this may have taken minutes
             return manifest
+    except ParityError as error:
+        if deployed is None:
+            raise
+        raise ParityError(
+            f"on the base of {deployed}: {error}; a quantised base differs more, and larger bounds "
+            "on differences and agreement allow it"
+        ) from error
     except OSError as error:
         raise OutputError(
             f"{out}: cannot be written ({error.strerror or error}); free space or give another "
