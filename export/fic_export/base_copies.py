@@ -1,5 +1,6 @@
 """The base of a bundle that is deployed already, taken over to the byte."""
 
+import shutil
 from pathlib import Path
 
 from fic_runtime.bundle import Bundle
@@ -32,4 +33,8 @@ def copy_base(deployed: Bundle, folder: Path, manifest: Manifest) -> None:
                 "the base of this bundle, with the same options, or give the bundle of its own base"
             )
     for file in theirs.base_files:
-        (folder / file).write_bytes(deployed.files.read(file))
+        model = deployed.files.model(file)
+        if isinstance(model, bytes):
+            (folder / file).write_bytes(model)
+        else:  # may be larger than the memory
+            shutil.copyfile(model, folder / file)

@@ -76,7 +76,8 @@ def export_head(
     try:
         with (
             replacing_result(out, mark=MANIFEST_FILE) as folder,
-            tempfile.TemporaryDirectory(prefix="fic-") as scratch,
+            # Beside the result: the folder for temporary files may be a small part of the memory.
+            tempfile.TemporaryDirectory(dir=folder.parent) as scratch,
         ):
             export_bundle(
                 base,
