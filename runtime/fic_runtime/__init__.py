@@ -47,9 +47,12 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f".{_HOME[name]}", __name__), name)
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("fic-runtime")
+        try:
+            return version("fic-runtime")
+        except PackageNotFoundError:
+            return version("fic-runtime-gpu")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import reprlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .bundle_files import BundleFiles, bundle_files
@@ -19,10 +19,31 @@ CARD_FILE = "README.md"
 
 @dataclass(frozen=True)
 class Bundle:
-    """What `fic export` wrote; use `open_bundle` to get one that was checked."""
+    """What `fic export` wrote; use `open_bundle` to get one that was checked.
+
+    Attributes:
+        files: where the files lie.
+        manifest: what is said of them.
+        weights: of each graph, the files that hold weights of it.
+    """
 
     files: BundleFiles
     manifest: Manifest
+    weights: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def checked_model(self, file: str) -> Path | bytes:
+        """Return a graph as ONNX Runtime takes it, if it is still the one that was opened.
+
+        Raises:
+            BundleError: it is another one by now, or gone.
+        """
+        for each in (file, *self.weights[file]):
+            _check(self, each)
+        return self.files.model(file)
+
+    def graph_digest(self, file: str) -> str:
+        """Return what identifies a graph: its SHA-256, and those of its files of weights."""
+        return " ".join(self.manifest.files[each] for each in (file, *self.weights[file]))
 
 
 def open_bundle(place: str | Path) -> Bundle:
@@ -35,24 +56,31 @@ def open_bundle(place: str | Path) -> Bundle:
     """
     files = bundle_files(Path(place))
     bundle = Bundle(files, read_manifest(files))
-    for file, expected in bundle.manifest.own_files.items():
-        try:
-            found = files.digest(file)
-        except OSError as error:
-            raise _unreadable(files.path(file), error) from error
-        if found != expected:
-            raise BundleError(
-                f"{files.path(file)}: does not match its checksum in the manifest; "
-                "copy the bundle again or export it again"
-            )
     manifest = bundle.manifest
+    for file in manifest.own_files:
+        _check(bundle, file)
     for spec in [manifest.head] if manifest.head_only else [manifest.base, manifest.head]:
-        _check_contents(files, spec.file, bundle.manifest)
+        bundle.weights[spec.file] = _check_contents(files, spec.file, manifest)
     return bundle
 
 
-def _check_contents(files: BundleFiles, file: str, manifest: Manifest) -> None:
-    """Refuse a graph that would run code, or read files, that are not of the bundle."""
+def _check(bundle: Bundle, file: str) -> None:
+    try:
+        found = bundle.files.digest(file)
+    except OSError as error:
+        raise _unreadable(bundle.files.path(file), error) from error
+    if found != bundle.manifest.files[file]:
+        raise BundleError(
+            f"{bundle.files.path(file)}: does not match its checksum in the manifest; "
+            "copy the bundle again or export it again"
+        )
+
+
+def _check_contents(files: BundleFiles, file: str, manifest: Manifest) -> tuple[str, ...]:
+    """Refuse a graph that would run code, or read files, that are not of the bundle.
+
+    Return the files that hold weights of it.
+    """
     place, model = files.path(file), files.model(file)
     try:
         contents = contents_of_file(model)
@@ -82,6 +110,7 @@ def _check_contents(files: BundleFiles, file: str, manifest: Manifest) -> None:
                 f"{place}: has its weights in a file beside it, which ONNX Runtime cannot read "
                 "inside an archive; unpack the archive and give the folder"
             )
+    return tuple(sorted(contents.locations))
 
 
 def file_digest(path: Path) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from .bundle import Bundle, open_bundle
 from .devices import Device
 from .errors import ImageError
-from .graphs import Graph
+from .graphs import Graph, GraphOptions
 from .heads import Head, check_has_base, open_head
 from .images import load_image
 from .manifest import Manifest
@@ -78,6 +78,9 @@ class Prediction:
 class Classifier:
     """An image classifier that `fic export` wrote.
 
+    It may be used from many threads and in a forked process, which opens the graphs anew, and it
+    may be pickled: the receiver opens the bundle again, by its path.
+
     A picture is a path, the bytes of an image file, a uint8 array of shape (height, width, 3),
     (height, width, 4) or (height, width), or a PIL image.
 
@@ -85,10 +88,16 @@ class Classifier:
         bundle: the folder of the bundle, or its zip archive.
         head: another bundle whose head is taken instead, head-only (`fic export --head-only`) or
             whole; it must have been made for the very base of `bundle`.
-        device: `cpu`, `cuda`, or `auto`, which takes CUDA where it works.
+        device: `cpu`, `cuda`, or `auto`, which takes CUDA where it works; FIC_DEVICE or `auto` by
+            default.
         providers: ONNX Runtime's execution providers instead of `device`; strict, in this order.
-        threads: threads for one prediction; by default as many as this process may use.
+        allow_fallback: take the CPU where `device` or `providers` cannot be had.
+        threads: threads for one prediction; FIC_THREADS or as many as this process may use by
+            default.
         channel_order: the order of the channels in arrays, `rgb` or `bgr` (as OpenCV gives them).
+        lean_memory: give memory back after each prediction instead of keeping it for the next.
+        graph_cache: keep the optimised form of a large base in the user's cache folder, where the
+            next start finds it; FIC_CACHE_DIR names the folder, and turns it off when empty.
 
     Raises:
         BundleError: no bundle there, it is damaged or of a newer format, or `head` is for another
@@ -101,16 +110,33 @@ class Classifier:
         bundle: str | Path,
         *,
         head: str | Path | None = None,
-        device: Device = "auto",
+        device: Device | None = None,
         providers: Sequence[str] | None = None,
+        allow_fallback: bool = False,
         threads: int | None = None,
         channel_order: ChannelOrder = "rgb",
+        lean_memory: bool = False,
+        graph_cache: bool = True,
     ) -> None:
         if channel_order not in ("rgb", "bgr"):
             raise ValueError(f"channel_order is 'rgb' or 'bgr'; received {channel_order!r}")
         self._bundle = open_bundle(bundle)
         check_has_base(self._bundle)
-        self._open_graph = partial(_open_graph, device=device, providers=providers, threads=threads)
+        options: GraphOptions = {
+            "device": device,
+            "providers": providers,
+            "allow_fallback": allow_fallback,
+            "threads": threads,
+            "lean_memory": lean_memory,
+        }
+        # What pickle takes to another process, which opens the bundle again.
+        self._arguments: dict[str, Any] = {
+            "bundle": Path(bundle).absolute(),
+            "channel_order": channel_order,
+            "graph_cache": graph_cache,
+            **options,
+        }
+        self._open_graph = partial(_open_graph, options=options, graph_cache=graph_cache)
         self.channel_order: ChannelOrder = channel_order
         self._geometry = self._bundle.manifest.preprocessing.geometry
         spec = self._bundle.manifest.base
@@ -131,6 +157,11 @@ class Classifier:
     def provider(self) -> str:
         """The execution provider that ONNX Runtime really uses for the base."""
         return self._open_graphs()[0].provider
+
+    @property
+    def device(self) -> str:
+        """Where the base runs: `cpu`, `cuda`, or the name of another provider in small letters."""
+        return self.provider.removesuffix("ExecutionProvider").lower()
 
     def predict(self, image: "ImageSource") -> Prediction:
         """Classify one picture.
@@ -239,6 +270,13 @@ class Classifier:
     ) -> None:
         self.close()
 
+    def __getstate__(self) -> dict[str, Any]:
+        _, head = self._open_graphs()
+        return {**self._arguments, "head": head.place.absolute()}
+
+    def __setstate__(self, arguments: dict[str, Any]) -> None:
+        self.__init__(**arguments)  # type: ignore[misc] # on purpose: the other process opens it
+
     def __repr__(self) -> str:
         return f"<Classifier {len(self.labels)} labels, {self.manifest.origin.get('base', '?')}>"
 
@@ -282,16 +320,14 @@ def predictions(head: Head, bottlenecks: FloatArray) -> list[Prediction]:
     return [Prediction.from_probabilities(row, head.labels) for row in head.run(bottlenecks)]
 
 
-def _open_graph(
-    bundle: Bundle,
-    file: str,
-    *,
-    device: Device,
-    providers: Sequence[str] | None,
-    threads: int | None,
-) -> Graph:
-    name, model = str(bundle.files.path(file)), bundle.files.model(file)
-    return Graph(model, name=name, device=device, providers=providers, threads=threads)
+def _open_graph(bundle: Bundle, file: str, *, options: GraphOptions, graph_cache: bool) -> Graph:
+    return Graph(
+        bundle.files.model(file),
+        name=str(bundle.files.path(file)),
+        digest=bundle.graph_digest(file) if graph_cache else None,
+        reopen=partial(bundle.checked_model, file),
+        **options,
+    )
 
 
 def _is_one_picture(images: Any) -> bool:

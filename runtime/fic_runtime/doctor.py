@@ -5,13 +5,14 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
-from .devices import CPU, CUDA, cgroup_cpus, usable_cpus
-from .graphs import new_session, one_line
+from .devices import CPU, CUDA, ONNX_RUNTIMES, cgroup_cpus, usable_cpus
+from .onnx_runtime import onnxruntime
+from .sessions import SessionOptions, new_session, one_line
 
 # y = x + x for four float32 numbers, opset 13: enough to make a provider prove that it works.
 _DOUBLE = (
@@ -21,11 +22,12 @@ _DOUBLE = (
 
 # Each of a group installs the same folder over the others.
 _RIVALS = (
-    ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino"),
+    ONNX_RUNTIMES,
+    ("fic-runtime", "fic-runtime-gpu"),
     ("opencv-python-headless", "opencv-python", "opencv-contrib-python",
      "opencv-contrib-python-headless"),
 )  # fmt: skip
-_LIBRARIES = ("fic-runtime", "numpy", *_RIVALS[0], *_RIVALS[1])
+_LIBRARIES = ("numpy", *chain.from_iterable(_RIVALS))
 # Those that ONNX Runtime's kernels for the CPU are chosen by.
 _FEATURES = frozenset(
     {"avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16"}
@@ -101,7 +103,7 @@ def _version(name: str) -> str | None:
 def _try_provider(name: str) -> ProviderCheck:
     numbers = np.arange(4, dtype=np.float32)
     try:
-        session = new_session(_DOUBLE, [name], 1, alone=True)
+        session = new_session(_DOUBLE, SessionOptions(providers=(name,), threads=1, alone=True))
         if session.get_providers()[0] != name:
             return ProviderCheck(name=name, usable=False, reason="ONNX Runtime left it out")
         (doubled,) = session.run(None, {"x": numbers})

@@ -1,33 +1,57 @@
 """One ONNX graph, opened on one device."""
 
 import logging
-from collections.abc import Sequence
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
-import onnxruntime
 
-from .devices import CPU, CUDA, MAX_THREADS, Device, providers_for, usable_cpus
+from .devices import CPU, Device, chosen_threads, providers_for
 from .errors import BundleError, DeviceError
+from .graph_cache import LEAST_BYTES, MOST_BYTES, graph_cache
 from .manifest import GraphSpec, Tensor
+from .onnx_runtime import onnxruntime
+from .sessions import SessionOptions, cached_session, new_session, one_line
 
 log = logging.getLogger(__name__)
 
+Model: TypeAlias = Path | bytes
+
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
-# TF32, the default since Ampere, keeps 10 of float32's 23 bits: other numbers than in training.
-_PROVIDER_OPTIONS = {CUDA: {"use_tf32": "0"}}
+
+
+class GraphOptions(TypedDict):
+    """The arguments of `Graph` that say where and how it runs."""
+
+    device: Device | None
+    providers: Sequence[str] | None
+    allow_fallback: bool
+    threads: int | None
+    lean_memory: bool
 
 
 class Graph:
     """An ONNX graph with one input and one output, ready to run; safe to use from many threads.
 
+    In a process that was forked, the graph is opened anew on first use.
+
     Args:
         model: the ONNX file, or its content.
         name: what errors call it; the path of the file unless given.
-        device: `cpu`, `cuda`, or `auto`, which takes CUDA where it works.
+        device: `cpu`, `cuda`, or `auto`, which takes CUDA where it works; FIC_DEVICE or `auto` by
+            default.
         providers: ONNX Runtime's execution providers instead of `device`; strict, in this order.
-        threads: threads for one run; by default as many as this process may use.
+        allow_fallback: take the CPU where `device` or `providers` cannot be had.
+        threads: threads for one run; FIC_THREADS or as many as this process may use by default.
+        lean_memory: give memory back after each run instead of keeping it for the next.
+        digest: what identifies the model, which was checked against it; the optimised form is
+            then kept in the user's cache folder, if the graph is large and runs on the CPU.
+        reopen: what returns the model again in a process that was forked; `model` by default.
 
     Raises:
         BundleError: the file is no graph that ONNX Runtime can open.
@@ -37,35 +61,33 @@ class Graph:
 
     def __init__(
         self,
-        model: Path | bytes,
+        model: Model,
         *,
         name: str | None = None,
-        device: Device = "auto",
+        device: Device | None = None,
         providers: Sequence[str] | None = None,
+        allow_fallback: bool = False,
         threads: int | None = None,
+        lean_memory: bool = False,
+        digest: str | None = None,
+        reopen: Callable[[], Model] | None = None,
     ) -> None:
-        if threads is not None and not 1 <= threads <= MAX_THREADS:
-            raise ValueError(f"threads is 1 to {MAX_THREADS}; received {threads}")
-        available = onnxruntime.get_available_providers()
-        if providers is None:
-            wanted = providers_for(device, available)
-        elif isinstance(providers, str):
-            raise TypeError(f"providers is a list of names; received {providers!r}")
-        else:
-            wanted = list(providers)
-        missing = [name for name in wanted if name not in available]
-        if missing or not wanted:
-            raise DeviceError(
-                f"providers {', '.join(missing) or 'none'}: not in this ONNX Runtime, which has "
-                f"{', '.join(available)}; install the build of onnxruntime that has them"
-            )
+        wanted = providers_for(
+            device,
+            onnxruntime.get_available_providers(),
+            providers=providers,
+            allow_fallback=allow_fallback,
+        )
+        self._options = SessionOptions(
+            providers=tuple(wanted.providers),
+            threads=chosen_threads(threads),
+            lean_memory=lean_memory,
+        )
+        self._model = reopen or (lambda: model)
+        self._digest = digest
         self._name = name or ("the graph" if isinstance(model, bytes) else str(model))
-        self._session = _open_session(
-            model,
-            self._name,
-            wanted,
-            threads or usable_cpus(),
-            strict=providers is not None or device != "auto",
+        self._session: Any = _open_session(
+            model, self._name, self._options, digest, strict=wanted.strict
         )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1:
@@ -74,11 +96,11 @@ class Graph:
                 "each; export the bundle again"
             )
         self.input, self.output = _tensor(inputs[0]), _tensor(outputs[0])
-
-    @property
-    def provider(self) -> str:
+        self.provider = str(self._session.get_providers()[0])
         """The execution provider that ONNX Runtime really uses."""
-        return str(self._session.get_providers()[0])
+        log.info("%s: runs on %s with %d threads", self._name, self.provider, self._options.threads)
+        self._reopening = threading.Lock()
+        _graphs.add(self)
 
     def run(self, batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return the output for a batch, whose first dimension is the number of items.
@@ -93,8 +115,9 @@ class Graph:
                 f"{self.input.name} is {self.input.dtype} of shape (n, {', '.join(map(str, shape))}"
                 f") with n at least 1; received {batch.dtype} of shape {batch.shape}"
             )
+        session = self._session or self._reopen()
         try:
-            output: np.ndarray[Any, Any] = self._session.run(
+            output: np.ndarray[Any, Any] = session.run(
                 [self.output.name], {self.input.name: batch}
             )[0]
         except Exception as error:  # onnxruntime's errors share no base class but this one
@@ -118,12 +141,52 @@ class Graph:
                     "export the bundle again"
                 )
 
+    def _reopen(self) -> Any:
+        with self._reopening:
+            if self._session is None:
+                if self.provider != CPU:
+                    raise DeviceError(
+                        f"{self._name}: {self.provider} does not work in a process that was "
+                        "forked; start it with multiprocessing's 'spawn', or make the classifier "
+                        "in it"
+                    )
+                self._session = _open_session(
+                    self._model(), self._name, self._options, self._digest, strict=True
+                )
+            return self._session
+
+    def _leave_to_parent(self) -> None:
+        """Forget the session of the process that this one was forked from.
+
+        Its threads are not here. Nobody may wait for them, so its destructor must never run: the
+        reference that is counted here is never given back. Its memory is the parent's, unchanged.
+        """
+        import ctypes
+
+        self._reopening = threading.Lock()
+        if self._session is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(getattr(self._session, "_sess", None)))
+            self._session = None
+
+
+_graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for graph in list(_graphs):
+        graph._leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
 
 def _open_session(
-    model: Path | bytes, name: str, wanted: list[str], threads: int, *, strict: bool
+    model: Model, name: str, options: SessionOptions, digest: str | None, *, strict: bool
 ) -> Any:
+    wanted = list(options.providers)
     try:
-        session = new_session(model, wanted, threads)
+        session = _session(model, options, digest)
         reason = "ONNX Runtime left it out"
     except Exception as error:  # onnxruntime's errors share no base class but this one
         reason = one_line(error)
@@ -133,7 +196,7 @@ def _open_session(
     # Is the file at fault or the device? The CPU tells.
     if session is None:
         try:
-            session = new_session(model, [CPU], threads)
+            session = new_session(model, replace(options, providers=(CPU,)))
         except Exception as error:
             raise BundleError(
                 f"{name}: ONNX Runtime {onnxruntime.__version__} cannot open it "
@@ -142,8 +205,8 @@ def _open_session(
     if strict:
         raise DeviceError(
             f"{name}: {', '.join(wanted)} could not be started ({reason}); check the driver and "
-            "its libraries (`pip install 'onnxruntime-gpu[cuda,cudnn]'` brings those of CUDA), or "
-            "use device='cpu'"
+            "its libraries (`pip install 'onnxruntime-gpu[cuda,cudnn]'` brings those of CUDA), use "
+            "device='cpu', or let allow_fallback=True take it"
         )
     log.warning(
         "%s: %s could not be started (%s), running on the CPU", Path(name).name, wanted[0], reason
@@ -151,35 +214,17 @@ def _open_session(
     return session
 
 
-def new_session(
-    model: Path | bytes, providers: list[str], threads: int, *, alone: bool = False
-) -> Any:
-    """Return ONNX Runtime's session of a model; the CPU does what the providers cannot.
-
-    Args:
-        alone: the CPU shall not help out.
-
-    Raises:
-        Exception: whatever ONNX Runtime raises where the model or the first provider does not work.
-    """
-    if CUDA in providers and hasattr(onnxruntime, "preload_dlls"):
-        # Finds the CUDA and cuDNN libraries that were installed as wheels.
-        onnxruntime.preload_dlls()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # what matters comes back as an exception
-    names = providers if CPU in providers or alone else [*providers, CPU]
-    if CPU not in names:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    asked = [(name, _PROVIDER_OPTIONS.get(name, {})) for name in names]
-    # Its own fallback prints to stdout, where the answers go.
-    source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=asked, enable_fallback=0)
-
-
-def one_line(error: Exception) -> str:
-    """Return what ONNX Runtime says of an error, without its line breaks."""
-    return " ".join(str(error).split())[:300]
+def _session(model: Model, options: SessionOptions, digest: str | None) -> Any:
+    size = len(model) if isinstance(model, bytes) else model.stat().st_size
+    cache = graph_cache()
+    if (
+        cache is None
+        or digest is None
+        or options.providers != (CPU,)
+        or not LEAST_BYTES <= size <= MOST_BYTES
+    ):
+        return new_session(model, options)
+    return cached_session(model, digest, options, cache)
 
 
 def _tensor(value: Any) -> Tensor:

@@ -31,6 +31,7 @@ class MultiClassifier:
             goes by the name of its folder or archive, or by its name in a mapping.
         device: see `Classifier`, as for all that follow.
         providers: ONNX Runtime's execution providers instead of `device`.
+        allow_fallback: take the CPU where they cannot be had.
         threads: threads for one prediction.
         channel_order: the order of the channels in arrays.
 
@@ -44,8 +45,9 @@ class MultiClassifier:
         bundle: str | Path,
         heads: Sequence[str | Path] | Mapping[str, str | Path] = (),
         *,
-        device: Device = "auto",
+        device: Device | None = None,
         providers: Sequence[str] | None = None,
+        allow_fallback: bool = False,
         threads: int | None = None,
         channel_order: ChannelOrder = "rgb",
     ) -> None:
@@ -55,6 +57,7 @@ class MultiClassifier:
             bundle,
             device=device,
             providers=providers,
+            allow_fallback=allow_fallback,
             threads=threads,
             channel_order=channel_order,
         )

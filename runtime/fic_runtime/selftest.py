@@ -51,7 +51,8 @@ def run_selftest(
     bundle: str | Path,
     *,
     head: str | Path | None = None,
-    device: Device = "auto",
+    device: Device | None = None,
+    allow_fallback: bool = False,
     threads: int | None = None,
 ) -> SelfTest:
     """Run the bundle's golden pictures and compare with the outputs recorded at export.
@@ -66,7 +67,9 @@ def run_selftest(
         BundleError: the bundle, or its `golden.npz`, cannot be used.
         DeviceError: the device that was asked for cannot be used here.
     """
-    with Classifier(bundle, head=head, device=device, threads=threads) as classifier:
+    with Classifier(
+        bundle, head=head, device=device, allow_fallback=allow_fallback, threads=threads
+    ) as classifier:
         recorded = _read_golden(bundle_files(Path(bundle)))
         bottlenecks, probabilities = classifier.run(recorded["images"])
         expected = recorded["probabilities"]

@@ -20,7 +20,7 @@ from fic_runtime.errors import DeviceError
     ],
 )
 def test_device_becomes_providers(device, available, providers):
-    assert providers_for(device, available) == providers
+    assert providers_for(device, available).providers == tuple(providers)
 
 
 def test_cuda_without_cuda_says_what_to_install():

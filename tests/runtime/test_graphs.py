@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from fic_runtime import graphs
+from fic_runtime import devices
 from fic_runtime.classifier import Classifier
 from fic_runtime.devices import CPU, CUDA, MAX_THREADS
 from fic_runtime.errors import BundleError, DeviceError
@@ -109,7 +109,8 @@ def test_threads_are_those_that_were_asked_for(base, monkeypatch):
         return real(path, options, **rest)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(graphs, "usable_cpus", lambda: 3)
+    monkeypatch.setattr(devices, "usable_cpus", lambda: 3)
+    monkeypatch.delenv("FIC_THREADS", raising=False)
     Graph(base, threads=2)
     Graph(base)
     assert seen == [2, 3]

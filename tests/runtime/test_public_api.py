@@ -53,9 +53,12 @@ def test_the_arguments_of_a_classifier_are_keywords_after_the_bundle():
     assert first.name == "bundle"
     assert {each.name: each.default for each in others} == {
         "head": None,
-        "device": "auto",
+        "device": None,
         "providers": None,
+        "allow_fallback": False,
         "threads": None,
         "channel_order": "rgb",
+        "lean_memory": False,
+        "graph_cache": True,
     }
     assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for each in others)

@@ -41,7 +41,12 @@ def open_heads(options: argparse.Namespace) -> "MultiClassifier":
     """Open the heads of `add_heads` on the base of the bundle."""
     from ..multi_classifier import MultiClassifier
 
-    classifier = MultiClassifier(options.bundle, device=options.device, threads=options.threads)
+    classifier = MultiClassifier(
+        options.bundle,
+        device=options.device,
+        allow_fallback=options.allow_fallback,
+        threads=options.threads,
+    )
     for text in options.heads:
         name, place = _named(text)
         classifier.attach(place, name)

@@ -27,14 +27,19 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="auto takes CUDA where it works; cuda fails where it does not (default: auto)",
+        help="auto takes CUDA where it works; cuda fails where it does not "
+        "(default: $FIC_DEVICE or auto)",
+    )
+    parser.add_argument(
+        "--allow-fallback",
+        action="store_true",
+        help="take the CPU where the device cannot be had, with a warning",
     )
     parser.add_argument(
         "--threads",
         type=_threads,
         metavar="N",
-        help="threads for one prediction (default: all that this process may use)",
+        help="threads for one prediction (default: $FIC_THREADS or all that this process may use)",
     )
 
 
@@ -46,6 +51,7 @@ def open_classifier(options: argparse.Namespace) -> "Classifier":
         options.bundle,
         head=getattr(options, "head", None),
         device=options.device,
+        allow_fallback=options.allow_fallback,
         threads=options.threads,
     )
 

@@ -32,7 +32,11 @@ def _run(options: argparse.Namespace) -> int:
     from ..selftest import PIXEL_TOLERANCE, TOLERANCE, run_selftest
 
     result = run_selftest(
-        options.bundle, head=options.head, device=options.device, threads=options.threads
+        options.bundle,
+        head=options.head,
+        device=options.device,
+        allow_fallback=options.allow_fallback,
+        threads=options.threads,
     )
     if options.json:
         print(json.dumps({**asdict(result), "passed": result.passed}))
