@@ -125,7 +125,9 @@ def _compare_processes(options: argparse.Namespace, picture: Path, cache: Path) 
             "-c",
             program.format(options.bundle.absolute(), picture, options.threads) + _PEAK,
         ]
-        environment = {**os.environ, "FIC_CACHE_DIR": folder}
+        # Compiled once, as pip leaves every package that it installs.
+        environment = {**os.environ, "FIC_CACHE_DIR": folder, "PYTHONPYCACHEPREFIX": str(cache)}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         answer: list[str] = []
 
         def run() -> None:

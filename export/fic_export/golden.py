@@ -26,7 +26,7 @@ def write_golden(path: Path, bundle: Path) -> None:
     are float32.
     """
     # One thread: the order of the sums, and so the bytes, do not depend on the number of cores.
-    with Classifier(bundle, device="cpu", threads=1) as classifier:
+    with Classifier(bundle, device="cpu", threads=1, graph_cache=False) as classifier:
         geometry = classifier.manifest.preprocessing.geometry
         random = np.random.default_rng(_SEED)
         # Not a multiple of the input and of another shape, so that resizing has work to do.

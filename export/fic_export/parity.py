@@ -114,7 +114,7 @@ def compare(
     """
     ours: list[np.ndarray[Any, Any]] = []
     theirs: list[np.ndarray[Any, Any]] = []
-    with Classifier(bundle, device="cpu") as classifier:
+    with Classifier(bundle, device="cpu", graph_cache=False) as classifier:
         for start in range(0, len(pictures), _BATCH):
             batch = pictures[start : start + _BATCH]
             theirs.append(keras_probabilities(base, head, preprocessing, batch))

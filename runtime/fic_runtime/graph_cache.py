@@ -27,7 +27,7 @@ MOST_BYTES = 1 << 30  # of a graph; ONNX Runtime cannot save one past 2 GB in on
 
 _FORM = "1"  # of an entry; counts up when the options that entries are made with change
 _MOST_SECONDS = 90 * 24 * 3600  # since an entry was used last
-_MOST_TOTAL = 4 << 30  # bytes of all entries
+_MOST_TOTAL = 2 << 30  # bytes of all entries
 _UNFINISHED_SECONDS = 3600
 _CPU_INFO = Path("/proc/cpuinfo")
 
@@ -38,9 +38,11 @@ def cache_folder() -> Path | None:
     None where FIC_CACHE_DIR is empty, which turns caches off, and where there is no home.
     """
     chosen = os.environ.get("FIC_CACHE_DIR")
-    if chosen is not None:
-        return Path(chosen).absolute() if chosen else None
+    if chosen == "":
+        return None
     try:
+        if chosen is not None:
+            return Path(chosen).expanduser().absolute()
         if sys.platform == "win32":
             place = os.environ.get("LOCALAPPDATA")
             return (Path(place) if place else Path.home() / "AppData/Local") / "fic"
@@ -51,7 +53,7 @@ def cache_folder() -> Path | None:
         return (Path(place) if place and Path(place).is_absolute() else Path.home() / ".cache") / (
             "fic"
         )
-    except RuntimeError:  # no home
+    except (RuntimeError, OSError):  # no home, or a working folder that is gone
         return None
 
 
@@ -119,9 +121,11 @@ class GraphCache:
     def _keep(self, unfinished: Path, digest: str) -> None:
         if not unfinished.exists() or not unfinished.stat().st_size:
             return
-        content = _content_digest(unfinished)
-        unfinished.replace(self.folder / f"{self._key(digest)}-{content}.onnx")
-        self._prune()
+        key = self._key(digest)
+        # Another process may have been first; what ONNX Runtime writes is not the same to the byte.
+        if not any(self.folder.glob(f"{key}-*.onnx")):
+            unfinished.replace(self.folder / f"{key}-{_content_digest(unfinished)}.onnx")
+            self._prune()
 
     def _prune(self) -> None:
         """Remove what was not used for long, and the oldest where there is too much."""
