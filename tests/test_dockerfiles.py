@@ -65,14 +65,20 @@ def test_what_is_copied_exists_and_is_sent_to_the_builder(file: Path) -> None:
             assert name in sent
 
 
-@pytest.mark.parametrize("target", ["train", "runtime"])
-def test_only_one_onnx_runtime_is_in_a_gpu_image(target: str) -> None:
+def test_only_one_onnx_runtime_is_in_the_gpu_image_for_training() -> None:
     known = stages(ROOT / "Dockerfile.gpu")
-    (source,) = copied_from(known[target])
+    (source,) = copied_from(known["train"])
     text = known[source]
     steps = ["install --no-cache-dir", "uninstall --yes onnxruntime ", "onnxruntime-gpu=="]
     places = [text.index(step) for step in steps]
     assert places == sorted(places)
+
+
+def test_the_gpu_image_for_running_has_the_distribution_for_gpus() -> None:
+    known = stages(ROOT / "Dockerfile.gpu")
+    (source,) = copied_from(known["runtime"])
+    assert re.search(r"install [^&]*\./runtime/gpu ", known[source])
+    assert not re.search(r"\./runtime(?!/gpu)\b", known[source])
 
 
 @pytest.mark.parametrize("target", ["TRAIN", "RUNTIME"])

@@ -28,6 +28,7 @@ def project(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Wheel:
+    modules: dict[str, bytes]
     files: frozenset[str]
     metadata: email.message.Message
     commands: dict[str, str]
@@ -46,18 +47,24 @@ class Wheel:
         return needed
 
 
-def build(folder: Path, out: Path) -> Wheel:
+def build(folder: Path, out: Path, *, by_way_of_sdist: bool = False) -> Wheel:
+    kind = [] if by_way_of_sdist else ["--wheel"]
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", out, folder],
+        [sys.executable, "-m", "build", *kind, "--no-isolation", "--outdir", out, folder],
         check=True,
         capture_output=True,
     )
     (file,) = out.glob("*.whl")
+    return read_wheel(file)
+
+
+def read_wheel(file: Path) -> Wheel:
     with zipfile.ZipFile(file) as archive:
         (info,) = {name.split("/")[0] for name in archive.namelist() if ".dist-info/" in name}
         entry_points = ConfigParser()
         entry_points.read_string(archive.read(f"{info}/entry_points.txt").decode())
         return Wheel(
+            {name: archive.read(name) for name in archive.namelist() if ".dist-info/" not in name},
             frozenset(archive.namelist()),
             email.message_from_bytes(archive.read(f"{info}/METADATA")),
             dict(entry_points["console_scripts"]),
@@ -74,6 +81,15 @@ def runtime_wheel(tmp_path_factory: pytest.TempPathFactory) -> Wheel:
     return build(ROOT / "runtime", tmp_path_factory.mktemp("runtime"))
 
 
+@pytest.fixture(scope="module", params=["checkout", "source distribution"])
+def gpu_wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Wheel:
+    return build(
+        ROOT / "runtime/gpu",
+        tmp_path_factory.mktemp("gpu"),
+        by_way_of_sdist=request.param == "source distribution",
+    )
+
+
 def sources(folder: Path) -> set[str]:
     return {file.relative_to(folder.parent).as_posix() for file in folder.rglob("*.py")}
 
@@ -88,6 +104,22 @@ def test_the_wheel_of_the_runtime_holds_its_package_and_nothing_else(runtime_whe
     assert runtime_wheel.packages == {"fic_runtime"}
     assert sources(ROOT / "runtime/fic_runtime") <= runtime_wheel.files
     assert "fic_runtime/py.typed" in runtime_wheel.files
+
+
+def test_the_wheel_for_gpus_is_the_runtime_with_another_onnx_runtime(
+    runtime_wheel: Wheel, gpu_wheel: Wheel
+) -> None:
+    assert gpu_wheel.modules == runtime_wheel.modules
+    assert gpu_wheel.commands == runtime_wheel.commands
+    assert gpu_wheel.metadata["Name"] == "fic-runtime-gpu"
+    assert gpu_wheel.metadata["Version"] == runtime_wheel.metadata["Version"]
+    assert any(name.endswith("licenses/LICENSE") for name in gpu_wheel.files)
+    renamed = {
+        name.replace("onnxruntime-gpu", "onnxruntime"): versions
+        for name, versions in gpu_wheel.requirements.items()
+    }
+    assert renamed == runtime_wheel.requirements
+    assert "onnxruntime" not in gpu_wheel.requirements
 
 
 def test_the_wheels_install_their_commands(fic_wheel: Wheel, runtime_wheel: Wheel) -> None:

@@ -47,6 +47,7 @@ def test_a_healthy_machine_has_no_problem(healthy):
     "rivals",
     [
         ("onnxruntime", "onnxruntime-gpu"),
+        ("fic-runtime", "fic-runtime-gpu"),
         ("opencv-python-headless", "opencv-python"),
         ("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
     ],
