@@ -1,12 +1,30 @@
 """Devices are taken strictly, and threads are counted as a container counts them."""
 
+import importlib.metadata
 import os
 
 import pytest
 
 from fic_runtime import devices
-from fic_runtime.devices import CPU, CUDA, providers_for, usable_cpus
+from fic_runtime.devices import (
+    CPU,
+    CUDA,
+    MAX_THREADS,
+    WantedProviders,
+    chosen_threads,
+    providers_for,
+    usable_cpus,
+)
 from fic_runtime.errors import DeviceError
+
+XNNPACK = "XnnpackExecutionProvider"
+
+
+@pytest.fixture(autouse=True)
+def no_defaults(monkeypatch):
+    """Forget what the environment of the tests says."""
+    for name in ("FIC_DEVICE", "FIC_THREADS"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -65,3 +83,69 @@ def test_processors_are_counted_where_there_is_no_affinity(tmp_path, monkeypatch
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert usable_cpus() == 6
+
+
+def test_the_device_of_the_environment_counts_unless_the_argument_says_another(monkeypatch):
+    monkeypatch.setenv("FIC_DEVICE", "cuda")
+    assert providers_for(None, [CUDA, CPU]) == WantedProviders((CUDA, CPU), strict=True)
+    assert providers_for("cpu", [CUDA, CPU]).providers == (CPU,)
+    with pytest.raises(DeviceError, match="device 'cuda': this ONNX Runtime was built without"):
+        providers_for(None, [CPU])
+    monkeypatch.delenv("FIC_DEVICE")
+    assert providers_for(None, [CUDA, CPU]) == WantedProviders((CUDA, CPU), strict=False)
+
+
+def test_the_threads_of_the_environment_count_unless_the_argument_says_another(monkeypatch):
+    monkeypatch.setattr(devices, "usable_cpus", lambda: 5)
+    monkeypatch.setenv("FIC_THREADS", "3")
+    assert (chosen_threads(None), chosen_threads(2)) == (3, 2)
+    monkeypatch.setenv("FIC_THREADS", "")
+    assert chosen_threads(None) == 5
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", str(MAX_THREADS + 1)])
+def test_threads_of_the_environment_that_are_no_number_are_an_error(text, monkeypatch):
+    monkeypatch.setenv("FIC_THREADS", text)
+    with pytest.raises(DeviceError, match=f"FIC_THREADS is '{text}'; set it to a number from 1"):
+        chosen_threads(None)
+
+
+def test_a_device_of_the_environment_that_is_none_is_an_error(monkeypatch):
+    monkeypatch.setenv("FIC_DEVICE", "gpu")
+    with pytest.raises(DeviceError, match="FIC_DEVICE is 'gpu'; set it to auto, cpu, cuda"):
+        providers_for(None, [CPU])
+
+
+@pytest.mark.parametrize(
+    ("how", "providers"),
+    [
+        ({"device": "cuda"}, (CPU,)),
+        ({"device": None, "providers": [CUDA]}, (CPU,)),
+        ({"device": None, "providers": ["Magic", XNNPACK]}, (XNNPACK,)),
+    ],
+)
+def test_a_fall_back_has_to_be_allowed_and_is_told(how, providers, caplog):
+    available = [XNNPACK, CPU]
+    with pytest.raises(DeviceError):
+        providers_for(available=available, **how)
+    with caplog.at_level("WARNING", logger="fic_runtime"):
+        found = providers_for(available=available, allow_fallback=True, **how)
+    assert found.providers == providers
+    assert "running on" in caplog.text
+
+
+def test_builds_of_onnx_runtime_over_each_other_are_named_where_cuda_is_missing(monkeypatch):
+    versions = {"onnxruntime": "1.31.0", "onnxruntime-gpu": "1.30.0"}
+
+    def version(name):
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    with pytest.raises(DeviceError, match=r"onnxruntime 1\.31\.0 and onnxruntime-gpu 1\.30\.0 are"):
+        providers_for("cuda", [CPU])
+    del versions["onnxruntime"]
+    with pytest.raises(DeviceError) as caught:
+        providers_for("cuda", [CPU])
+    assert "over each other" not in str(caught.value)

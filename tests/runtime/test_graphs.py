@@ -197,3 +197,36 @@ def test_a_device_that_fails_while_running_is_a_device_error(base):
     graph._session = types.SimpleNamespace(run=fail, get_providers=lambda: [CUDA])
     with pytest.raises(DeviceError, match=r"failed on a batch of 2 \(CUDA out of memory\); use sm"):
         graph.run(np.zeros((2, 32, 40, 3), np.uint8))
+
+
+@pytest.mark.parametrize("how", [{"device": "cuda"}, {"providers": [CUDA]}])
+def test_cuda_that_does_not_start_is_a_warning_where_the_fall_back_is_allowed(
+    base, broken_cuda, caplog, how
+):
+    with caplog.at_level(logging.WARNING, logger="fic_runtime"):
+        graph = Graph(base, **how, allow_fallback=True)
+    assert graph.provider == CPU
+    assert "could not be started" in caplog.text
+
+
+def test_a_classifier_says_what_it_took(golden, caplog, monkeypatch):
+    monkeypatch.delenv("FIC_DEVICE", raising=False)
+    with caplog.at_level(logging.INFO, logger="fic_runtime"):
+        classifier = Classifier(golden, device="cpu", threads=1)
+    assert (classifier.device, classifier.provider) == ("cpu", CPU)
+    assert f"base.onnx: runs on {CPU} with 1 threads" in caplog.text
+
+
+def test_a_lean_classifier_keeps_no_memory_and_gives_the_same_answers(golden, monkeypatch):
+    seen = []
+    real = onnxruntime.InferenceSession
+
+    def session(path, options, **rest):
+        seen.append((options.enable_cpu_mem_arena, options.enable_mem_pattern))
+        return real(path, options, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
+    usual, lean = (Classifier(golden, lean_memory=each).predict(image) for each in (False, True))
+    assert usual.probabilities.tobytes() == lean.probabilities.tobytes()
+    assert seen == [(True, True)] * 2 + [(False, False)] * 2
