@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .classifier import Classifier, FloatArray, Prediction, predictions
 from .devices import Device
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class MultiClassifier:
     """Several classifiers that share the base of a bundle, and its pass over each picture.
 
-    Safe to use from many threads; heads may come and go meanwhile. A call has the heads that were
-    there when it began.
+    Safe to use from many threads, and picklable like a `Classifier`; heads may come and go
+    meanwhile. A call has the heads that were there when it began.
 
     Args:
         bundle: the folder or zip archive of the bundle that has the base. Its own head answers only
@@ -34,6 +34,8 @@ class MultiClassifier:
         allow_fallback: take the CPU where they cannot be had.
         threads: threads for one prediction.
         channel_order: the order of the channels in arrays.
+        lean_memory: give memory back after each prediction instead of keeping it for the next.
+        graph_cache: keep the optimised form of a large base in the user's cache folder.
 
     Raises:
         BundleError: a bundle cannot be read, a head is for another base, or two have one name.
@@ -50,6 +52,8 @@ class MultiClassifier:
         allow_fallback: bool = False,
         threads: int | None = None,
         channel_order: ChannelOrder = "rgb",
+        lean_memory: bool = False,
+        graph_cache: bool = True,
     ) -> None:
         if isinstance(heads, str | Path):
             raise TypeError(f"heads is a list of bundles or a mapping; received {heads!r}")
@@ -60,7 +64,12 @@ class MultiClassifier:
             allow_fallback=allow_fallback,
             threads=threads,
             channel_order=channel_order,
+            lean_memory=lean_memory,
+            graph_cache=graph_cache,
         )
+        self._begin(heads)
+
+    def _begin(self, heads: Sequence[str | Path] | Mapping[str, str | Path]) -> None:
         self._geometry = self._classifier.manifest.preprocessing.geometry
         # Never changed, only replaced: who reads it once has the heads of one time.
         self._heads: Mapping[str, Head] = {}
@@ -158,6 +167,14 @@ class MultiClassifier:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        heads = {name: head.place.absolute() for name, head in self._heads.items()}
+        return {"classifier": self._classifier, "heads": heads}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._classifier = state["classifier"]
+        self._begin(state["heads"])
 
     def __repr__(self) -> str:
         base = self._classifier.manifest.origin.get("base", "?")

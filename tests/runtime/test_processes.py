@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fic_runtime
-from fic_runtime import BundleError, Classifier, DeviceError
+from fic_runtime import BundleError, Classifier, DeviceError, MultiClassifier
 from fic_runtime.devices import CUDA
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -105,9 +105,14 @@ def test_a_pool_of_forked_processes_gives_the_same_answers(golden):
     assert (result.stdout, result.returncode) == ("done\n", 0), result.stderr
 
 
+def graphs_of(classifier):
+    base, head = classifier._graphs
+    return base, head.graph
+
+
 def after_fork(classifier):
     """Do what a fork does to the graphs of the child."""
-    for graph in classifier._graphs:
+    for graph in graphs_of(classifier):
         graph._leave_to_parent()
 
 
@@ -129,7 +134,7 @@ def test_an_archive_is_opened_anew_as_well(bundle, tmp_path):
 
 def test_a_graph_on_cuda_says_that_it_cannot_be_forked(golden):
     classifier = Classifier(golden)
-    for graph in classifier._graphs:
+    for graph in graphs_of(classifier):
         graph.provider = CUDA
     after_fork(classifier)
     with pytest.raises(DeviceError, match=r"CUDAExecutionProvider does not work in a process that"):
@@ -149,6 +154,25 @@ def test_a_pickled_classifier_opens_the_bundle_with_the_same_arguments(
     assert copy._arguments["threads"] == 1
     image = pictures(1)[0]
     assert probabilities(copy, image) == probabilities(classifier, image)
+
+
+def test_a_pickled_classifier_keeps_the_head_that_was_put_in(golden, make_head, tmp_path):
+    classifier = Classifier(golden)
+    classifier.swap_head(make_head(tmp_path / "head", bias=9))
+    copy = pickle.loads(pickle.dumps(classifier))
+    image = pictures(1)[0]
+    assert copy.labels == classifier.labels
+    assert probabilities(copy, image) == probabilities(classifier, image)
+
+
+def test_many_heads_are_pickled_with_their_names(golden, make_head, tmp_path):
+    heads = {"ripeness": make_head(tmp_path / "head", bias=9), "kind": golden}
+    classifier = MultiClassifier(golden, heads, threads=1)
+    copy = pickle.loads(pickle.dumps(classifier))
+    image = pictures(1)[0]
+    assert copy.predict(image) == classifier.predict(image)
+    copy.detach("kind")
+    assert list(classifier.labels) == ["ripeness", "kind"]
 
 
 def test_a_spawned_process_takes_a_classifier(golden):
@@ -171,7 +195,7 @@ def test_a_closed_classifier_says_so_and_may_be_closed_again(golden):
 
 def test_closing_frees_the_sessions_even_while_the_classifier_is_kept(golden):
     classifier = Classifier(golden)
-    sessions = [weakref.ref(graph._session) for graph in classifier._graphs]
+    sessions = [weakref.ref(graph._session) for graph in graphs_of(classifier)]
     classifier.close()
     gc.collect()
     assert [each() for each in sessions] == [None, None]
