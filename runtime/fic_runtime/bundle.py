@@ -24,11 +24,13 @@ class Bundle:
     Attributes:
         files: where the files lie.
         manifest: what is said of them.
+        place: the absolute path of the folder or archive.
         weights: of each graph, the files that hold weights of it.
     """
 
     files: BundleFiles
     manifest: Manifest
+    place: Path
     weights: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def checked_model(self, file: str) -> Path | bytes:
@@ -37,9 +39,10 @@ class Bundle:
         Raises:
             BundleError: it is another one by now, or gone.
         """
+        files = bundle_files(self.place)  # the working folder may be another one by now
         for each in (file, *self.weights[file]):
-            _check(self, each)
-        return self.files.model(file)
+            _check(files, each, self.manifest)
+        return files.model(file)
 
     def graph_digest(self, file: str) -> str:
         """Return what identifies a graph: its SHA-256, and those of its files of weights."""
@@ -55,23 +58,23 @@ def open_bundle(place: str | Path) -> Bundle:
         BundleError: there is no bundle, or a file is missing or not what was exported.
     """
     files = bundle_files(Path(place))
-    bundle = Bundle(files, read_manifest(files))
+    bundle = Bundle(files, read_manifest(files), Path(place).absolute())
     manifest = bundle.manifest
     for file in manifest.own_files:
-        _check(bundle, file)
+        _check(files, file, manifest)
     for spec in [manifest.head] if manifest.head_only else [manifest.base, manifest.head]:
         bundle.weights[spec.file] = _check_contents(files, spec.file, manifest)
     return bundle
 
 
-def _check(bundle: Bundle, file: str) -> None:
+def _check(files: BundleFiles, file: str, manifest: Manifest) -> None:
     try:
-        found = bundle.files.digest(file)
+        found = files.digest(file)
     except OSError as error:
-        raise _unreadable(bundle.files.path(file), error) from error
-    if found != bundle.manifest.files[file]:
+        raise _unreadable(files.path(file), error) from error
+    if found != manifest.files[file]:
         raise BundleError(
-            f"{bundle.files.path(file)}: does not match its checksum in the manifest; "
+            f"{files.path(file)}: does not match its checksum in the manifest; "
             "copy the bundle again or export it again"
         )
 

@@ -132,6 +132,15 @@ def test_an_archive_is_opened_anew_as_well(bundle, tmp_path):
     assert probabilities(classifier, pictures(1)[0]) == before
 
 
+def test_a_bundle_is_found_again_from_another_working_folder(golden, tmp_path, monkeypatch):
+    monkeypatch.chdir(golden.parent)
+    classifier = Classifier(golden.name)
+    before = probabilities(classifier, pictures(1)[0])
+    monkeypatch.chdir(tmp_path)  # as a daemon does after its fork
+    after_fork(classifier)
+    assert probabilities(classifier, pictures(1)[0]) == before
+
+
 def test_a_graph_on_cuda_says_that_it_cannot_be_forked(golden):
     classifier = Classifier(golden)
     for graph in graphs_of(classifier):
