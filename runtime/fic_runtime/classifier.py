@@ -2,23 +2,24 @@
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
 
 import numpy as np
 
 from .bundle import Bundle, open_bundle
-from .devices import Device
+from .devices import CPU, Device
 from .errors import ImageError
 from .graphs import Graph, GraphOptions
 from .heads import Head, check_has_base, open_head
 from .images import load_image
 from .manifest import Manifest
 from .preprocessing import ChannelOrder
+from .streaming import OnError, stream_pictures
 
 if TYPE_CHECKING:
     from .images import ImageSource
@@ -186,6 +187,62 @@ class Classifier:
             for prediction in self._predictions(batch)
         ]
 
+    @overload
+    def stream(
+        self,
+        images: Iterable["ImageSource"],
+        batch_size: int | None = None,
+        *,
+        on_error: Literal["raise"] = "raise",
+        workers: int | None = None,
+    ) -> Generator[Prediction, None, None]: ...
+
+    @overload
+    def stream(
+        self,
+        images: Iterable["ImageSource"],
+        batch_size: int | None = None,
+        *,
+        on_error: Literal["yield"],
+        workers: int | None = None,
+    ) -> Generator[Prediction | ImageError, None, None]: ...
+
+    def stream(
+        self,
+        images: Iterable["ImageSource"],
+        batch_size: int | None = None,
+        *,
+        on_error: OnError = "raise",
+        workers: int | None = None,
+    ) -> Generator[Prediction | ImageError, None, None]:
+        """Classify pictures as they come, and yield one answer for each, in order.
+
+        The source may be endless. Threads take from it and decode ahead, at most
+        `2 * batch_size + 2 * workers` pictures; so an array must not be changed before its answer
+        has come. Nothing waits for a batch to fill. Close the generator to end the threads early.
+
+        Args:
+            images: the source, iterated in a thread of its own.
+            batch_size: the most pictures computed at once. By default 1 on the CPU, where each
+                worker computes what it has decoded, and 32 on other devices.
+            on_error: raise the ImageError of a picture, or yield it in the picture's place.
+            workers: threads that decode; by default as many as this process may use.
+
+        Raises:
+            ImageError: one is no picture that can be classified; the message says which.
+        """
+        if is_one_picture(images):
+            raise TypeError("images is a series of pictures; for one picture use predict()")
+        return stream_pictures(
+            images,
+            lambda image: load_image(image, self._geometry, channel_order=self.channel_order),
+            self._predictions,
+            on_cpu=self.provider == CPU,
+            batch_size=batch_size,
+            workers=workers,
+            on_error=on_error,
+        )
+
     def extract(self, images: Iterable["ImageSource"], batch_size: int = 32) -> FloatArray:
         """Return the bottlenecks of pictures: float32, shape (number of pictures, *bottleneck).
 
@@ -296,7 +353,7 @@ class Classifier:
     ) -> Iterator[np.ndarray[Any, Any]]:
         if batch_size < 1:
             raise ValueError(f"batch_size is at least 1; received {batch_size}")
-        if _is_one_picture(images):
+        if is_one_picture(images):
             raise TypeError("images is a list of pictures; for one picture use predict()")
         shape = (batch_size, self._geometry.height, self._geometry.width, 3)
         batch, filled = np.empty(shape, np.uint8), 0
@@ -330,7 +387,8 @@ def _open_graph(bundle: Bundle, file: str, *, options: GraphOptions, graph_cache
     )
 
 
-def _is_one_picture(images: Any) -> bool:
+def is_one_picture(images: Any) -> bool:
+    """Return whether what should be many pictures is a single one."""
     # An array of three dimensions would pass for a list of grey pictures, its rows.
     if isinstance(images, np.ndarray):
         return images.dtype != object and images.ndim < 4

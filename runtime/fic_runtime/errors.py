@@ -3,6 +3,7 @@
 FicError                 one sentence for the user; a command line exits with `exit_code`
 ├── ImageError           this file or array is not a picture that can be classified
 ├── BundleError          a bundle is missing, damaged, or of a newer format
+├── VideoError           a camera, a video or a stream cannot be opened, or ends too early
 ├── DeviceError          the device or provider asked for cannot be used here
 └── OutputError          results cannot be written to the place asked for
 
@@ -22,6 +23,10 @@ class ImageError(FicError):
 
 class BundleError(FicError):
     """A bundle is missing, damaged, of a newer format, or does not fit what it is used with."""
+
+
+class VideoError(FicError):
+    """A camera, a video or a stream cannot be opened or read, or ends too early."""
 
 
 class DeviceError(FicError):

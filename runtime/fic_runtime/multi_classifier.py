@@ -1,18 +1,19 @@
 """Many heads on one base: a picture goes through the base once, and through each head."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from .classifier import Classifier, FloatArray, Prediction, predictions
-from .devices import Device
-from .errors import BundleError
+from .classifier import Classifier, FloatArray, Prediction, is_one_picture, predictions
+from .devices import CPU, Device
+from .errors import BundleError, ImageError
 from .heads import Head
 from .images import load_image
 from .manifest import Manifest
 from .preprocessing import ChannelOrder
+from .streaming import OnError, stream_pictures
 
 if TYPE_CHECKING:
     from .images import ImageSource
@@ -120,6 +121,52 @@ class MultiClassifier:
             for bottlenecks in self._classifier.extract_batches(images, batch_size)
             for answer in _answers(heads, bottlenecks)
         ]
+
+    @overload
+    def stream(
+        self,
+        images: Iterable["ImageSource"],
+        batch_size: int | None = None,
+        *,
+        on_error: Literal["raise"] = "raise",
+        workers: int | None = None,
+    ) -> Generator[dict[str, Prediction], None, None]: ...
+
+    @overload
+    def stream(
+        self,
+        images: Iterable["ImageSource"],
+        batch_size: int | None = None,
+        *,
+        on_error: Literal["yield"],
+        workers: int | None = None,
+    ) -> Generator[dict[str, Prediction] | ImageError, None, None]: ...
+
+    def stream(
+        self,
+        images: Iterable["ImageSource"],
+        batch_size: int | None = None,
+        *,
+        on_error: OnError = "raise",
+        workers: int | None = None,
+    ) -> Generator[dict[str, Prediction] | ImageError, None, None]:
+        """Classify pictures as they come, in order; see `Classifier.stream`.
+
+        Heads may come and go meanwhile: an answer has those that were there when its picture was
+        computed.
+        """
+        if is_one_picture(images):
+            raise TypeError("images is a series of pictures; for one picture use predict()")
+        order = self._classifier.channel_order
+        return stream_pictures(
+            images,
+            lambda image: load_image(image, self._geometry, channel_order=order),
+            lambda pixels: _answers(self._heads, self._classifier.bottlenecks(pixels)),
+            on_cpu=self.provider == CPU,
+            batch_size=batch_size,
+            workers=workers,
+            on_error=on_error,
+        )
 
     def attach(self, head: str | Path, name: str | None = None, *, replace: bool = False) -> None:
         """Let one more head answer; other threads may predict meanwhile.

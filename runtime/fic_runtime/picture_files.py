@@ -1,7 +1,9 @@
 """Which files a user means by a list of files and folders."""
 
+import os
 import re
 from collections.abc import Iterable
+from glob import glob
 from pathlib import Path
 
 from .errors import ImageError
@@ -10,15 +12,17 @@ from .errors import ImageError
 def find_pictures(arguments: Iterable[str | Path]) -> list[Path]:
     """Return the files named, and for each folder the pictures below it in natural order.
 
-    Hidden files and folders, whose names begin with a dot, are left out.
+    A name that is no file but has one of `*?[` in it is a pattern, as in a shell, and `**` stands
+    for any folders: not every shell puts the files in its place. Hidden files and folders, whose
+    names begin with a dot, are left out.
 
     Raises:
-        ImageError: a folder holds no picture.
+        ImageError: a folder holds no picture, or nothing fits a pattern.
     """
     from .images import IMAGE_SUFFIXES  # imports NumPy, which the command line need not load
 
     found: list[Path] = []
-    for argument in map(Path, arguments):
+    for argument in (path for each in arguments for path in _matches(Path(each))):
         if not _is_folder(argument):
             found.append(argument)
             continue
@@ -40,6 +44,18 @@ def natural_key(path: Path) -> list[tuple[int, int, str]]:
     parts = re.split(r"(\d+)", str(path))
     numbered = [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
     return [*numbered, (0, 0, str(path))]
+
+
+def _matches(path: Path) -> list[Path]:
+    # lexists: a broken link is there, and reading it says what is wrong with it.
+    if not re.search(r"[*?[]", str(path)) or os.path.lexists(path):
+        return [path]
+    # Not Path.glob: it takes no absolute patterns.
+    names = glob(str(path), recursive=True)  # noqa: PTH207
+    found = sorted(map(Path, names), key=natural_key)
+    if not found:
+        raise ImageError(f"{path}: no such file, and nothing fits it as a pattern; check the path")
+    return found
 
 
 def _is_folder(path: Path) -> bool:

@@ -18,7 +18,7 @@ from fic_runtime import cli
 from fic_runtime.classifier import Classifier
 from fic_runtime.cli import counting
 
-COMMANDS = ("predict", "extract", "selftest", "info", "doctor")
+COMMANDS = ("predict", "watch", "extract", "bench", "selftest", "info", "doctor")
 HEAVY = {"numpy", "cv2", "onnxruntime"}
 
 
@@ -123,6 +123,40 @@ def test_paths_may_come_from_standard_input(run, golden, album, monkeypatch):
     assert found == ["img1", "img10", "img1", "img2", "img10", "small"]
 
 
+def test_a_pattern_that_the_shell_left_alone_is_filled_in(run, golden, album):
+    code, out, err = run("predict", golden, album / "img1*.png", album / "img[!13].png")
+    assert (code, err) == (0, "")
+    assert re.findall(r"img\d+", out) == ["img1", "img10", "img2"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(run, golden, album):
+    name = album / "img[1].png"
+    shutil.copy(golden / "large.png", name)
+    _, out, _ = run("predict", golden, name)
+    assert [line.split("\t")[0] for line in out.splitlines()] == [str(name)]
+
+
+def test_a_path_from_standard_input_is_answered_before_the_next_one_comes(golden):
+    process = start("predict", golden, "-", stdin=subprocess.PIPE)
+    for name in ("small.png", "large.png"):
+        process.stdin.write(f"{golden / name}\n".encode())
+        process.stdin.flush()
+        assert name in process.stdout.readline().decode()
+    out, err = process.communicate(os.fsencode(golden / "grey.png"))  # and no end of line
+    assert (process.returncode, err) == (0, b"")
+    assert "grey.png" in out.decode()
+
+
+def test_ctrl_c_ends_the_wait_for_standard_input(golden):
+    process = start("predict", golden, "-", stdin=subprocess.PIPE)
+    process.stdin.write(f"{golden / 'small.png'}\n".encode())
+    process.stdin.flush()
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert process.communicate() == (b"", b"")
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -168,6 +202,9 @@ FAILURES = {
     "selftest of nothing": (("selftest", "{tmp}"), r"no manifest\.json there"),
     "info of nothing": (("info", "{tmp}/none"), r"no manifest\.json there"),
     "info of a file": (("info", "{bundle}/base.onnx"), "is neither a folder nor a zip"),
+    "no match": (("predict", "{bundle}", "{tmp}/*.jpg"), "nothing fits it as a pattern"),
+    "no video": (("watch", "{bundle}", "{tmp}/none.mp4"), r"none\.mp4: no such file"),
+    "bench of nothing": (("bench", "{tmp}/none"), r"no manifest\.json there"),
     "no cuda": (("predict", "{bundle}", "x.png", "--device", "cuda"), "onnxruntime-gpu|could not"),
 }
 
@@ -197,6 +234,13 @@ def test_a_failure_is_one_line_and_code_1(case, run, golden, tmp_path):
         ("extract", "bundle", "x.png"),
         ("selftest",),
         ("info", "bundle", "more"),
+        ("watch", "bundle"),
+        ("watch", "bundle", "0", "--every", "-1"),
+        ("watch", "bundle", "0", "--min-probability", "2"),
+        ("watch", "bundle", "0", "--hold", "0"),
+        ("bench", "bundle", "--threads", "1,none"),
+        ("bench", "bundle", "--batch-sizes", "0"),
+        ("bench", "bundle", "--seconds", "long"),
     ],
 )
 def test_wrong_usage_is_code_2_with_the_usage(arguments, run):

@@ -18,18 +18,25 @@ COMMANDS = re.findall(r"^fic-runtime ([^#\n]+?) *(?:#.*)?$", README, re.MULTILIN
 
 @pytest.fixture
 def desk(golden, make_head, tmp_path):
-    """Return a folder as a reader has it: a bundle, heads, a photo, and a folder of photos."""
+    """Return a folder as a reader has it: a bundle, heads, a photo, photos, and a video."""
     labels = open_bundle(golden).manifest.labels
     for place in ("head", "heads/ripeness", "heads/pests.zip"):
         make_head(tmp_path / place, labels=labels)
     shutil.copytree(golden, tmp_path / "bundle")
     shutil.copytree(golden, tmp_path / "photos", ignore=shutil.ignore_patterns("*.npz", "*.onnx"))
-    cv2.imwrite(str(tmp_path / "photo.jpg"), cv2.imread(str(golden / "large.png")))
+    picture = cv2.imread(str(golden / "large.png"))
+    cv2.imwrite(str(tmp_path / "photo.jpg"), picture)
+    size = (picture.shape[1], picture.shape[0])
+    writer = cv2.VideoWriter(
+        str(tmp_path / "video.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, size
+    )
+    writer.write(picture)
+    writer.release()
     return tmp_path
 
 
 def test_there_is_something_to_run():
-    assert (len(PYTHON), len(COMMANDS)) == (3, 8)
+    assert (len(PYTHON), len(COMMANDS)) == (4, 10)
 
 
 @pytest.mark.parametrize("code", PYTHON)
@@ -49,5 +56,9 @@ def test_commands_run(command, desk):
     result = subprocess.run(
         [sys.executable, "-m", "fic_runtime", *command.split()], cwd=desk, capture_output=True
     )
-    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.returncode == 0
     assert result.stdout
+    if command.startswith("watch"):
+        assert result.stderr.startswith(b"1 frames classified, 0 skipped")
+    else:
+        assert result.stderr == b""

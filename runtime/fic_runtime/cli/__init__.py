@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FicError
-from . import doctor, extract, info, predict, selftest
+from . import bench, doctor, extract, info, predict, selftest, watch
 
-_COMMANDS = (predict, extract, selftest, info, doctor)
+_COMMANDS = (predict, watch, extract, bench, selftest, info, doctor)
 
 _EXAMPLES = """examples:
   fic-runtime predict bundle photo.jpg             the label and its probability
@@ -17,7 +17,9 @@ _EXAMPLES = """examples:
   fic-runtime predict bundle *.jpg --json          one JSON object a line
   fic-runtime predict bundle a.jpg --head head     with another head on the bundle's base
   find . -name '*.jpg' | fic-runtime predict bundle - --csv > answers.csv
+  fic-runtime watch bundle 0                       what the first camera shows, at each change
   fic-runtime extract bundle photos/ --out f.npz   the bottlenecks of every picture
+  fic-runtime bench bundle                         how fast is it on this machine?
   fic-runtime selftest bundle                      does this device give the recorded results?
   fic-runtime info bundle                          what is in the bundle
   fic-runtime doctor                               what can this machine do, and what is wrong?

@@ -3,7 +3,9 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
-from pathlib import Path
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 _SECONDS_BETWEEN_COUNTS = 0.2
 
@@ -20,18 +22,19 @@ class Count:
         if answers and sys.stdout.isatty():
             self._wipe = ""
 
-    def of(self, pictures: Iterable[Path]) -> Iterator[Path]:
-        """Yield the pictures and count them."""
+    def of(self, items: Iterable[Item], pictures: object = None) -> Iterator[Item]:
+        """Yield the items and count them: `pictures`, or what was made of each, in turn."""
         if not self._wipe:
-            yield from pictures
+            yield from items
             return
+        pictures = items if pictures is None else pictures
         total = f" of {len(pictures)}" if isinstance(pictures, Sized) else ""
         shown = 0.0
-        for number, path in enumerate(pictures, 1):
+        for number, item in enumerate(items, 1):
             if time.monotonic() - shown > _SECONDS_BETWEEN_COUNTS:
                 shown = time.monotonic()
                 print(f"\r{number}{total} pictures", end="", file=sys.stderr, flush=True)
-            yield path
+            yield item
         print(self._wipe, end="", file=sys.stderr, flush=True)
 
     def complain(self, error: Exception) -> None:

@@ -1,12 +1,15 @@
 """`fic-runtime extract`."""
 
 import argparse
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError
 from .counting import Count
 from .options import add_bundle, add_device, named_pictures, open_classifier
+from .streams import threads_each, with_paths
 
 if TYPE_CHECKING:
     from .options import Commands
@@ -35,28 +38,44 @@ def add_to(commands: "Commands") -> None:
         metavar="FILE",
         help="an .npz with the arrays `files` and `bottlenecks`, or a .csv with a line a picture",
     )
-    add_device(parser)
+    add_device(parser, threads="all that this process may use; 1 each where there are many")
 
 
 def _run(options: argparse.Namespace) -> int:
     import numpy as np
 
+    from ..devices import CPU
     from ..feature_files import check_feature_file, write_features
+    from ..images import load_image
+    from ..streaming import stream_pictures
 
     files: list[Path] = []
     rows: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
     failures = 0
     count = Count(answers=False)
+    pictures = named_pictures(options.images)
+    options.threads = options.threads or threads_each(pictures)
     with open_classifier(options) as classifier:
         shape = classifier.manifest.base.output.shape[1:]
         check_feature_file(options.out, len(shape))
-        for path in count.of(named_pictures(options.images)):
-            try:
-                rows.append(classifier.extract([path], batch_size=1)[0])
-                files.append(path)
-            except ImageError as error:
-                failures += 1
-                count.complain(error)
+        geometry = classifier.manifest.preprocessing.geometry
+        stream = partial(
+            stream_pictures,
+            decode=lambda path: load_image(path, geometry),
+            compute=lambda pixels: list(classifier.bottlenecks(pixels)),
+            on_cpu=classifier.provider == CPU,
+            batch_size=None,
+            workers=None,
+            on_error="yield",
+        )
+        with closing(with_paths(pictures, stream)) as answers:
+            for path, answer in count.of(answers, pictures):
+                if isinstance(answer, ImageError):
+                    failures += 1
+                    count.complain(answer)
+                else:
+                    files.append(path)
+                    rows.append(answer)
     if not rows:
         raise ImageError("none of the pictures could be read; nothing was written")
     write_features(options.out, files, np.stack(rows))

@@ -1,8 +1,9 @@
 """Options that several commands share, and the pictures that their arguments name."""
 
 import argparse
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from ..devices import MAX_THREADS
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
+    from ..preprocessing import ChannelOrder
 
     # argparse has no public name for it.
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -22,7 +24,20 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
+def add_device(
+    parser: argparse.ArgumentParser, *, threads: str = "all that this process may use"
+) -> None:
+    """Add what the bundle runs on, and with how many threads; `threads` is the default in words."""
+    add_device_alone(parser)
+    parser.add_argument(
+        "--threads",
+        type=thread_count,
+        metavar="N",
+        help=f"threads for one prediction (default: $FIC_THREADS or {threads})",
+    )
+
+
+def add_device_alone(parser: argparse.ArgumentParser) -> None:
     """Add what the bundle runs on."""
     parser.add_argument(
         "--device",
@@ -35,15 +50,11 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take the CPU where the device cannot be had, with a warning",
     )
-    parser.add_argument(
-        "--threads",
-        type=_threads,
-        metavar="N",
-        help="threads for one prediction (default: $FIC_THREADS or all that this process may use)",
-    )
 
 
-def open_classifier(options: argparse.Namespace) -> "Classifier":
+def open_classifier(
+    options: argparse.Namespace, *, channel_order: "ChannelOrder" = "rgb"
+) -> "Classifier":
     """Open the bundle as the options of `add_bundle` and `add_device` say."""
     from ..classifier import Classifier
 
@@ -53,6 +64,7 @@ def open_classifier(options: argparse.Namespace) -> "Classifier":
         device=options.device,
         allow_fallback=options.allow_fallback,
         threads=options.threads,
+        channel_order=channel_order,
     )
 
 
@@ -67,7 +79,33 @@ def positive(text: str) -> int:
     return number
 
 
-def _threads(text: str) -> int:
+def several(one: Callable[[str], int]) -> Callable[[str], list[int]]:
+    """Return what makes a list of an argument whose parts, between commas, `one` understands."""
+    return lambda text: [one(part) for part in text.split(",")]
+
+
+def seconds(text: str) -> float:
+    """Return the number of seconds, 0 or more, that an argument stands for."""
+    return _number(text, 86_400.0, "a number of seconds of at most a day")
+
+
+def fraction(text: str) -> float:
+    """Return the number from 0 to 1 that an argument stands for."""
+    return _number(text, 1.0, "a number from 0 to 1")
+
+
+def _number(text: str, most: float, what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return number
+
+
+def thread_count(text: str) -> int:
+    """Return the number of threads that an argument stands for."""
     number = positive(text)
     if number > MAX_THREADS:
         raise argparse.ArgumentTypeError(f"{text} is past the limit of {MAX_THREADS}")
@@ -84,6 +122,20 @@ def named_pictures(arguments: Sequence[str]) -> Iterable[Path]:
     given = (
         line.rstrip("\r\n")
         for argument in arguments
-        for line in (sys.stdin if argument == "-" else [argument])
+        for line in (_standard_input() if argument == "-" else [argument])
     )
     return (path for each in given if each for path in find_pictures([each]))
+
+
+def _standard_input() -> Iterator[str]:
+    try:
+        descriptor = sys.stdin.fileno()
+    except OSError:  # no file, as in a notebook
+        yield from sys.stdin
+        return
+    # Not by sys.stdin itself: Python ends with a fatal error where a thread still waits in it.
+    rest = b""
+    while piece := os.read(descriptor, 65_536):
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from (line.decode(sys.stdin.encoding, "surrogateescape") for line in lines)
+    yield rest.decode(sys.stdin.encoding, "surrogateescape")

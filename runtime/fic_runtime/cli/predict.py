@@ -3,19 +3,23 @@
 import argparse
 import csv
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ..errors import ImageError
 from .counting import Count
 from .heads import add_heads, answer_by_head, open_heads
 from .options import add_bundle, add_device, named_pictures, open_classifier, positive
+from .streams import threads_each, with_paths
 
 if TYPE_CHECKING:
     from .options import Commands
 
 Answer = TypeVar("Answer")
+Answers: TypeAlias = Generator[Answer | ImageError, None, None]
 
 
 def add_to(commands: "Commands") -> None:
@@ -44,17 +48,20 @@ def add_to(commands: "Commands") -> None:
     form.add_argument("--json", action="store_true", help="print one JSON object a line")
     form.add_argument("--csv", action="store_true", help="print a table of comma-separated values")
     add_heads(parser)
-    add_device(parser)
+    add_device(parser, threads="all that this process may use; 1 each where there are many")
 
 
 def _run(options: argparse.Namespace) -> int:
     from .. import answers, answers_by_head
 
+    pictures = named_pictures(options.images)
+    options.threads = options.threads or threads_each(pictures)
     if answer_by_head(options):
         with open_heads(options) as heads:
             return _answer(
                 options,
-                heads.predict,
+                pictures,
+                partial(heads.stream, on_error="yield"),
                 line=answers_by_head.heads_line,
                 as_json=answers_by_head.heads_json,
                 columns=answers_by_head.heads_table_head,
@@ -63,7 +70,8 @@ def _run(options: argparse.Namespace) -> int:
     with open_classifier(options) as classifier:
         return _answer(
             options,
-            classifier.predict,
+            pictures,
+            partial(classifier.stream, on_error="yield"),
             line=answers.answer_line,
             as_json=answers.answer_json,
             columns=answers.table_head,
@@ -73,7 +81,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _answer(
     options: argparse.Namespace,
-    predict: Callable[[Path], Answer],
+    pictures: Iterable[Path],
+    stream: Callable[[Iterable[Path]], Answers[Answer]],
     *,
     line: Callable[..., str],
     as_json: Callable[..., str],
@@ -85,18 +94,15 @@ def _answer(
     count = Count(answers=True)
     if options.csv:
         table.writerow(columns(top_k=options.top_k))
-    for path in count.of(named_pictures(options.images)):
-        answer: Answer | ImageError
-        try:
-            answer = predict(path)
-        except ImageError as error:
-            failures += 1
-            count.complain(error)
-            answer = error
-        if options.csv:
-            table.writerows(rows(path, answer, top_k=options.top_k))
-        elif options.json:
-            print(as_json(path, answer, top_k=options.top_k))
-        elif not isinstance(answer, ImageError):
-            print(line(path, answer, top_k=options.top_k))
+    with closing(with_paths(pictures, stream)) as answers:
+        for path, answer in count.of(answers, pictures):
+            if isinstance(answer, ImageError):
+                failures += 1
+                count.complain(answer)
+            if options.csv:
+                table.writerows(rows(path, answer, top_k=options.top_k))
+            elif options.json:
+                print(as_json(path, answer, top_k=options.top_k))
+            elif not isinstance(answer, ImageError):
+                print(line(path, answer, top_k=options.top_k))
     return 1 if failures else 0

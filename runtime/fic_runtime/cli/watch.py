@@ -1,0 +1,132 @@
+"""`fic-runtime watch`."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ..errors import VideoError
+from .heads import add_head
+from .options import add_bundle, add_device, fraction, open_classifier, positive, seconds
+
+if TYPE_CHECKING:
+    from ..watching import Sighting
+    from .options import Commands
+
+
+def add_to(commands: "Commands") -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "watch",
+        help="name what a camera or a video shows, whenever it changes",
+        description="Print a line whenever the label of a video changes, with its time: seconds "
+        "of the video, or the time of day where the source is live. A live source is never lagged "
+        "behind: frames that come while one is classified are skipped. Ends with the video, or "
+        "with Ctrl-C.",
+    )
+    parser.set_defaults(command=_run)
+    add_bundle(parser)
+    parser.add_argument(
+        "source", metavar="SOURCE", help="the number of a camera, a video file, or a stream's URL"
+    )
+    parser.add_argument(
+        "--every",
+        type=seconds,
+        default=0.0,
+        metavar="S",
+        help="look at one frame in S seconds (default: at each one there is time for)",
+    )
+    parser.add_argument(
+        "--min-probability",
+        type=fraction,
+        default=0.0,
+        metavar="P",
+        help="a frame whose best label is less probable has no label (default: 0)",
+    )
+    parser.add_argument(
+        "--hold",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="a change counts once N frames in a row agree on it (default: 1)",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="print a line for every frame looked at, not for changes"
+    )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="play a video file at its own speed and skip frames, as with a camera",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    add_head(parser)
+    add_device(parser)
+
+
+def _run(options: argparse.Namespace) -> int:
+    # OpenCV and FFmpeg tell their troubles on stderr, before the one line that says what to do.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    from ..watching import LiveFrames, RecordedFrames, is_live, open_capture, watch
+
+    live = is_live(options.source)
+    with open_classifier(options, channel_order="bgr") as classifier:
+        capture = open_capture(options.source)
+        frames: LiveFrames | RecordedFrames
+        if live or options.live:
+            frames = LiveFrames(capture, every=options.every, paced=not live)
+        else:
+            frames = RecordedFrames(capture, every=options.every)
+        began, started = datetime.now().astimezone(), time.monotonic()
+        looked_at = 0
+        try:
+            for sighting in watch(
+                frames,
+                classifier.predict,
+                min_probability=options.min_probability,
+                hold=options.hold,
+            ):
+                looked_at += 1
+                if sighting.changed or options.all:
+                    print(_line(sighting, began if live else None, options.json), flush=True)
+        except VideoError as error:
+            raise VideoError(f"{options.source}: {error}") from error
+        finally:
+            frames.close()
+            wipe = "\r\x1b[K" if sys.stderr.isatty() else ""  # the ^C
+            rate = looked_at / (time.monotonic() - started)
+            print(
+                f"{wipe}{looked_at} frames classified, {frames.read - looked_at} skipped, "
+                f"{rate:.1f} a second",
+                file=sys.stderr,
+            )
+    if live or not looked_at:
+        raise VideoError(
+            f"{options.source}: gave no more frames after {frames.read}; "
+            "check the camera, the network or the file"
+        )
+    return 0
+
+
+def _line(sighting: "Sighting", began: datetime | None, as_json: bool) -> str:
+    frame, prediction = sighting.frame, sighting.prediction
+    time_of_day = None
+    if began is not None:
+        when = began + timedelta(seconds=frame.seconds)
+        time_of_day = when.isoformat(timespec="milliseconds")
+    if as_json:
+        values: dict[str, Any] = {"frame": frame.number, "seconds": round(frame.seconds, 3)}
+        if time_of_day is not None:
+            values["time"] = time_of_day
+        values |= {"label": sighting.label, "changed": sighting.changed}
+        values |= {"best": prediction.label, "probability": prediction.probability}
+        return json.dumps(values, ensure_ascii=False)
+    stamp = f"{frame.seconds:8.2f} s" if time_of_day is None else time_of_day
+    if sighting.label is None:
+        return f"{stamp}  no label ({prediction.label} {prediction.probability:.3f})"
+    if sighting.label != prediction.label:  # a frame that the label outlasts
+        return f"{stamp}  {sighting.label} ({prediction.label} {prediction.probability:.3f})"
+    return f"{stamp}  {sighting.label} {prediction.probability:.3f}"

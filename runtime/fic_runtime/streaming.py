@@ -1,0 +1,209 @@
+"""Answers for a stream of pictures: worked on ahead of need, in order, in bounded memory.
+
+One thread takes pictures from the source, a pool of workers decodes them, and the consumer gets the
+answers in the order of the pictures. Whatever is ready is computed; nothing waits for a batch to
+fill, so a slow source is answered at once.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
+
+import numpy as np
+
+from .devices import usable_cpus
+from .errors import ImageError
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+OnError = Literal["raise", "yield"]
+Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
+
+# How long, in seconds, the end of a stream waits for a source that has not yet given its next item.
+_PATIENCE = 0.5
+
+
+def stream_pictures(
+    images: Iterable[Item],
+    decode: Callable[[Item], Pixels],
+    compute: Callable[[Pixels], Sequence[Answer]],
+    *,
+    on_cpu: bool,
+    batch_size: int | None,
+    workers: int | None,
+    on_error: OnError,
+) -> Generator[Answer | ImageError, None, None]:
+    """Check the arguments of `Classifier.stream`, fill in its defaults, and start `answer_stream`.
+
+    Raises:
+        ValueError: `batch_size`, `workers` or `on_error` is none that there is.
+    """
+    one_at_a_time = on_cpu and batch_size in (None, 1)
+    size = (1 if one_at_a_time else 32) if batch_size is None else batch_size
+    threads = usable_cpus() if workers is None else workers
+    for name, number in (("batch_size", size), ("workers", threads)):
+        if number < 1:
+            raise ValueError(f"{name} is at least 1; received {number}")
+    if on_error not in get_args(OnError):
+        raise ValueError(f"on_error is 'raise' or 'yield'; received {on_error!r}")
+    return answer_stream(
+        iter(images),
+        decode,
+        compute,
+        batch_size=size,
+        workers=threads,
+        compute_in_workers=one_at_a_time,
+        on_error=on_error,
+    )
+
+
+def answer_stream(
+    items: Iterable[Item],
+    decode: Callable[[Item], Pixels],
+    compute: Callable[[Pixels], Sequence[Answer]],
+    *,
+    batch_size: int,
+    workers: int,
+    compute_in_workers: bool,
+    on_error: OnError,
+) -> Generator[Answer | ImageError, None, None]:
+    """Yield one answer for each item, in order.
+
+    At most `2 * batch_size + 2 * workers` items are taken from the source before their answers are
+    asked for. An error of the source is raised after the answers to what it gave before. Close the
+    generator to end the threads; one that waits in the source ends when that gives its next item.
+
+    Args:
+        items: the source; it is iterated in a thread of its own.
+        decode: from an item to pixels of shape (height, width, 3).
+        compute: from a batch (n, height, width, 3) to n answers.
+        batch_size: the most that `compute` gets at once; less where no more is decoded yet.
+        workers: threads that decode.
+        compute_in_workers: each worker computes what it has decoded, a batch of one;
+            otherwise only the thread of the consumer computes.
+        on_error: raise the ImageError of an item, or yield it in the item's place.
+    """
+
+    # Any: an answer where the workers compute, pixels where they do not, or an ImageError.
+    def work(item: Item) -> Any:
+        try:
+            pixels = decode(item)
+        except ImageError as error:
+            return error
+        return compute(pixels[None])[0] if compute_in_workers else pixels
+
+    bound = 2 * batch_size + 2 * workers
+    number = 0
+    with closing(_Ahead(items, work, workers=workers, bound=bound)) as ahead:
+        while results := ahead.take(batch_size):
+            for answer in results if compute_in_workers else _computed(results, compute):
+                if isinstance(answer, ImageError) and on_error == "raise":
+                    raise ImageError(f"picture {number}: {answer}") from answer
+                yield answer
+                ahead.allow_one_more()
+                number += 1
+
+
+def _computed(
+    results: list[Any], compute: Callable[[Pixels], Sequence[Answer]]
+) -> list[Answer | ImageError]:
+    batch = [each for each in results if not isinstance(each, ImageError)]
+    answers = iter(compute(np.stack(batch)) if batch else ())
+    return [each if isinstance(each, ImageError) else next(answers) for each in results]
+
+
+class _Exhausted(Exception):
+    """The source has no more items."""
+
+
+class _Ahead(Generic[Item, Result]):
+    """The results of items, worked out by threads before they are asked for.
+
+    Args:
+        bound: the most items that are taken, until `allow_one_more` is called.
+    """
+
+    def __init__(
+        self, items: Iterable[Item], work: Callable[[Item], Result], *, workers: int, bound: int
+    ) -> None:
+        self._items = iter(items)
+        self._work = work
+        self._due: queue.SimpleQueue[Future[Result]] = queue.SimpleQueue()
+        self._first: Future[Result] | None = None  # of what is due, if it was not ready
+        self._allowed = threading.Semaphore(bound)
+        self._turn = threading.Lock()
+        self._closed = False
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="fic-stream")
+        # A daemon: whoever ends the program shall not wait for a source that is silent.
+        self._feeder = threading.Thread(target=self._feed, name="fic-stream-source", daemon=True)
+        self._feeder.start()
+
+    def take(self, limit: int) -> list[Result]:
+        """Return the next results: one at least, and those after it that are ready, up to `limit`.
+
+        There are none when the source is exhausted. An error of the source or of the work is raised
+        when it is due.
+        """
+        results: list[Result] = []
+        while len(results) < limit:
+            future = self._next(wait=not results)
+            if future is None:
+                break
+            if results and not (future.done() and future.exception() is None):
+                self._first = future
+                break
+            try:
+                results.append(future.result())
+            except _Exhausted:
+                break
+        return results
+
+    def allow_one_more(self) -> None:
+        """Let one more item be taken from the source."""
+        self._allowed.release()
+
+    def close(self) -> None:
+        """End the threads; what is not begun is not done."""
+        with self._turn:
+            self._closed = True
+        self._allowed.release()
+        self._pool.shutdown(cancel_futures=True)
+        self._feeder.join(_PATIENCE)
+
+    def _next(self, *, wait: bool) -> Future[Result] | None:
+        if self._first is not None:
+            future, self._first = self._first, None
+            return future
+        while True:
+            try:
+                # With a timeout, or Ctrl-C would not be noticed on Windows.
+                return self._due.get(wait, 0.2)
+            except queue.Empty:
+                if not wait:
+                    return None
+
+    def _feed(self) -> None:
+        try:
+            while True:
+                self._allowed.acquire()
+                if self._closed:
+                    return
+                item = next(self._items)
+                with self._turn:
+                    if self._closed:
+                        return
+                    future = self._pool.submit(self._work, item)
+                self._due.put(future)
+        except StopIteration:
+            self._end(_Exhausted())
+        except BaseException as error:  # handed over to the thread that waits for answers
+            self._end(error)
+
+    def _end(self, error: BaseException) -> None:
+        last: Future[Result] = Future()
+        last.set_exception(error)
+        self._due.put(last)

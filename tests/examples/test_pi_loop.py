@@ -1,0 +1,79 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "examples/pi_loop.py"
+BUNDLE = ROOT / "tests/data/bundle-v1"
+SHOWN = "Sonnenblume, groß"
+OPTIONS = ("--every", "0", "--hold", "1", "--min-probability", "0")
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Return a video that shows one picture of a known label for a second."""
+    picture = cv2.imread(str(BUNDLE / "large.png"))
+    assert picture is not None
+    path = tmp_path / "flower.avi"
+    size = (picture.shape[1], picture.shape[0])
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, size)
+    for _ in range(10):
+        writer.write(np.ascontiguousarray(picture))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(("label", "value"), [(SHOWN, "1\n"), ("daisy", "0\n")])
+def test_the_switch_is_on_while_the_label_is_shown(
+    label: str, value: str, video: Path, tmp_path: Path
+) -> None:
+    switch = tmp_path / "brightness"
+    process = start(BUNDLE, video, "--label", label, "--switch", switch, *OPTIONS)
+    assert process.stderr is not None
+    assert any(SHOWN in line for line in process.stderr)  # the switch is set just after
+    found = {switch.read_text()}
+    while process.poll() is None:
+        found.add(switch.read_text())
+    process.communicate()
+    assert process.returncode == 0
+    assert value in found
+    assert switch.read_text() == "0\n"  # off at the end
+
+
+def test_a_signal_leaves_the_switch_off(video: Path, tmp_path: Path) -> None:
+    switch = tmp_path / "brightness"
+    process = start(BUNDLE, video, "--label", SHOWN, "--switch", switch, *OPTIONS)
+    assert process.stderr is not None
+    assert any(SHOWN in line for line in process.stderr)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == 0
+    assert "Traceback" not in err
+    assert switch.read_text() == "0\n"
+
+
+def test_what_cannot_be_is_said_in_one_line(video: Path, tmp_path: Path) -> None:
+    for source, label, switch, says in (
+        (video, "cat", tmp_path / "x", "--label cat: the bundle knows"),
+        (tmp_path / "none.avi", SHOWN, tmp_path / "x", "no such file"),
+        (video, SHOWN, tmp_path / "none/x", "cannot be written"),
+    ):
+        process = start(BUNDLE, source, "--label", label, "--switch", switch)
+        _, err = process.communicate()
+        assert process.returncode == 1
+        assert says in err.splitlines()[-1]
+        assert "Traceback" not in err
