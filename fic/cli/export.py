@@ -23,7 +23,6 @@ from .terminal import TerminalProgress
 )
 @click.option(
     "--base",
-    "deployed",
     type=FOLDER,
     metavar="BUNDLE",
     help="With --head-only, the bundle on those devices; the head is compared on its base.  "
@@ -88,7 +87,7 @@ def export(
     run: Path,
     out: Path | None,
     head_only: bool,
-    deployed: Path | None,
+    base: Path | None,
     max_difference: float,
     min_agreement: float,
     assert_accuracy: float | None,
@@ -116,7 +115,7 @@ def export(
 
     from ..exporting import export_run
 
-    if deployed is not None and not head_only:
+    if base is not None and not head_only:
         raise click.UsageError("--base is for --head-only: a whole bundle has its own base.")
     if head_only and (single_graph or triton is not None):
         raise click.UsageError("--head-only goes with neither --single-graph nor --triton.")
@@ -128,7 +127,7 @@ def export(
         run,
         out=out,
         head_only=head_only,
-        deployed=deployed,
+        deployed=base,
         max_difference=max_difference,
         min_agreement=min_agreement,
         min_accuracy=assert_accuracy,
@@ -154,5 +153,5 @@ def export(
         )
     if triton is not None:
         click.echo(f"Triton model repository written to {triton}, its ensemble is {triton_name}")
-    place = f"{deployed or 'BUNDLE'} --head {out}" if head_only else str(out)
+    place = f"{base or 'BUNDLE'} --head {out}" if head_only else str(out)
     click.echo(f"try it: fic-runtime predict {place} PHOTO")
