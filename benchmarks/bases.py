@@ -173,8 +173,8 @@ def _answer(connection: Connection, work: Callable[..., Any], *arguments: Any) -
 
 def _write_reference(base: Base, pictures: Sequence[Path], file: Path) -> None:
     model = build_base(base, weights="none")
-    _train_statistics(model, base, _load(pictures, base, base.size))
-    file.write_bytes(_converted(model, base, base.size))
+    train_statistics(model, base, load(pictures, base, base.size))
+    file.write_bytes(converted(model, base, base.size))
 
 
 def _measure(base: Base, pictures: Sequence[Path], reference: Path, rounds: int) -> dict[str, Any]:
@@ -186,14 +186,14 @@ def _measure(base: Base, pictures: Sequence[Path], reference: Path, rounds: int)
     weights: list[np.ndarray[Any, Any]] = []
     for size in sizes:
         model = build_base(base, weights="none", size=size)
-        batch = _load(pictures, base, size)
+        batch = load(pictures, base, size)
         if weights:
             model.set_weights(weights)
         else:
-            _train_statistics(model, base, batch)
+            train_statistics(model, base, batch)
             weights = model.get_weights()
         file = graph if size == base.size else graph.with_name("other.onnx")
-        file.write_bytes(_converted(model, base, size))
+        file.write_bytes(converted(model, base, size))
         differences.append(_difference(Graph(file, device="cpu"), model, base, batch))
         # Two models of the largest ones side by side would not fit into an ordinary machine.
         del model
@@ -203,17 +203,17 @@ def _measure(base: Base, pictures: Sequence[Path], reference: Path, rounds: int)
     return row | _speed(graph, reference, pictures[0], rounds)
 
 
-def _converted(model: "keras.Model", base: Base, size: int) -> bytes:
+def converted(model: "keras.Model", base: Base, size: int) -> bytes:
     data: bytes = convert_base(model, base.preprocessing(size=size)).SerializeToString()
     return data
 
 
-def _load(pictures: Sequence[Path], base: Base, size: int) -> np.ndarray[Any, Any]:
+def load(pictures: Sequence[Path], base: Base, size: int) -> np.ndarray[Any, Any]:
     geometry = base.preprocessing(size=size).geometry
     return np.stack([load_image(file, geometry) for file in pictures])
 
 
-def _train_statistics(model: "keras.Model", base: Base, batch: np.ndarray[Any, Any]) -> None:
+def train_statistics(model: "keras.Model", base: Base, batch: np.ndarray[Any, Any]) -> None:
     """Give normalisations and biases values that a trained network could have.
 
     Fresh ones (0 and 1, and 1e-6 in ConvNeXt's LayerScale) would hide errors. Moving statistics

@@ -10,6 +10,7 @@ from fic_export.archives import check_place
 from fic_export.bundle import export_bundle
 from fic_export.head_export import check_no_base_at, export_head
 from fic_export.parity import Bounds
+from fic_export.quantization import MAX_ACCURACY_DROP, Scheme
 from fic_export.signing import check_signing
 from fic_runtime.bundle import open_bundle
 from fic_runtime.errors import ImageError
@@ -21,10 +22,12 @@ from .errors import RunError
 from .progress import Progress, Silence
 from .runs import Run
 from .source import read_validation
+from .training_pictures import training_pictures
 
 log = logging.getLogger(__name__)
 
 _PICTURES = 200
+_CALIBRATION_PICTURES = 128
 
 
 def export_run(
@@ -41,6 +44,10 @@ def export_run(
     bottleneck_dir: Path | None = None,
     single_graph: bool = False,
     sign: Path | None = None,
+    quantize: Scheme | None = None,
+    max_accuracy_drop: float = MAX_ACCURACY_DROP,
+    calibration_pictures: int = _CALIBRATION_PICTURES,
+    calibration_data: Path | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Export a run as a bundle, compared with Keras on real pictures of its data set.
@@ -60,6 +67,11 @@ def export_run(
         bottleneck_dir: the cache that holds or gets the converted base, if not the run's own.
         single_graph: write base and head fused in one file as well.
         sign: PEM file with the private key that signs the bundle.
+        quantize: write the base in fewer bits, `int8` or `fp16`; the head stays float32.
+        max_accuracy_drop: how much accuracy a quantized base may lose.
+        calibration_pictures: on how many training pictures the ranges of int8 are measured, spread
+            over the classes.
+        calibration_data: folder or CSV file of training pictures, if the run's have moved.
 
     Raises:
         RunError: the run cannot be used, its pictures are gone, or `deployed` has another base.
@@ -72,6 +84,8 @@ def export_run(
         raise ValueError("deployed is for head_only: a whole bundle has a base of its own")
     if head_only and single_graph:
         raise ValueError("single_graph is for a whole bundle: a head has no base to fuse with")
+    if head_only and quantize is not None:
+        raise ValueError("quantize is for a whole bundle: a head has no base")
     if head_only:
         check_no_base_at(out)
     if sign is not None:
@@ -87,13 +101,23 @@ def export_run(
         _check_origin(origin, Path(deployed), trained)
     geometry = base.preprocessing.geometry
     by_class = _pictures_by_class(trained, data)
-    candidates = (each for each in _in_turn(by_class) if _is_readable(each[0], geometry))
+    candidates = (each for each in in_turn(by_class) if _is_readable(each[0], geometry))
     chosen = list(islice(candidates, pictures))
     if not chosen:
         raise RunError(
             f"{data or trained.folder}: none of its pictures can be read; "
             "give --data with other pictures"
         )
+    calibration = None
+    if quantize == "int8":
+        mixed = in_turn(training_pictures(trained, calibration_data))
+        readable = (path for path, _ in mixed if _is_readable(path, geometry))
+        calibration = list(islice(readable, calibration_pictures))
+        if not calibration:
+            raise RunError(
+                f"{calibration_data or trained.folder}: none of its training pictures can be read; "
+                "give --calibration-data with other pictures"
+            )
     graph = None
     if deployed is None:
         progress.note(f"converting {base.row.name}")
@@ -101,7 +125,13 @@ def export_run(
     write = (
         partial(export_head, deployed=deployed)
         if head_only
-        else partial(export_bundle, single_graph=single_graph)
+        else partial(
+            export_bundle,
+            single_graph=single_graph,
+            quantize=quantize,
+            calibration=calibration,
+            max_accuracy_drop=max_accuracy_drop,
+        )
     )
     known = set(by_class) <= set(trained.labels)
     bounds = Bounds(
@@ -162,7 +192,7 @@ def _pictures_by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:
     return by_class
 
 
-def _in_turn(by_class: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, str]]:
+def in_turn(by_class: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, str]]:
     """Yield the pictures with their labels, taking one of each class in turn."""
     labelled = ([(path, label) for path in paths] for label, paths in by_class.items())
     turns = chain.from_iterable(zip_longest(*labelled))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .head_export import export_head as export_head
     from .parity import Bounds as Bounds
     from .parity import Parity as Parity
+    from .quantization import Quantization as Quantization
     from .signing import verify_bundle as verify_bundle
     from .triton import export_triton as export_triton
 
@@ -26,6 +27,7 @@ _HOME = {
     "Bounds": "parity",
     "ConversionError": "errors",
     "Parity": "parity",
+    "Quantization": "quantization",
     "OutputError": "errors",
     "ParityError": "errors",
     "SignatureError": "errors",
@@ -44,6 +46,7 @@ __all__ = [
     "OutputError",
     "Parity",
     "ParityError",
+    "Quantization",
     "SignatureError",
     "SigningError",
     "convert_base",

@@ -28,6 +28,7 @@ from .graph_files import write_graph
 from .graph_metadata import of_answers, of_pictures
 from .model_card import model_card
 from .parity import Bounds, compare
+from .quantization import MAX_ACCURACY_DROP, Scheme, quantize_base
 from .signing import check_signing, sign_folder
 from .single_graph import compare_single_graph, write_single_graph
 from .versions import made_with
@@ -52,6 +53,9 @@ def export_bundle(
     metrics: Mapping[str, Any] | None = None,
     single_graph: bool = False,
     sign: str | Path | None = None,
+    quantize: Scheme | None = None,
+    calibration: Sequence[str | Path] | None = None,
+    max_accuracy_drop: float = MAX_ACCURACY_DROP,
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Export any Keras base and head whose shapes fit, and return the manifest that was written.
@@ -76,6 +80,11 @@ def export_bundle(
         metrics: what the training measured, for the manifest.
         single_graph: write base and head fused in one file, `classifier.onnx`, as well.
         sign: PEM file with the private key that signs the bundle; see `fic_export.signing`.
+        quantize: write the base in fewer bits, `int8` or `fp16`, if it keeps its accuracy and, for
+            `int8`, gains speed; the head stays float32.
+        calibration: image files, best of the training, for the ranges of int8; else `pictures`.
+        max_accuracy_drop: how much accuracy a quantized base may lose on `pictures`; without
+            `truth`, for which share of them it may name another class.
         progress: called with the number of pictures just compared.
 
     Raises:
@@ -115,8 +124,6 @@ def export_bundle(
             else:
                 copy_base(deployed, folder, manifest)
             write_graph(convert_head(head), folder / HEAD_FILE, of_answers(labels))
-            if single_graph:
-                write_single_graph(folder, manifest)
             check_fits(folder, out)
             lines = "".join(f"{label}\n" for label in labels)
             (folder / LABELS_FILE).write_text(lines, encoding="utf-8")
@@ -127,7 +134,22 @@ def export_bundle(
                 )
                 parity = replace(parity, source="drawn" if pictures is None else "files")
                 parity.check(bounds or Bounds())
+                if quantize is not None:
+                    quantization = quantize_base(
+                        folder,
+                        quantize,
+                        preprocessing,
+                        files,
+                        truth=truth,
+                        calibration=[Path(each) for each in calibration or files],
+                        max_accuracy_drop=max_accuracy_drop,
+                        min_accuracy=bounds.min_accuracy if bounds else None,
+                    )
+                    manifest = replace(manifest, quantization=asdict(quantization))
+                    _write_manifest(folder, manifest)
                 if single_graph:
+                    write_single_graph(folder, manifest)
+                    check_fits(folder, out)
                     fused = compare_single_graph(folder, manifest, files)
                     manifest = replace(manifest, single_graph=fused)
             write_golden(folder / GOLDEN_FILE, folder)

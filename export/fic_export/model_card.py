@@ -31,6 +31,7 @@ def model_card(manifest: Manifest) -> str:
             "| | |",
             "|---|---|",
             *_rows(origin, metrics, parity),
+            *_quantization_rows(manifest.quantization),
             "",
             *_per_class(metrics),
             "## Limits",
@@ -85,6 +86,10 @@ def _rows(*groups: Any) -> list[str]:
         for name, value in group.items()
         if not isinstance(value, dict | list)
     ]
+
+
+def _quantization_rows(found: Any) -> list[str]:
+    return [row.replace("| ", "| quantization: ", 1) for row in _rows(found)]
 
 
 def _per_class(metrics: Any) -> list[str]:

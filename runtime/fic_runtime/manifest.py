@@ -18,7 +18,7 @@ from .preprocessing import Preprocessing
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
 # Fields that came after the first bundles are written only where they say something.
-_LATER = {"head_only", "single_graph"}
+_LATER = {"head_only", "single_graph", "quantization"}
 # With a thousand classes a manifest has some 100 kB, and 12 MB with their confusion matrix.
 _MAX_BYTES = 64 * 2**20
 
@@ -51,7 +51,8 @@ class Manifest:
     the bottlenecks come from, `parity` how far the bundle was from the Keras models when it was
     written, `metrics` what the run measured, `versions` what it was made with, `single_graph` the
     file in which both graphs are fused, if there is one; the runtime shows these and does not
-    depend on them.
+    depend on them. `quantization` says what became of a base in fewer bits, and how far a device
+    may be from `golden.npz` with it.
     """
 
     format: int = FORMAT
@@ -66,6 +67,7 @@ class Manifest:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     single_graph: Mapping[str, Any] = field(default_factory=dict)
+    quantization: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def base_files(self) -> dict[str, str]:
@@ -142,6 +144,7 @@ class Manifest:
             metrics=_mapping(values.get("metrics", {})),
             versions=_mapping(values.get("versions", {})),
             single_graph=_mapping(values.get("single_graph", {})),
+            quantization=_mapping(values.get("quantization", {})),
         )
         manifest._check_consistency()
         return manifest

@@ -14,7 +14,7 @@ from .classifier import Classifier
 from .devices import Device
 from .errors import BundleError, ImageError
 from .images import load_image
-from .manifest import read_manifest
+from .manifest import Manifest, read_manifest
 
 # Devices and builds differ in the order of their sums. A wrong kernel is off by far more.
 TOLERANCE = 1e-3
@@ -28,7 +28,7 @@ class SelfTest:
 
     `pixels` is the largest difference in grey levels after decode and resize, `bottlenecks` the
     largest difference relative to the largest bottleneck, `probabilities` the largest absolute
-    difference.
+    difference. The tolerances are those that the bundle allows for these two.
     """
 
     provider: str
@@ -36,14 +36,16 @@ class SelfTest:
     pixels: int
     bottlenecks: float
     probabilities: float
+    bottlenecks_tolerance: float = TOLERANCE
+    probabilities_tolerance: float = TOLERANCE
 
     @property
     def passed(self) -> bool:
         """Whether all three differences are within their tolerance."""
         return (
             self.pixels <= PIXEL_TOLERANCE
-            and self.bottlenecks <= TOLERANCE
-            and self.probabilities <= TOLERANCE
+            and self.bottlenecks <= self.bottlenecks_tolerance
+            and self.probabilities <= self.probabilities_tolerance
         )
 
 
@@ -77,13 +79,27 @@ def run_selftest(
             of_head = _read_golden(bundle_files(Path(head)), pictures=False)
             probabilities = classifier.probabilities(of_head["bottlenecks"])
             expected = of_head["probabilities"]
+        allowed = read_manifest(bundle_files(Path(bundle)))
         return SelfTest(
             provider=classifier.provider,
             pictures=len(recorded["images"]),
             pixels=int(np.abs(recorded["decoded"].astype(int) - recorded["images"][0]).max()),
             bottlenecks=_relative_difference(bottlenecks, recorded["bottlenecks"]),
             probabilities=float(np.abs(probabilities - expected).max()),
+            bottlenecks_tolerance=_tolerance(allowed, "bottlenecks"),
+            probabilities_tolerance=_tolerance(allowed, "probabilities"),
         )
+
+
+def _tolerance(manifest: Manifest, name: str) -> float:
+    """Return what the bundle allows; a quantized one allows more, see docs/bundle-format.md."""
+    value = (manifest.quantization.get("tolerance") or {}).get(name, TOLERANCE)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise BundleError(
+            f"manifest.json: quantization.tolerance.{name} is {value!r} and not a number from 0 "
+            "to 1; export the bundle again"
+        )
+    return float(value)
 
 
 def _read_golden(files: BundleFiles, *, pictures: bool = True) -> dict[str, np.ndarray[Any, Any]]:

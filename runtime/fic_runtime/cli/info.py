@@ -40,6 +40,9 @@ def _run(options: argparse.Namespace) -> int:
         for key, value in group.items():
             if not isinstance(value, dict | list):
                 print(f"{key:<24} {value}")
+    for key, value in manifest.quantization.items():
+        if not isinstance(value, dict | list):
+            print(f"quantization {key:<24} {value}")
     for file in sorted(manifest.files):
         if file in manifest.own_files:
             print(f"{file:<24} {bundle.files.size(file)} bytes")
