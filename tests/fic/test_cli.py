@@ -763,3 +763,26 @@ def test_no_bar_is_drawn_for_nothing(
     progress.advance(0)
     progress.finish()
     assert capsys.readouterr().err == ""
+
+
+def test_a_quantized_base_is_told_beside_float32(
+    fic: Fic, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("fic_export.quantization.time_in_turn", lambda *_: [[0.004], [0.002]])
+    options = ["--quantize", "int8", "--calibration-pictures", "5", "--max-accuracy-drop", "1"]
+    result = fic("export", run.folder, "--out", "bundle", *options)
+    assert result.code == 0
+    assert "int8 against float32: accuracy " in result.out
+    assert "2.00x the speed here" in result.out
+    manifest = json.loads((tmp_path / "bundle/manifest.json").read_text(encoding="utf-8"))
+    assert manifest["quantization"]["calibration_pictures"] == 5
+
+
+def test_an_int8_base_that_is_slower_has_exit_code_3(
+    fic: Fic, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("fic_export.quantization.time_in_turn", lambda *_: [[0.002], [0.004]])
+    options = ["--quantize", "int8", "--max-accuracy-drop", "1"]
+    result = fic("export", run.folder, "--out", "bundle", *options)
+    assert_one_line(result, 3, "it is no faster here; nothing was written")
+    assert not (tmp_path / "bundle").exists()
