@@ -156,9 +156,10 @@ def only_used_domains(model: onnx.ModelProto) -> None:
 
 
 def fold_pads(graph: onnx.GraphProto) -> None:
-    """Move zero `Pad` nodes into the convolutions that follow them.
+    """Move zero `Pad` nodes into the convolutions, and some of the pools, that follow them.
 
-    ONNX Runtime does it too, but not between quantize nodes, where a float `Pad` would be left.
+    ONNX Runtime does it too, but not between quantize nodes, where a float `Pad` would be left. A
+    pool pads with minus infinity, which is the same as with zeros after a ReLU only.
     """
     constants = {
         tensor.name: numpy_helper.to_array(tensor)
@@ -168,28 +169,53 @@ def fold_pads(graph: onnx.GraphProto) -> None:
     producers = {node.output[0]: node for node in graph.node}
     uses = Counter(name for node in graph.node for name in node.input)
     for node in list(graph.node):
+        if node.op_type not in ("Conv", "MaxPool"):
+            continue
         pad = producers.get(node.input[0])
-        if node.op_type != "Conv" or pad is None or pad.op_type != "Pad":
+        between = None
+        if node.op_type == "MaxPool" and pad is not None and pad.op_type == "Max":
+            # What `protect_padded_pools` put there.
+            between, pad = pad, producers.get(pad.input[0])
+        if pad is None or pad.op_type != "Pad":
+            continue
+        above = producers.get(pad.input[0])
+        if node.op_type == "MaxPool" and (above is None or above.op_type != "Relu"):
             continue
         sides = _spatial_zeros(pad, constants)
-        attributes = {attribute.name: attribute for attribute in node.attribute}
-        automatic = attributes.get("auto_pad")
-        if sides is None or (automatic is not None and automatic.s != b"NOTSET"):
+        if sides is None or not _add_pads(node, sides):
             continue
-        if "pads" in attributes:
-            old = list(attributes["pads"].ints)
-            attributes["pads"].ints[:] = [a + b for a, b in zip(old, sides, strict=True)]
-        else:
-            node.attribute.append(helper.make_attribute("pads", sides))
         node.input[0] = pad.input[0]
-        uses[pad.output[0]] -= 1
-        if not uses[pad.output[0]]:
-            graph.node.remove(pad)
+        for idle in (between, pad):
+            if idle is not None:
+                uses[idle.output[0]] -= 1
+                if not uses[idle.output[0]]:
+                    graph.node.remove(idle)
+
+
+def _add_pads(node: onnx.NodeProto, sides: list[int]) -> bool:
+    """Let a node pad by itself, if it may be told how."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    automatic = attributes.get("auto_pad")
+    if automatic is not None and automatic.s != b"NOTSET":
+        return False
+    if node.op_type == "MaxPool" and (
+        any(attributes["pads"].ints if "pads" in attributes else ())
+        or max(sides) >= min(attributes["kernel_shape"].ints)
+    ):
+        return False  # a window might hold nothing but padding
+    if "pads" in attributes:
+        old = list(attributes["pads"].ints)
+        attributes["pads"].ints[:] = [a + b for a, b in zip(old, sides, strict=True)]
+    else:
+        node.attribute.append(helper.make_attribute("pads", sides))
+    return True
 
 
 def _spatial_zeros(pad: onnx.NodeProto, constants: dict[str, Array]) -> list[int] | None:
-    """Return how many zeros a `Pad` adds to height and width: begins, then ends; None if it
-    does anything else."""
+    """Return how many zeros a `Pad` adds to height and width, begins and then ends.
+
+    None if it does anything else.
+    """
     if any(each.name == "mode" and each.s != b"constant" for each in pad.attribute):
         return None
     sizes = constants.get(pad.input[1])

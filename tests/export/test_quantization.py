@@ -239,6 +239,43 @@ def test_padding_that_is_not_zero_stays(other):
     assert operators(model) == {"Pad", "Conv"}
 
 
+def pool(*, above):
+    """Return a graph as the export leaves it: `above`, pad, the guard of the pool, pool."""
+    constants = {
+        "sides": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
+        "zero": np.array(0, np.float32),
+        "lowest": np.array(np.finfo(np.float32).min, np.float32),
+    }
+    nodes = [
+        helper.make_node(above, ["x"], ["above"]),
+        helper.make_node("Pad", ["above", "sides", "zero"], ["padded"]),
+        helper.make_node("Max", ["padded", "lowest"], ["guarded"]),
+        helper.make_node("MaxPool", ["guarded"], ["y"], kernel_shape=[3, 3], strides=[2, 2]),
+    ]
+    ends = (
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2, 8, 8]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, 2, None, None]),
+    )
+    tensors = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "g", [ends[0]], [ends[1]], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_zeros_after_a_relu_move_into_the_pool():
+    model = pool(above="Relu")
+    x = np.random.default_rng(1).normal(-1, 1, size=(1, 2, 8, 8)).astype(np.float32)
+    expected = evaluate(model, x)
+    fold_pads(model.graph)
+    assert operators(model) == {"Relu", "MaxPool"}
+    np.testing.assert_array_equal(evaluate(model, x), expected)
+
+
+def test_zeros_around_what_may_be_negative_stay_outside_the_pool():
+    model = pool(above="Neg")
+    fold_pads(model.graph)
+    assert operators(model) == {"Neg", "Pad", "Max", "MaxPool"}
+
+
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_corrected_bias_takes_back_what_rounded_weights_shift(bias):
     """Exactly so for a kernel of one pixel, in groups, without a border."""
