@@ -314,7 +314,15 @@ def test_a_self_test_in_json_says_whether_it_passed(run, golden, tampered):
         code, out, _ = run("selftest", folder, "--json")
         result = json.loads(out)
         assert (code, result.pop("passed")) == (expected, passed)
-        assert result.keys() == {"provider", "pictures", "pixels", "bottlenecks", "probabilities"}
+        assert result.keys() == {
+            "provider",
+            "pictures",
+            "pixels",
+            "bottlenecks",
+            "probabilities",
+            "bottlenecks_tolerance",
+            "probabilities_tolerance",
+        }
 
 
 def test_info_shows_what_is_in_a_bundle(run, golden):
