@@ -20,6 +20,7 @@ from fic_runtime.preprocessing import Geometry
 
 from .errors import RunError
 from .progress import Progress, Silence
+from .reliability import ReliabilityOptions, measure_reliability
 from .runs import Run
 from .source import read_validation
 from .training_pictures import training_pictures
@@ -42,6 +43,7 @@ def export_run(
     pictures: int = _PICTURES,
     data: Path | None = None,
     bottleneck_dir: Path | None = None,
+    reliability: ReliabilityOptions | None = None,
     single_graph: bool = False,
     sign: Path | None = None,
     quantize: Scheme | None = None,
@@ -65,6 +67,7 @@ def export_run(
         data: folder or CSV file of pictures to compare on instead of the run's validation
             pictures; of a CSV file with the column `split`, those marked `val`.
         bottleneck_dir: the cache that holds or gets the converted base, if not the run's own.
+        reliability: whether and how probabilities are calibrated and unknown pictures told.
         single_graph: write base and head fused in one file as well.
         sign: PEM file with the private key that signs the bundle.
         quantize: write the base in fewer bits, `int8` or `fp16`; the head stays float32.
@@ -74,6 +77,7 @@ def export_run(
         calibration_data: folder or CSV file of training pictures, if the run's have moved.
 
     Raises:
+        DataError: the foreign pictures of `reliability` cannot be read.
         RunError: the run cannot be used, its pictures are gone, or `deployed` has another base.
         BundleError: `deployed` cannot be read.
         ConversionError, ParityError, SigningError, OutputError: see `fic_export.export_bundle`.
@@ -122,6 +126,10 @@ def export_run(
     if deployed is None:
         progress.note(f"converting {base.row.name}")
         graph = base.graph_file().read_bytes()
+    head = trained.head()
+    measured = measure_reliability(
+        trained, base, head, reliability or ReliabilityOptions(), progress
+    )
     write = (
         partial(export_head, deployed=deployed)
         if head_only
@@ -129,7 +137,7 @@ def export_run(
             export_bundle,
             single_graph=single_graph,
             quantize=quantize,
-            calibration=calibration,
+            calibration_files=calibration,
             max_accuracy_drop=max_accuracy_drop,
         )
     )
@@ -141,7 +149,7 @@ def export_run(
     try:
         return write(
             base.model,
-            trained.head(),
+            head,
             labels=trained.labels,
             preprocessing=base.preprocessing,
             pictures=[path for path, _ in chosen],
@@ -156,6 +164,8 @@ def export_run(
                 for name, value in trained.metrics["val"].items()
                 if name != "confusion_matrix"
             },
+            calibration=measured.calibration,
+            known=measured.known,
             sign=sign,
             progress=progress.advance,
         )

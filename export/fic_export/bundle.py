@@ -20,6 +20,7 @@ from fic_runtime.preprocessing import Preprocessing
 
 from .archives import check_fits, replacing_result
 from .base_copies import copy_base
+from .calibration import Calibration, fold_temperature
 from .conversion import BOTTLENECK, IMAGE, PROBABILITIES, convert_base, convert_head
 from .drawn_pictures import drawn_files
 from .errors import OutputError
@@ -27,6 +28,7 @@ from .golden import write_golden
 from .graph_files import write_graph
 from .graph_metadata import of_answers, of_pictures
 from .model_card import model_card
+from .out_of_distribution import FittedScore
 from .parity import Bounds, compare
 from .quantization import MAX_ACCURACY_DROP, Scheme, quantize_base
 from .signing import check_signing, sign_folder
@@ -51,10 +53,12 @@ def export_bundle(
     deployed: Bundle | None = None,
     origin: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
+    calibration: Calibration | None = None,
+    known: FittedScore | None = None,
     single_graph: bool = False,
     sign: str | Path | None = None,
     quantize: Scheme | None = None,
-    calibration: Sequence[str | Path] | None = None,
+    calibration_files: Sequence[str | Path] | None = None,
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
@@ -78,11 +82,14 @@ def export_bundle(
         deployed: a bundle whose base is taken as it is, to the byte, instead of a converted one.
         origin: where the base comes from, for the manifest.
         metrics: what the training measured, for the manifest.
+        calibration: the temperature by which the head's graph divides its logits.
+        known: what tells pictures like those of the training from others; see
+            `fic_export.out_of_distribution`.
         single_graph: write base and head fused in one file, `classifier.onnx`, as well.
         sign: PEM file with the private key that signs the bundle; see `fic_export.signing`.
         quantize: write the base in fewer bits, `int8` or `fp16`, if it keeps its accuracy and, for
             `int8`, gains speed; the head stays float32.
-        calibration: image files, best of the training, for the ranges of int8; else `pictures`.
+        calibration_files: image files, best of the training, for the ranges of int8; else `pictures`.
         max_accuracy_drop: how much accuracy a quantized base may lose on `pictures`; without
             `truth`, for which share of them it may name another class.
         progress: called with the number of pictures just compared.
@@ -110,6 +117,8 @@ def export_bundle(
         files={},
         origin=dict(origin or {}),
         metrics=dict(metrics or {}),
+        calibration={} if calibration is None else asdict(calibration),
+        known=None if known is None else known.known,
         versions=made_with(),
     )
     try:
@@ -123,14 +132,26 @@ def export_bundle(
                 )
             else:
                 copy_base(deployed, folder, manifest)
-            write_graph(convert_head(head), folder / HEAD_FILE, of_answers(labels))
+            head_graph = convert_head(head)
+            temperature = 1.0 if calibration is None else calibration.temperature
+            fold_temperature(head_graph, temperature)
+            write_graph(head_graph, folder / HEAD_FILE, of_answers(labels))
+            if known is not None:
+                known.write(folder)
             check_fits(folder, out)
             lines = "".join(f"{label}\n" for label in labels)
             (folder / LABELS_FILE).write_text(lines, encoding="utf-8")
             _write_manifest(folder, manifest)
             with _files(pictures, preprocessing) as files:
                 parity = compare(
-                    folder, base, head, preprocessing, files, truth=truth, progress=progress
+                    folder,
+                    base,
+                    head,
+                    preprocessing,
+                    files,
+                    truth=truth,
+                    temperature=temperature,
+                    progress=progress,
                 )
                 parity = replace(parity, source="drawn" if pictures is None else "files")
                 parity.check(bounds or Bounds())
@@ -141,7 +162,7 @@ def export_bundle(
                         preprocessing,
                         files,
                         truth=truth,
-                        calibration=[Path(each) for each in calibration or files],
+                        calibration=[Path(each) for each in calibration_files or files],
                         max_accuracy_drop=max_accuracy_drop,
                         min_accuracy=bounds.min_accuracy if bounds else None,
                     )

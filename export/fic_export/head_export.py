@@ -14,8 +14,10 @@ from fic_runtime.preprocessing import Preprocessing
 
 from .archives import replacing_result
 from .bundle import export_bundle
+from .calibration import Calibration
 from .errors import OutputError, ParityError
 from .model_card import model_card
+from .out_of_distribution import FittedScore
 from .parity import Bounds
 from .signing import check_signing, sign_folder
 
@@ -37,6 +39,8 @@ def export_head(
     base_graph: bytes | None = None,
     origin: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
+    calibration: Calibration | None = None,
+    known: FittedScore | None = None,
     sign: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
@@ -60,6 +64,8 @@ def export_head(
         base_graph: the ONNX graph of `base` if it was converted before.
         origin: where the base comes from.
         metrics: what the training measured.
+        calibration: the temperature of the head.
+        known: what tells strange pictures.
         sign: PEM file with the private key that signs the head; see `fic_export.signing`.
         progress: called with the number of pictures just compared.
 
@@ -92,6 +98,8 @@ def export_head(
                 deployed=opened,
                 origin=origin,
                 metrics=metrics,
+                calibration=calibration,
+                known=known,
                 progress=progress,
             )
             manifest, files = without_base(open_bundle(Path(scratch) / "bundle"))

@@ -4,6 +4,8 @@ from typing import Any
 
 from fic_runtime.manifest import Manifest
 
+from .reliability_lines import reliability_lines
+
 
 def model_card(manifest: Manifest) -> str:
     """Return the model card as Markdown, from the manifest alone."""
@@ -36,6 +38,7 @@ def model_card(manifest: Manifest) -> str:
             *_per_class(metrics),
             "## Limits",
             "",
+            *_reliability(manifest),
             "It always answers with one of its classes, also for a picture that shows none of "
             "them. The figures above hold for pictures like those of the validation set.",
             "",
@@ -77,6 +80,13 @@ def _needs(manifest: Manifest) -> list[str]:
         f"`{manifest.base.file}` has the SHA-256 `{manifest.files[manifest.base.file]}`.",
         "",
     ]
+
+
+def _reliability(manifest: Manifest) -> list[str]:
+    lines = reliability_lines(manifest)
+    if manifest.known is not None:
+        lines.append("`prediction.known` of fic-runtime is false past that threshold.")
+    return [part for line in lines for part in (f"{line[0].upper()}{line[1:]}", "")]
 
 
 def _rows(*groups: Any) -> list[str]:

@@ -15,6 +15,7 @@ from fic_runtime.classifier import Classifier
 from fic_runtime.images import load_image
 from fic_runtime.preprocessing import Preprocessing
 
+from .calibration import with_temperature
 from .errors import ParityError
 
 if TYPE_CHECKING:
@@ -102,12 +103,14 @@ def compare(
     pictures: Sequence[Path],
     *,
     truth: Sequence[int] | None = None,
+    temperature: float = 1.0,
     progress: Callable[[int], None] | None = None,
 ) -> Parity:
     """Run the pictures through the bundle and through the Keras models.
 
     Args:
         truth: for each picture the index of its label, if that is known.
+        temperature: what the bundle's head divides its logits by, and Keras's does not.
 
     Raises:
         ImageError: a picture cannot be read.
@@ -117,7 +120,8 @@ def compare(
     with Classifier(bundle, device="cpu", graph_cache=False) as classifier:
         for start in range(0, len(pictures), _BATCH):
             batch = pictures[start : start + _BATCH]
-            theirs.append(keras_probabilities(base, head, preprocessing, batch))
+            answers = keras_probabilities(base, head, preprocessing, batch)
+            theirs.append(with_temperature(answers, temperature))
             ours += [each.probabilities for each in classifier.predict_batch(batch)]
             if progress is not None:
                 progress(len(batch))

@@ -60,6 +60,31 @@ from .terminal import TerminalProgress
     help="Pictures to compare on, if the run's have moved.",
 )
 @click.option(
+    "--calibrate/--no-calibrate",
+    default=True,
+    help="Fit a temperature on the cached validation bottlenecks, and fold it into the head if it "
+    "makes the probabilities of held-out pictures better; the labels stay the same.",
+)
+@click.option(
+    "--known/--no-known",
+    default=True,
+    help="Fit, on the cached bottlenecks, what tells pictures like those of the training from "
+    "others: `prediction.known` on the device.",
+)
+@click.option(
+    "--foreign",
+    type=FOLDER,
+    metavar="DIR",
+    help="Pictures that show none of the classes, to choose the best score by.  [default: drawn "
+    "textures, noise and gradients]",
+)
+@click.option(
+    "--false-rejection",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    help="Share of pictures like the validation's that may be called unknown.",
+)
+@click.option(
     "--single-graph",
     is_flag=True,
     help="Write base and head fused in one file, classifier.onnx, as well.",
@@ -119,6 +144,10 @@ def export(
     assert_accuracy: float | None,
     pictures: int,
     data: Path | None,
+    calibrate: bool,
+    known: bool,
+    foreign: Path | None,
+    false_rejection: float,
     single_graph: bool,
     triton: Path | None,
     triton_name: str,
@@ -142,12 +171,16 @@ def export(
       fic export run --triton models           # then: tritonserver --model-repository=models
       fic export new-run --head-only --base flowers.zip --out head
     """
+    from fic_export.reliability_lines import reliability_lines
     from fic_export.triton import check_triton, export_triton
 
     from ..exporting import export_run
+    from ..reliability import ReliabilityOptions
 
     if base is not None and not head_only:
         raise click.UsageError("--base is for --head-only: a whole bundle has its own base.")
+    if not known and foreign is not None:
+        raise click.UsageError("--foreign is for the score that --no-known turns off.")
     if head_only and (single_graph or triton is not None):
         raise click.UsageError("--head-only goes with neither --single-graph nor --triton.")
     if head_only and quantize is not None:
@@ -167,6 +200,9 @@ def export(
         pictures=pictures,
         data=data,
         bottleneck_dir=bottleneck_dir,
+        reliability=ReliabilityOptions(
+            calibrate=calibrate, known=known, foreign=foreign, false_rejection=false_rejection
+        ),
         single_graph=single_graph,
         sign=sign,
         quantize=quantize,
@@ -188,6 +224,8 @@ def export(
             f"accuracy on them: Keras {parity['keras_accuracy']:.4f}, bundle "
             f"{parity['runtime_accuracy']:.4f}"
         )
+    for line in reliability_lines(manifest):
+        click.echo(line)
     if triton is not None:
         click.echo(f"Triton model repository written to {triton}, its ensemble is {triton_name}")
     if manifest.quantization:

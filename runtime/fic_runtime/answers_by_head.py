@@ -31,19 +31,19 @@ def heads_json(path: Path, answers: Mapping[str, Prediction] | ImageError, *, to
     return json.dumps({"file": str(path), "heads": heads}, ensure_ascii=False)
 
 
-def heads_table_head(*, top_k: int) -> list[str]:
+def heads_table_head(*, top_k: int, known: bool = False) -> list[str]:
     """Return the names of a table's columns: `head` comes after `file`."""
-    file, *others = table_head(top_k=top_k)
+    file, *others = table_head(top_k=top_k, known=known)
     return [file, "head", *others]
 
 
 def heads_table_rows(
-    path: Path, answers: Mapping[str, Prediction] | ImageError, *, top_k: int
+    path: Path, answers: Mapping[str, Prediction] | ImageError, *, top_k: int, known: bool = False
 ) -> list[list[str]]:
     """Return the rows of one picture, one for each head, or one with an error."""
     by_name = {"": answers} if isinstance(answers, ImageError) else answers
     rows = []
     for name, answer in by_name.items():
-        file, *cells = table_row(path, answer, top_k=top_k)
+        file, *cells = table_row(path, answer, top_k=top_k, known=known)
         rows.append([file, name, *cells])
     return rows

@@ -42,6 +42,9 @@ class Prediction:
 
     `label`, `index` and `probability` are those of the most probable class; `probabilities` is
     float32, shape (number of labels,), in the order of `labels`.
+
+    `known` is False for a picture that is not like those of the training, by `ood_score`, of which
+    higher is stranger. Both are None if the bundle has no score; see `manifest.known`.
     """
 
     label: str
@@ -49,12 +52,22 @@ class Prediction:
     probability: float
     probabilities: FloatArray = field(repr=False, compare=False)
     labels: tuple[str, ...] = field(repr=False)
+    known: bool | None = None
+    ood_score: float | None = None
 
     @classmethod
-    def from_probabilities(cls, probabilities: FloatArray, labels: tuple[str, ...]) -> Self:
+    def from_probabilities(
+        cls,
+        probabilities: FloatArray,
+        labels: tuple[str, ...],
+        *,
+        known: bool | None = None,
+        ood_score: float | None = None,
+    ) -> Self:
         """Make the prediction that one row of the head's output stands for."""
         index = int(probabilities.argmax())
-        return cls(labels[index], index, float(probabilities[index]), probabilities, labels)
+        probability = float(probabilities[index])
+        return cls(labels[index], index, probability, probabilities, labels, known, ood_score)
 
     def top(self, k: int = 5) -> list[Score]:
         """Return the `k` most probable labels, best first; ties keep the order of the labels."""
@@ -64,11 +77,16 @@ class Prediction:
         return [Score(self.labels[i], int(i), float(self.probabilities[i])) for i in order]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values: label, index, probability, and every probability by label."""
+        """Return JSON-ready values: label, index, probability, and every probability by label.
+
+        With `known` and `ood_score` where the bundle has such a score.
+        """
+        score = {} if self.known is None else {"known": self.known, "ood_score": self.ood_score}
         return {
             "label": self.label,
             "index": self.index,
             "probability": self.probability,
+            **score,
             "probabilities": {
                 label: float(value)
                 for label, value in zip(self.labels, self.probabilities, strict=True)
@@ -374,7 +392,15 @@ class Classifier:
 
 def predictions(head: Head, bottlenecks: FloatArray) -> list[Prediction]:
     """Return what a head says of bottlenecks, (n, *bottleneck), with its own labels."""
-    return [Prediction.from_probabilities(row, head.labels) for row in head.run(bottlenecks)]
+    rows, strange = head.run(bottlenecks), head.out_of_distribution
+    if strange is None:
+        return [Prediction.from_probabilities(row, head.labels) for row in rows]
+    return [
+        Prediction.from_probabilities(
+            row, head.labels, known=strange.is_known(score), ood_score=score
+        )
+        for row, score in zip(rows, strange.score(bottlenecks, rows).tolist(), strict=True)
+    ]
 
 
 def _open_graph(bundle: Bundle, file: str, *, options: GraphOptions, graph_cache: bool) -> Graph:

@@ -10,6 +10,7 @@ import numpy as np
 from .bundle import Bundle, open_bundle
 from .errors import BundleError
 from .manifest import Manifest
+from .out_of_distribution import OutOfDistribution, read_out_of_distribution
 
 if TYPE_CHECKING:
     from .graphs import Graph
@@ -29,6 +30,7 @@ class Head:
     place: Path
     manifest: Manifest
     graph: "Graph"
+    out_of_distribution: OutOfDistribution | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -56,7 +58,8 @@ def open_head(place: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Hea
     spec = bundle.manifest.head
     graph = open_graph(bundle, spec.file)
     graph.check(spec)
-    return Head(Path(place), bundle.manifest, graph)
+    strange = read_out_of_distribution(bundle.files, bundle.manifest)
+    return Head(Path(place), bundle.manifest, graph, strange)
 
 
 def check_head(bundle: Bundle, deployed: Bundle) -> None:

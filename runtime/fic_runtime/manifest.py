@@ -5,6 +5,7 @@ format is described in `docs/bundle-format.md`. Only the standard library is nee
 """
 
 import json
+import math
 import reprlib
 from collections import Counter
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from .preprocessing import Preprocessing
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
 # Fields that came after the first bundles are written only where they say something.
-_LATER = {"head_only", "single_graph", "quantization"}
+_LATER = {"head_only", "single_graph", "quantization", "calibration", "known"}
 # With a thousand classes a manifest has some 100 kB, and 12 MB with their confusion matrix.
 _MAX_BYTES = 64 * 2**20
 
@@ -42,6 +43,25 @@ class GraphSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Known:
+    """How a bundle tells pictures like those of the training from others.
+
+    Attributes:
+        method: name of the score; see `fic_runtime.ood_scores`.
+        threshold: a picture of a higher score is not known.
+        file: the file with the numbers of the score; None if it needs none.
+        false_rejection: share of pictures like those of the validation that may be past it.
+        figures: how the methods did at export, to be shown.
+    """
+
+    method: str
+    threshold: float
+    file: str | None
+    false_rejection: float
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a bundle holds.
 
@@ -50,9 +70,10 @@ class Manifest:
     already: the files of the base are not in it, only their digests are. `origin` says which base
     the bottlenecks come from, `parity` how far the bundle was from the Keras models when it was
     written, `metrics` what the run measured, `versions` what it was made with, `single_graph` the
-    file in which both graphs are fused, if there is one; the runtime shows these and does not
-    depend on them. `quantization` says what became of a base in fewer bits, and how far a device
-    may be from `golden.npz` with it.
+    file in which both graphs are fused, if there is one, `calibration` the temperature that is in
+    the head already; the runtime shows these and does not depend on them. `quantization` says what
+    became of a base in fewer bits, and how far a device may be from `golden.npz` with it. `known`
+    says how strange pictures are told from others; None if nothing was fitted for it.
     """
 
     format: int = FORMAT
@@ -68,6 +89,8 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     single_graph: Mapping[str, Any] = field(default_factory=dict)
     quantization: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    known: Known | None = None
 
     @property
     def base_files(self) -> dict[str, str]:
@@ -145,6 +168,8 @@ class Manifest:
             versions=_mapping(values.get("versions", {})),
             single_graph=_mapping(values.get("single_graph", {})),
             quantization=_mapping(values.get("quantization", {})),
+            calibration=_mapping(values.get("calibration", {})),
+            known=_known(values.get("known")),
         )
         manifest._check_consistency()
         return manifest
@@ -207,6 +232,20 @@ def _graph_spec(values: dict[str, Any]) -> GraphSpec:
     )
 
 
+def _known(values: Any) -> Known | None:
+    if values is None:
+        return None
+    values = _mapping(values)
+    file = values["file"]
+    return Known(
+        method=_text(values["method"]),
+        threshold=_number(values["threshold"]),
+        file=None if file is None else _file_name(file),
+        false_rejection=_number(values["false_rejection"]),
+        figures=_mapping(values.get("figures", {})),
+    )
+
+
 def _tensor(values: dict[str, Any]) -> Tensor:
     batch, *item = _list(values["shape"]) or [0]
     if batch is not None or not all(type(size) is int and size > 0 for size in item):
@@ -241,6 +280,13 @@ def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{reprlib.repr(value)} should be true or false")
     return value
+
+
+def _number(value: Any) -> float:
+    # Not a boolean, which Python takes for a number, and not the NaN that its JSON reads.
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise ValueError(f"{reprlib.repr(value)} should be a finite number")
+    return float(value)
 
 
 def _list(value: Any) -> list[Any]:

@@ -105,7 +105,7 @@ def export(models, graph, pictures, seconds):
             labels=LABELS,
             preprocessing=PREPROCESSING,
             pictures=pictures[:12],
-            calibration=pictures[12:],
+            calibration_files=pictures[12:],
             out=out,
             **{"max_accuracy_drop": 0.2, **arguments},
         )

@@ -43,6 +43,9 @@ def _run(options: argparse.Namespace) -> int:
     for key, value in manifest.quantization.items():
         if not isinstance(value, dict | list):
             print(f"quantization {key:<24} {value}")
+    if manifest.known is not None:
+        known = manifest.known
+        print(f"{'known by':<24} {known.method}, up to {known.threshold:.6g}")
     for file in sorted(manifest.files):
         if file in manifest.own_files:
             print(f"{file:<24} {bundle.files.size(file)} bytes")

@@ -66,6 +66,7 @@ def _run(options: argparse.Namespace) -> int:
                 as_json=answers_by_head.heads_json,
                 columns=answers_by_head.heads_table_head,
                 rows=answers_by_head.heads_table_rows,
+                known=any(each.known for each in heads.manifests.values()),
             )
     with open_classifier(options) as classifier:
         return _answer(
@@ -75,7 +76,8 @@ def _run(options: argparse.Namespace) -> int:
             line=answers.answer_line,
             as_json=answers.answer_json,
             columns=answers.table_head,
-            rows=lambda path, answer, top_k: [answers.table_row(path, answer, top_k=top_k)],
+            rows=lambda path, answer, **form: [answers.table_row(path, answer, **form)],
+            known=classifier.manifest.known is not None,
         )
 
 
@@ -88,19 +90,20 @@ def _answer(
     as_json: Callable[..., str],
     columns: Callable[..., list[str]],
     rows: Callable[..., list[list[str]]],
+    known: bool,
 ) -> int:
     table = csv.writer(sys.stdout, lineterminator="\n")
     failures = 0
     count = Count(answers=True)
     if options.csv:
-        table.writerow(columns(top_k=options.top_k))
+        table.writerow(columns(top_k=options.top_k, known=known))
     with closing(with_paths(pictures, stream)) as answers:
         for path, answer in count.of(answers, pictures):
             if isinstance(answer, ImageError):
                 failures += 1
                 count.complain(answer)
             if options.csv:
-                table.writerows(rows(path, answer, top_k=options.top_k))
+                table.writerows(rows(path, answer, top_k=options.top_k, known=known))
             elif options.json:
                 print(as_json(path, answer, top_k=options.top_k))
             elif not isinstance(answer, ImageError):
