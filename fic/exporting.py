@@ -50,6 +50,7 @@ def export_run(
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
     calibration_pictures: int = _CALIBRATION_PICTURES,
     calibration_data: Path | None = None,
+    with_feature_map: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Export a run as a bundle, compared with Keras on real pictures of its data set.
@@ -75,6 +76,7 @@ def export_run(
         calibration_pictures: on how many training pictures the ranges of int8 are measured, spread
             over the classes.
         calibration_data: folder or CSV file of training pictures, if the run's have moved.
+        with_feature_map: let the bundle explain its answers (`Classifier.explain`).
 
     Raises:
         DataError: the foreign pictures of `reliability` cannot be read.
@@ -158,6 +160,7 @@ def export_run(
             bounds=bounds,
             base_graph=graph,
             origin=origin,
+            with_feature_map=with_feature_map,
             # The matrix grows with the square of the classes, and devices have no use for it.
             metrics={
                 name: value

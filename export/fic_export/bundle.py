@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from fic_runtime.bundle import (
     BASE_FILE,
     CARD_FILE,
+    CLASS_WEIGHTS_FILE,
     GOLDEN_FILE,
     HEAD_FILE,
     LABELS_FILE,
     Bundle,
     file_digest,
+    open_bundle,
 )
 from fic_runtime.manifest import MANIFEST_FILE, GraphSpec, Manifest, Tensor
 from fic_runtime.preprocessing import Preprocessing
@@ -21,9 +23,11 @@ from fic_runtime.preprocessing import Preprocessing
 from .archives import check_fits, replacing_result
 from .base_copies import copy_base
 from .calibration import Calibration, fold_temperature
+from .class_weights import class_weights, write_class_weights
 from .conversion import BOTTLENECK, IMAGE, PROBABILITIES, convert_base, convert_head
 from .drawn_pictures import drawn_files
 from .errors import OutputError
+from .feature_map import check_pooling, expose_feature_map, proved
 from .golden import write_golden
 from .graph_files import write_graph
 from .graph_metadata import of_answers, of_pictures
@@ -51,6 +55,7 @@ def export_bundle(
     bounds: Bounds | None = None,
     base_graph: bytes | None = None,
     deployed: Bundle | None = None,
+    with_feature_map: bool = False,
     origin: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     calibration: Calibration | None = None,
@@ -80,6 +85,8 @@ def export_bundle(
         bounds: how far the bundle may be from the Keras models.
         base_graph: the ONNX graph of `base` if it was converted before.
         deployed: a bundle whose base is taken as it is, to the byte, instead of a converted one.
+        with_feature_map: let the bundle explain its answers: `base.onnx` has its last feature map
+            as a second output, and `class_weights.npz` holds what the head makes of it.
         origin: where the base comes from, for the manifest.
         metrics: what the training measured, for the manifest.
         calibration: the temperature by which the head's graph divides its logits.
@@ -89,13 +96,14 @@ def export_bundle(
         sign: PEM file with the private key that signs the bundle; see `fic_export.signing`.
         quantize: write the base in fewer bits, `int8` or `fp16`, if it keeps its accuracy and, for
             `int8`, gains speed; the head stays float32.
-        calibration_files: image files, best of the training, for the ranges of int8; else `pictures`.
+        calibration_files: pictures for the ranges of int8, best of the training; else `pictures`.
         max_accuracy_drop: how much accuracy a quantized base may lose on `pictures`; without
             `truth`, for which share of them it may name another class.
         progress: called with the number of pictures just compared.
 
     Raises:
-        ConversionError: a model holds something that has no ONNX form.
+        ConversionError: a model holds something that has no ONNX form, or the bundle cannot
+            explain its answers.
         ParityError: the bundle is not within the bounds; nothing is written.
         ImageError: one of `pictures` cannot be read.
         SigningError: `sign` is no key, or the library for signatures is missing.
@@ -106,6 +114,10 @@ def export_bundle(
     _check_pictures(pictures, truth)
     if sign is not None:
         check_signing(Path(sign))
+    if with_feature_map:
+        check_pooling(base, deployed)
+    temperature = 1.0 if calibration is None else calibration.temperature
+    weights = class_weights(head, temperature) if with_feature_map else None
     out = Path(out)
     manifest = Manifest(
         labels=tuple(labels),
@@ -124,18 +136,20 @@ def export_bundle(
     try:
         # Before the conversion, which may take minutes: a folder that cannot be made fails at once.
         with replacing_result(out, mark=MANIFEST_FILE) as folder:
-            if deployed is None:
-                write_graph(
-                    base_graph or convert_base(base, preprocessing),
-                    folder / BASE_FILE,
-                    of_pictures(preprocessing),
-                )
-            else:
+            if deployed is not None:
                 copy_base(deployed, folder, manifest)
+                manifest = replace(manifest, feature_map=deployed.manifest.feature_map)
+            else:
+                graph = base_graph or convert_base(base, preprocessing)
+                if weights is not None:
+                    graph, feature_map = expose_feature_map(graph, base, manifest.base.output)
+                    manifest = replace(manifest, feature_map=feature_map)
+                write_graph(graph, folder / BASE_FILE, of_pictures(preprocessing))
             head_graph = convert_head(head)
-            temperature = 1.0 if calibration is None else calibration.temperature
             fold_temperature(head_graph, temperature)
             write_graph(head_graph, folder / HEAD_FILE, of_answers(labels))
+            if weights is not None:
+                write_class_weights(folder / CLASS_WEIGHTS_FILE, weights)
             if known is not None:
                 known.write(folder)
             check_fits(folder, out)
@@ -155,6 +169,8 @@ def export_bundle(
                 )
                 parity = replace(parity, source="drawn" if pictures is None else "files")
                 parity.check(bounds or Bounds())
+                if weights is not None:
+                    manifest = proved(open_bundle(folder), weights, files)
                 if quantize is not None:
                     quantization = quantize_base(
                         folder,

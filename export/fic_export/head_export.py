@@ -37,6 +37,7 @@ def export_head(
     deployed: str | Path | None = None,
     bounds: Bounds | None = None,
     base_graph: bytes | None = None,
+    with_feature_map: bool = False,
     origin: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
     calibration: Calibration | None = None,
@@ -62,6 +63,7 @@ def export_head(
             same bytes each time with the same versions of the libraries.
         bounds: how far the graphs may be from the Keras models.
         base_graph: the ONNX graph of `base` if it was converted before.
+        with_feature_map: let the head explain its answers, on a base that has its feature map.
         origin: where the base comes from.
         metrics: what the training measured.
         calibration: the temperature of the head.
@@ -96,6 +98,7 @@ def export_head(
                 bounds=bounds,
                 base_graph=base_graph,
                 deployed=opened,
+                with_feature_map=with_feature_map,
                 origin=origin,
                 metrics=metrics,
                 calibration=calibration,

@@ -133,6 +133,12 @@ from .terminal import TerminalProgress
     metavar="DIR|CSV",
     help="With --quantize int8: training pictures, if the run's have moved.",
 )
+@click.option(
+    "--with-feature-map",
+    is_flag=True,
+    help="Let the bundle show where in a picture it sees a label: `fic-runtime explain`. For "
+    "linear heads on averaged features; answers and speed stay the same.",
+)
 @run_cache_option
 def export(
     run: Path,
@@ -156,6 +162,7 @@ def export(
     max_accuracy_drop: float,
     calibration_pictures: int,
     calibration_data: Path | None,
+    with_feature_map: bool,
     bottleneck_dir: Path | None,
 ) -> None:
     """Export a run as a bundle that needs no TensorFlow.
@@ -199,6 +206,7 @@ def export(
         min_accuracy=assert_accuracy,
         pictures=pictures,
         data=data,
+        with_feature_map=with_feature_map,
         bottleneck_dir=bottleneck_dir,
         reliability=ReliabilityOptions(
             calibrate=calibrate, known=known, foreign=foreign, false_rejection=false_rejection
@@ -232,6 +240,8 @@ def export(
         for line in _quantization_lines(manifest.quantization):
             click.echo(line)
     place = f"{base or 'BUNDLE'} --head {out}" if head_only else str(out)
+    if manifest.feature_map is not None and not head_only:
+        click.echo(f"where it looks: fic-runtime explain {out} PHOTO --out seen.png")
     click.echo(f"try it: fic-runtime predict {place} PHOTO")
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .errors import DeviceError as DeviceError
     from .errors import FicError as FicError
     from .errors import ImageError as ImageError
+    from .explaining import Explanation as Explanation
     from .multi_classifier import MultiClassifier as MultiClassifier
 
     __version__: str
@@ -23,6 +24,7 @@ _HOME = {
     "BundleError": "errors",
     "Classifier": "classifier",
     "DeviceError": "errors",
+    "Explanation": "explaining",
     "FicError": "errors",
     "ImageError": "errors",
     "MultiClassifier": "multi_classifier",
@@ -34,6 +36,7 @@ __all__ = [
     "BundleError",
     "Classifier",
     "DeviceError",
+    "Explanation",
     "FicError",
     "ImageError",
     "MultiClassifier",

@@ -15,6 +15,7 @@ HEAD_FILE = "head.onnx"
 LABELS_FILE = "labels.txt"
 GOLDEN_FILE = "golden.npz"
 CARD_FILE = "README.md"
+CLASS_WEIGHTS_FILE = "class_weights.npz"
 
 
 @dataclass(frozen=True)

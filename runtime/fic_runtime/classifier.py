@@ -14,6 +14,7 @@ import numpy as np
 from .bundle import Bundle, open_bundle
 from .devices import CPU, Device
 from .errors import ImageError
+from .explaining import Explanation, explain, explainable
 from .graphs import Graph, GraphOptions
 from .heads import Head, check_has_base, open_head
 from .images import load_image
@@ -160,7 +161,7 @@ class Classifier:
         self._geometry = self._bundle.manifest.preprocessing.geometry
         spec = self._bundle.manifest.base
         base = self._open_graph(self._bundle, spec.file)
-        base.check(spec)
+        base.check(spec, self._bundle.manifest.further_outputs)
         served = self.open_head(bundle if head is None else head)
         self.manifest: Manifest = served.manifest
         # Base and head are read together and replaced together: a prediction has both of one time.
@@ -288,6 +289,32 @@ class Classifier:
         base, _ = self._open_graphs()
         return base.run(pixels)
 
+    def explain(self, image: "ImageSource", label: str | None = None) -> Explanation:
+        """Show where in a picture the head sees a label, the most probable one unless given.
+
+        Raises:
+            BundleError: the bundle was exported without --with-feature-map, or has no such label.
+            ImageError: it is no picture that can be classified.
+        """
+        base, head = self._open_graphs()
+        return explain(
+            image,
+            label,
+            base=base,
+            head=head,
+            feature_map=self._bundle.manifest.feature_map,
+            channel_order=self.channel_order,
+        )
+
+    def check_explainable(self, label: str | None = None) -> None:
+        """Make sure that `explain` can be used, and that a label is one of the bundle's.
+
+        Raises:
+            BundleError: see `explain`.
+        """
+        _, head = self._open_graphs()
+        explainable(self._bundle.manifest.feature_map, head, label)
+
     def probabilities(self, bottlenecks: FloatArray) -> FloatArray:
         """Run the head alone: bottlenecks (n, *bottleneck) to probabilities (n, labels)."""
         _, head = self._open_graphs()
@@ -409,6 +436,9 @@ def _open_graph(bundle: Bundle, file: str, *, options: GraphOptions, graph_cache
         name=str(bundle.files.path(file)),
         digest=bundle.graph_digest(file) if graph_cache else None,
         reopen=partial(bundle.checked_model, file),
+        further_outputs=(
+            len(bundle.manifest.further_outputs) if file == bundle.manifest.base.file else 0
+        ),
         **options,
     )
 

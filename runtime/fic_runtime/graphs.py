@@ -39,6 +39,7 @@ class Graph:
     """An ONNX graph with one input and one output, ready to run; safe to use from many threads.
 
     In a process that was forked, the graph is opened anew on first use.
+    Only where `further_outputs` says so it has more outputs, which `run_outputs` gives.
 
     Args:
         model: the ONNX file, or its content.
@@ -52,6 +53,7 @@ class Graph:
         digest: what identifies the model, which was checked against it; the optimised form is
             then kept in the user's cache folder, if the graph is large and runs on the CPU.
         reopen: what returns the model again in a process that was forked; `model` by default.
+        further_outputs: how many outputs the graph has besides the first.
 
     Raises:
         BundleError: the file is no graph that ONNX Runtime can open.
@@ -71,6 +73,7 @@ class Graph:
         lean_memory: bool = False,
         digest: str | None = None,
         reopen: Callable[[], Model] | None = None,
+        further_outputs: int = 0,
     ) -> None:
         wanted = providers_for(
             device,
@@ -90,12 +93,14 @@ class Graph:
             model, self._name, self._options, digest, strict=wanted.strict
         )
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
+        if len(inputs) != 1 or len(outputs) != 1 + further_outputs:
             raise BundleError(
                 f"{self._name}: has {len(inputs)} inputs and {len(outputs)} outputs instead of one "
-                "each; export the bundle again"
+                f"{f'and {1 + further_outputs}' if further_outputs else 'each'}; "
+                "export the bundle again"
             )
         self.input, self.output = _tensor(inputs[0]), _tensor(outputs[0])
+        self.further: tuple[Tensor, ...] = tuple(_tensor(each) for each in outputs[1:])
         self.provider = str(self._session.get_providers()[0])
         """The execution provider that ONNX Runtime really uses."""
         log.info("%s: runs on %s with %d threads", self._name, self.provider, self._options.threads)
@@ -104,6 +109,16 @@ class Graph:
 
     def run(self, batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return the output for a batch, whose first dimension is the number of items.
+
+        Raises:
+            DeviceError, ValueError: see `run_outputs`.
+        """
+        return self.run_outputs(batch, (self.output.name,))[0]
+
+    def run_outputs(
+        self, batch: np.ndarray[Any, Any], names: Sequence[str]
+    ) -> list[np.ndarray[Any, Any]]:
+        """Return the outputs of these names for a batch.
 
         Raises:
             DeviceError: the device cannot do it, most often for want of memory.
@@ -117,23 +132,22 @@ class Graph:
             )
         session = self._session or self._reopen()
         try:
-            output: np.ndarray[Any, Any] = session.run(
-                [self.output.name], {self.input.name: batch}
-            )[0]
+            outputs: list[np.ndarray[Any, Any]] = session.run(list(names), {self.input.name: batch})
         except Exception as error:  # onnxruntime's errors share no base class but this one
             raise DeviceError(
                 f"{self._name}: {self.provider} failed on a batch of {len(batch)} "
                 f"({one_line(error)}); use smaller batches or device='cpu'"
             ) from error
-        return output
+        return outputs
 
-    def check(self, spec: GraphSpec) -> None:
-        """Compare the graph with what the manifest says of it.
+    def check(self, spec: GraphSpec, further: Sequence[Tensor] = ()) -> None:
+        """Compare the graph with what the manifest says of it and of its further outputs.
 
         Raises:
             BundleError: name, element type or shape differ.
         """
-        for found, expected in ((self.input, spec.input), (self.output, spec.output)):
+        found_there = (self.input, self.output, *self.further)
+        for found, expected in zip(found_there, (spec.input, spec.output, *further), strict=True):
             if found != expected:
                 raise BundleError(
                     f"{spec.file}: has {found.name} {found.dtype} {found.shape} where the manifest "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .bundle import Bundle, open_bundle
+from .class_weights import ClassWeights, read_class_weights
 from .errors import BundleError
 from .manifest import Manifest
 from .out_of_distribution import OutOfDistribution, read_out_of_distribution
@@ -31,6 +32,7 @@ class Head:
     manifest: Manifest
     graph: "Graph"
     out_of_distribution: OutOfDistribution | None = None
+    class_weights: ClassWeights | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -59,7 +61,8 @@ def open_head(place: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Hea
     graph = open_graph(bundle, spec.file)
     graph.check(spec)
     strange = read_out_of_distribution(bundle.files, bundle.manifest)
-    return Head(Path(place), bundle.manifest, graph, strange)
+    weights = read_class_weights(bundle)
+    return Head(Path(place), bundle.manifest, graph, strange, weights)
 
 
 def check_head(bundle: Bundle, deployed: Bundle) -> None:

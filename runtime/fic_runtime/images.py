@@ -196,12 +196,32 @@ def resize_image(image: Pixels8, geometry: Geometry, *, out: Pixels8 | None = No
     elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
         raise ValueError(f"out must be contiguous uint8 of shape {shape}")
     if geometry.resize == "crop":
-        _stretch(_central_part(image, geometry), out)
+        top, left, rows, columns = central_part(image.shape[0], image.shape[1], geometry)
+        _stretch(image[top : top + rows, left : left + columns], out)
     elif geometry.resize == "pad":
-        _pad(image, out)
+        top, left, rows, columns = fitted_part(image.shape[0], image.shape[1], geometry)
+        out[...] = 0
+        fitted = _stretch(image, np.empty((rows, columns, 3), np.uint8))
+        out[top : top + rows, left : left + columns] = fitted
     else:
         _stretch(image, out)
     return out
+
+
+def central_part(height: int, width: int, geometry: Geometry) -> tuple[int, int, int, int]:
+    """Return the part of a picture that `crop` takes: top, left, rows and columns."""
+    scale = geometry.crop_fraction * min(height / geometry.height, width / geometry.width)
+    rows = min(max(round(scale * geometry.height), 1), height)
+    columns = min(max(round(scale * geometry.width), 1), width)
+    return (height - rows) // 2, (width - columns) // 2, rows, columns
+
+
+def fitted_part(height: int, width: int, geometry: Geometry) -> tuple[int, int, int, int]:
+    """Return the part of the input where `pad` lays a picture: top, left, rows and columns."""
+    scale = min(geometry.height / height, geometry.width / width)
+    rows = min(max(round(scale * height), 1), geometry.height)
+    columns = min(max(round(scale * width), 1), geometry.width)
+    return (geometry.height - rows) // 2, (geometry.width - columns) // 2, rows, columns
 
 
 def _reduced_flag(header: ImageHeader, geometry: Geometry | None) -> int:
@@ -297,27 +317,6 @@ def _from_array(array: npt.NDArray[Any], channel_order: ChannelOrder) -> Pixels8
     }[channels, channel_order]
     rgb: Any = cv2.cvtColor(array, code)
     return cast(Pixels8, rgb)
-
-
-def _central_part(image: Pixels8, geometry: Geometry) -> Pixels8:
-    height, width = image.shape[:2]
-    scale = geometry.crop_fraction * min(height / geometry.height, width / geometry.width)
-    rows = min(max(round(scale * geometry.height), 1), height)
-    columns = min(max(round(scale * geometry.width), 1), width)
-    top, left = (height - rows) // 2, (width - columns) // 2
-    return image[top : top + rows, left : left + columns]
-
-
-def _pad(image: Pixels8, out: Pixels8) -> None:
-    height, width = out.shape[:2]
-    scale = min(height / image.shape[0], width / image.shape[1])
-    rows = min(max(round(scale * image.shape[0]), 1), height)
-    columns = min(max(round(scale * image.shape[1]), 1), width)
-    top, left = (height - rows) // 2, (width - columns) // 2
-    out[...] = 0
-    out[top : top + rows, left : left + columns] = _stretch(
-        image, np.empty((rows, columns, 3), np.uint8)
-    )
 
 
 def _stretch(image: Pixels8, out: Pixels8) -> Pixels8:

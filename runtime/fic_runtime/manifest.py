@@ -10,16 +10,18 @@ import reprlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .bundle_files import BundleFiles
 from .errors import BundleError
 from .preprocessing import Preprocessing
 
+Layout = Literal["nchw", "nhwc"]
+
 FORMAT = 1
 MANIFEST_FILE = "manifest.json"
 # Fields that came after the first bundles are written only where they say something.
-_LATER = {"head_only", "single_graph", "quantization", "calibration", "known"}
+_LATER = {"calibration", "feature_map", "head_only", "known", "quantization", "single_graph"}
 # With a thousand classes a manifest has some 100 kB, and 12 MB with their confusion matrix.
 _MAX_BYTES = 64 * 2**20
 
@@ -62,6 +64,21 @@ class Known:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeatureMap:
+    """The base's last feature map, whose mean over its places is the bottleneck.
+
+    `output` of the base's graph has the layout `nchw` or `nhwc`. `pictures` and
+    `largest_difference` (of any probability) say how far the head, applied to each place alone
+    and averaged, was from the head itself when the bundle was written.
+    """
+
+    output: Tensor
+    layout: Layout
+    pictures: int = 0
+    largest_difference: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a bundle holds.
 
@@ -73,7 +90,8 @@ class Manifest:
     file in which both graphs are fused, if there is one, `calibration` the temperature that is in
     the head already; the runtime shows these and does not depend on them. `quantization` says what
     became of a base in fewer bits, and how far a device may be from `golden.npz` with it. `known`
-    says how strange pictures are told from others; None if nothing was fitted for it.
+    says how strange pictures are told from others; None if nothing was fitted for it. `feature_map`
+    is there where the bundle can explain its answers.
     """
 
     format: int = FORMAT
@@ -83,6 +101,7 @@ class Manifest:
     head: GraphSpec
     files: Mapping[str, str]
     head_only: bool = False
+    feature_map: FeatureMap | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
     parity: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -108,6 +127,13 @@ class Manifest:
         if not self.head_only:
             return dict(self.files)
         return {file: digest for file, digest in self.files.items() if file not in self.base_files}
+
+    @property
+    def further_outputs(self) -> tuple[Tensor, ...]:
+        """The outputs of the base's graph besides the bottleneck."""
+        if self.feature_map is None or self.feature_map.output.name == self.base.output.name:
+            return ()
+        return (self.feature_map.output,)
 
     def to_json(self) -> str:
         """Return the manifest as the text of `manifest.json`, the same for the same values.
@@ -162,6 +188,7 @@ class Manifest:
                 for file, digest in _mapping(values["files"]).items()
             },
             head_only=_flag(values.get("head_only", False)),
+            feature_map=_feature_map(values.get("feature_map")),
             origin=_mapping(values.get("origin", {})),
             parity=_mapping(values.get("parity", {})),
             metrics=_mapping(values.get("metrics", {})),
@@ -190,6 +217,8 @@ class Manifest:
                     f"{what} is {tensor.dtype} {_shape(tensor.shape)} where preprocessing, "
                     f"bottleneck and labels ask for {expected[0]} {_shape(expected[1])}"
                 )
+        if self.feature_map is not None:
+            _check_feature_map(self.feature_map, self.base.output)
         label, times = Counter(self.labels).most_common(1)[0]
         if times > 1:
             raise ValueError(f"the label {reprlib.repr(label)} stands there {times} times")
@@ -244,6 +273,39 @@ def _known(values: Any) -> Known | None:
         false_rejection=_number(values["false_rejection"]),
         figures=_mapping(values.get("figures", {})),
     )
+
+
+def _feature_map(values: Any) -> FeatureMap | None:
+    if values is None:
+        return None
+    values = _mapping(values)
+    if values["layout"] not in get_args(Layout):
+        raise ValueError(f"the layout {reprlib.repr(values['layout'])} is neither nchw nor nhwc")
+    pictures, difference = values.get("pictures", 0), values.get("largest_difference", 0.0)
+    if type(pictures) is not int or type(difference) not in (int, float):
+        raise ValueError("what is recorded of the feature map is no figure")
+    return FeatureMap(
+        output=_tensor(_mapping(values["output"])),
+        layout=values["layout"],
+        pictures=pictures,
+        largest_difference=float(difference),
+    )
+
+
+def _check_feature_map(feature_map: FeatureMap, bottleneck: Tensor) -> None:
+    output = feature_map.output
+    channels = 1 if feature_map.layout == "nchw" else -1
+    fits = output.dtype == "float32" and len(output.shape) == 4
+    fits = fits and output.shape[channels] == bottleneck.shape[-1]
+    if output.name == bottleneck.name:
+        fits = fits and output == bottleneck and feature_map.layout == "nhwc"
+    else:
+        fits = fits and len(bottleneck.shape) == 2
+    if not fits:
+        raise ValueError(
+            f"the feature map {output.dtype} {_shape(output.shape)} does not go with the "
+            f"bottleneck {_shape(bottleneck.shape)}"
+        )
 
 
 def _tensor(values: dict[str, Any]) -> Tensor:

@@ -51,6 +51,26 @@ def test_a_bundle_records_where_it_comes_from(
     assert manifest.parity["keras_accuracy"] == manifest.parity["runtime_accuracy"] == accuracy
 
 
+def test_a_run_with_a_linear_head_is_exported_so_that_it_can_explain(
+    cold_run: Run, exported: tuple[Path, Manifest], tmp_path: Path
+) -> None:
+    manifest = export_run(cold_run.folder, out=tmp_path / "bundle", with_feature_map=True)
+    assert manifest.feature_map is not None
+    assert manifest.feature_map.pictures == len(cold_run.validation())
+    assert manifest.feature_map.largest_difference < 1e-5
+    with (
+        Classifier(exported[0], device="cpu") as plain,
+        Classifier(tmp_path / "bundle", device="cpu") as able,
+    ):
+        for row in cold_run.validation():
+            explanation = able.explain(row.path)
+            prediction = plain.predict(row.path)
+            assert (explanation.label, explanation.probability) == (
+                prediction.label,
+                pytest.approx(prediction.probability, abs=1e-6),
+            )
+
+
 def test_pictures_to_compare_on_come_from_each_class_in_turn(
     cold_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from fic_runtime import cli
 from fic_runtime.classifier import Classifier
 from fic_runtime.cli import counting
 
-COMMANDS = ("predict", "watch", "extract", "bench", "selftest", "info", "doctor")
+COMMANDS = ("predict", "watch", "extract", "explain", "bench", "selftest", "info", "doctor")
 HEAVY = {"numpy", "cv2", "onnxruntime"}
 
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FicError
-from . import bench, doctor, extract, info, predict, selftest, watch
+from . import bench, doctor, explain, extract, info, predict, selftest, watch
 
-_COMMANDS = (predict, watch, extract, bench, selftest, info, doctor)
+_COMMANDS = (predict, watch, extract, explain, bench, selftest, info, doctor)
 
 _EXAMPLES = """examples:
   fic-runtime predict bundle photo.jpg             the label and its probability
@@ -20,6 +20,7 @@ _EXAMPLES = """examples:
   fic-runtime watch bundle 0                       what the first camera shows, at each change
   fic-runtime extract bundle photos/ --out f.npz   the bottlenecks of every picture
   fic-runtime bench bundle                         how fast is it on this machine?
+  fic-runtime explain bundle photo.jpg --out seen.png   where in it the label is seen
   fic-runtime selftest bundle                      does this device give the recorded results?
   fic-runtime info bundle                          what is in the bundle
   fic-runtime doctor                               what can this machine do, and what is wrong?
