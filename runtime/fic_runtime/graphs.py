@@ -18,7 +18,7 @@ from .manifest import GraphSpec, Tensor
 from .onnx_runtime import onnxruntime
 from .sessions import SessionOptions, cached_session, new_session, one_line
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 Model: TypeAlias = Path | bytes
 
@@ -99,9 +99,10 @@ class Graph:
                 f"{f'and {1 + further_outputs}' if further_outputs else 'each'}; "
                 "export the bundle again"
             )
-        self.input, self.output = _tensor(inputs[0]), _tensor(outputs[0])
+        self.input: Tensor = _tensor(inputs[0])
+        self.output: Tensor = _tensor(outputs[0])
         self.further: tuple[Tensor, ...] = tuple(_tensor(each) for each in outputs[1:])
-        self.provider = str(self._session.get_providers()[0])
+        self.provider: str = str(self._session.get_providers()[0])
         """The execution provider that ONNX Runtime really uses."""
         log.info("%s: runs on %s with %d threads", self._name, self.provider, self._options.threads)
         self._reopening = threading.Lock()

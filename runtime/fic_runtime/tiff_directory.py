@@ -27,7 +27,7 @@ class TiffDirectory:
         (start,) = struct.unpack_from(self._pointer, data, 8 if big else 4)
         (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
         start, step = start + (8 if big else 2), struct.calcsize(order + entry) + self._room
-        self.end = start + count * step + self._room
+        self.end: int = start + count * step + self._room
         if start + count * step > len(data):
             raise struct.error("the directory lies outside the file")
         self._entries: dict[int, tuple[int, int, int]] = {}

@@ -40,7 +40,7 @@ def add_to(commands: "Commands") -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="a folder, which gets FILE.png for each FILE, or for one picture a file ending in .png",
+        help="a folder, which gets FILE.png for each FILE, or a file ending in .png for one",
     )
     parser.add_argument(
         "--label", metavar="NAME", help="where this label is seen (default: the most probable)"
