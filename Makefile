@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 DATA ?= digits
+SECONDS ?= 60
 ifeq ($(filter digits flowers,$(DATA)),)
 $(error DATA=$(DATA) is not known; say DATA=digits or DATA=flowers)
 endif
@@ -12,7 +13,7 @@ RUNTIME := .venv-runtime/bin
 SOURCES := $(shell find fic export runtime -name '*.py')
 
 .PHONY: help demo demo-digits demo-flowers demo-export demo-predict test test-slow test-runtime
-.PHONY: test-runtime-oldest lint clean python
+.PHONY: test-runtime-oldest fuzz lint clean python
 
 help: ## say what the targets are
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -63,6 +64,9 @@ test-runtime: .venv-runtime-test/installed ## run the runtime's tests where only
 test-runtime-oldest: .venv-oldest/installed ## the same with the oldest libraries that it takes (Python 3.11 or 3.12)
 	.venv-oldest/bin/python -m pytest tests/runtime
 
+fuzz: .venv-fuzz/installed ## look for inputs that break the runtime; SECONDS=60 for each target
+	.venv-fuzz/bin/python fuzz/run.py --seconds $(SECONDS)
+
 lint: .venv-test/installed ## check style and types only
 	$(TEST)/ruff check .
 	$(TEST)/ruff format --check .
@@ -93,6 +97,12 @@ lint: .venv-test/installed ## check style and types only
 	.venv-runtime-test/bin/pip install --quiet ./runtime pytest
 	@touch $@
 
+.venv-fuzz/installed: $(SOURCES) runtime/pyproject.toml | python
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/pip install --quiet ./runtime pillow
+	.venv-fuzz/bin/pip install --quiet --only-binary=:all: atheris || echo "atheris has no wheel for this Python"
+	@touch $@
+
 .venv-oldest/installed: $(SOURCES) runtime/pyproject.toml | python
 	$(PYTHON) -m venv .venv-oldest
 	sed -n '/^dependencies = \[/,/^\]/ s/^ *"\(.*\)>=\(.*\)",.*/\1==\2.*/p' runtime/pyproject.toml \
@@ -105,5 +115,5 @@ python:
 	    { echo "fic needs Python 3.11 or newer and $(PYTHON) is not; say make PYTHON=python3.12" >&2; exit 1; }
 
 clean: ## remove what the other targets made
-	rm -rf demo dist runtime/dist build .venv-demo .venv-runtime .venv-test .venv-runtime-test .venv-oldest
+	rm -rf demo dist runtime/dist build .venv-demo .venv-runtime .venv-test .venv-runtime-test .venv-oldest .venv-fuzz .fuzz
 	rm -rf .pytest_cache .mypy_cache .ruff_cache

@@ -3,13 +3,12 @@
 import errno
 import hashlib
 import os
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import IO, Protocol
-from zipfile import BadZipFile, ZipFile, ZipInfo, is_zipfile
+from zipfile import ZipFile, ZipInfo, is_zipfile
 
 from .errors import BundleError
 
@@ -139,8 +138,11 @@ class _Archive:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        # RuntimeError and NotImplementedError: encrypted, or packed in a way unknown here.
-        except (BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        # zipfile and what unpacks for it raise whatever they met: an OSError without a number
+        # comes from bz2, a UnicodeDecodeError from a name that is no UTF-8.
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             raise BundleError(
                 f"{self._place}: is no zip archive that can be read ({error}); copy the bundle "
                 "again or export it again"

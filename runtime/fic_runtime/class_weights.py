@@ -1,13 +1,12 @@
 """A linear head as one kernel and one bias, which may be applied to each place of a feature map."""
 
 from dataclasses import dataclass
-from io import BytesIO
 from typing import TypeAlias
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
+from .array_files import read_arrays
 from .bundle import CLASS_WEIGHTS_FILE, Bundle
 from .errors import BundleError
 from .manifest import FeatureMap
@@ -43,11 +42,9 @@ def read_class_weights(bundle: Bundle) -> ClassWeights | None:
         return None
     path = bundle.files.path(CLASS_WEIGHTS_FILE)
     try:
-        data = BytesIO(bundle.files.read(CLASS_WEIGHTS_FILE))
-        with np.load(data, allow_pickle=False) as arrays:
-            weights = ClassWeights(arrays["kernel"], arrays["bias"])
-    # TypeError: a single array, which is no archive.
-    except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
+        arrays = read_arrays(bundle.files.read(CLASS_WEIGHTS_FILE))
+        weights = ClassWeights(arrays["kernel"], arrays["bias"])
+    except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
     features, labels = bundle.manifest.head.input.shape[-1], len(bundle.manifest.labels)
     for array, shape in ((weights.kernel, (features, labels)), (weights.bias, (labels,))):

@@ -1,13 +1,12 @@
 """Prove that a bundle gives on this device what it gave where it was exported."""
 
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
+from .array_files import read_arrays
 from .bundle import GOLDEN_FILE
 from .bundle_files import BundleFiles, bundle_files
 from .classifier import Classifier
@@ -112,13 +111,12 @@ def _read_golden(files: BundleFiles, *, pictures: bool = True) -> dict[str, np.n
     if pictures:
         tensors = {"images": manifest.base.input, **tensors}
     try:
-        with np.load(BytesIO(files.read(GOLDEN_FILE)), allow_pickle=False) as arrays:
-            golden = {name: arrays[name] for name in tensors}
-            if pictures:
-                file = arrays["picture"].tobytes()
-                golden["decoded"] = load_image(file, manifest.preprocessing.geometry)
-    # TypeError: a single array, which is no archive.
-    except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, ImageError) as error:
+        arrays = read_arrays(files.read(GOLDEN_FILE))
+        golden = {name: arrays[name] for name in tensors}
+        if pictures:
+            file = arrays["picture"].tobytes()
+            golden["decoded"] = load_image(file, manifest.preprocessing.geometry)
+    except (OSError, ValueError, KeyError, ImageError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
     first = next(iter(tensors))
     number = len(golden[first]) if golden[first].ndim else 0

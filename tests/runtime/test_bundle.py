@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from zipfile import ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile
+from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile
 
 import numpy as np
 import pytest
 
 from fic_runtime.bundle import file_digest, open_bundle
+from fic_runtime.bundle_files import bundle_files
 from fic_runtime.classifier import Classifier
 from fic_runtime.errors import BundleError
 from fic_runtime.manifest import FORMAT
@@ -201,3 +202,29 @@ def test_no_changed_byte_of_an_archive_is_more_than_an_error(pack):
         except BundleError:
             refused += 1
     assert refused > 400
+
+
+def test_a_name_in_an_archive_that_is_no_utf_8_is_refused(pack):
+    archive = pack(extra=[("ü", b"")])
+    # Where the file begins; in the directory it stays.
+    damaged = archive.read_bytes().replace("ü".encode(), b"\xff\xff", 1)
+    archive.write_bytes(damaged)
+    files = bundle_files(archive)
+    with pytest.raises(BundleError, match="is no zip archive that can be read"):
+        files.digest("ü")
+
+
+@pytest.mark.parametrize("compression", [ZIP_DEFLATED, ZIP_BZIP2, ZIP_LZMA])
+def test_damage_in_packed_files_is_one_sentence_whatever_packed_them(compression, pack):
+    archive = pack(compression=compression)
+    whole = archive.read_bytes()
+    at = whole.index(b"labels.txt") + len("labels.txt")
+    refused = 0
+    for place in range(at, at + 30):
+        archive.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            open_bundle(archive)  # a few bytes mean nothing, such as the version of LZMA
+        except BundleError as error:
+            refused += 1
+            assert "b.zip" in str(error)
+    assert refused > 20

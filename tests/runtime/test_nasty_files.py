@@ -2,10 +2,12 @@
 
 import csv
 import json
+import struct
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from zlib import crc32
 
 import cv2
 import numpy as np
@@ -53,6 +55,52 @@ for line in sys.stdin:
     peak = int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1]) // 1024
     print(json.dumps([outcome, peak, time.perf_counter() - start]))
 """
+
+
+MEGAPIXELS_50 = """
+import re, sys
+from pathlib import Path
+import cv2, numpy
+from fic_runtime.images import load_image
+from fic_runtime.preprocessing import Geometry
+
+def peak():
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+
+before = peak()
+assert load_image(sys.argv[1], Geometry(height=224, width=224)).shape == (224, 224, 3)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not MEMORY.exists(), reason="reads the peak memory where Linux tells it")
+@pytest.mark.parametrize(
+    # A JPEG is decoded at an eighth; else there are the pixels, 150 MB, twice if turned.
+    ("suffix", "orientation", "megabytes"),
+    [(".jpg", 1, 100), (".png", 1, 350), (".png", 6, 350)],
+)
+def test_a_photo_of_50_megapixels_takes_little_memory(suffix, orientation, megabytes, tmp_path):
+    smooth = np.add.outer(np.arange(5800), np.arange(8700)) % 251
+    pixels = np.repeat(smooth.astype(np.uint8)[..., None], 3, axis=2)
+    _, data = cv2.imencode(suffix, pixels)
+    if orientation != 1:
+        data = with_exif(bytes(data), orientation)
+    (tmp_path / f"photo{suffix}").write_bytes(bytes(data))
+    run = subprocess.run(
+        [sys.executable, "-c", MEGAPIXELS_50, str(tmp_path / f"photo{suffix}")],
+        capture_output=True, encoding="utf-8", timeout=120,
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (0, "")
+    assert int(run.stdout) < megabytes
+
+
+def with_exif(png: bytes, orientation: int) -> bytes:
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 274, 3, 1, orientation, 0, 0)
+    chunk = b"eXIf" + tiff
+    # After IHDR, which always has the same length.
+    return b"".join(
+        [png[:33], struct.pack(">I", len(tiff)), chunk, struct.pack(">I", crc32(chunk)), png[33:]]
+    )
 
 
 @cache

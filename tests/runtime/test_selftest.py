@@ -120,6 +120,33 @@ def test_golden_results_that_are_no_archive_are_refused(data, bundle, replace):
         run_selftest(bundle)
 
 
+def test_golden_results_in_an_archive_of_another_kind_are_refused(bundle, replace):
+    """A version or a way of packing that zipfile does not know, which it says with other errors."""
+    data = (bundle / "golden.npz").read_bytes()
+    entry = data.index(b"PK\x01\x02")
+    for place, value in ((6, 255), (8, 32), (10, 77)):
+        damaged = bytearray(data)
+        damaged[entry + place] = value
+        replace("golden.npz", bytes(damaged))
+        with pytest.raises(BundleError, match=r"golden\.npz: cannot be read"):
+            run_selftest(bundle, device="cpu")
+
+
+def test_golden_results_of_damaged_packing_are_refused(bundle, replace):
+    data = bytearray((bundle / "golden.npz").read_bytes())
+    middle = data.index(b"images.npy") + 60
+    data[middle : middle + 9] = b"\xff" * 9
+    replace("golden.npz", bytes(data))
+    with pytest.raises(BundleError, match=r"golden\.npz: cannot be read"):
+        run_selftest(bundle, device="cpu")
+
+
+def test_golden_results_that_would_fill_the_memory_are_refused(bundle, replace, monkeypatch):
+    monkeypatch.setattr("fic_runtime.array_files._MOST_BYTES", 1000)
+    with pytest.raises(BundleError, match="it would grow to"):
+        run_selftest(bundle, device="cpu")
+
+
 def test_torn_golden_results_are_refused(bundle, replace):
     data = bytearray((bundle / "golden.npz").read_bytes())
     data[2000:2100] = bytes(100)

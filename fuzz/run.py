@@ -1,0 +1,67 @@
+"""Fuzz targets with atheris, one after the other: python fuzz/run.py [TARGET ...] [--seconds 60]
+
+Coverage of the runtime's code steers it from valid inputs to damaged ones. Where atheris is not
+installed (it has wheels for some Pythons on Linux only) it says so and all is well.
+"""
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from targets import TARGETS, seeds
+
+_MEGABYTES = 3000
+_SECONDS_FOR_ONE = 60  # an input that takes as long hangs
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("targets", metavar="TARGET", nargs="*", help=", ".join(TARGETS))
+    parser.add_argument("--seconds", type=int, default=60, help="for each target (default: 60)")
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    names = options.targets or list(TARGETS)
+    if unknown := set(names) - set(TARGETS):
+        parser.error(f"there is no target {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+    if importlib.util.find_spec("atheris") is None:
+        print("nothing is fuzzed: atheris is not installed, or has no wheel for this Python")
+        return 0
+    if options.alone:
+        fuzz(names[0], options.seconds)
+    for name in names:
+        print(f"# {name}, {options.seconds} seconds", flush=True)
+        command = [sys.executable, __file__, name, "--seconds", str(options.seconds), "--alone"]
+        if subprocess.run(command).returncode:
+            print(f"{name} failed; the input is in the file that is named above", file=sys.stderr)
+            return 1
+    return 0
+
+
+def fuzz(name: str, seconds: int) -> None:
+    """Fuzz one target and exit; atheris has the process for itself."""
+    import atheris
+
+    found = Path(".fuzz")
+    found.mkdir(exist_ok=True)
+    corpus = Path(tempfile.mkdtemp(prefix="fic-fuzz-"))
+    for number, seed in enumerate(seeds(name)):
+        (corpus / str(number)).write_bytes(seed)
+    flags = [
+        f"-max_total_time={seconds}",
+        f"-rss_limit_mb={_MEGABYTES}",
+        f"-timeout={_SECONDS_FOR_ONE}",
+        f"-artifact_prefix={found}/{name}-",
+        "-max_len=40000",
+        "-verbosity=0",
+        "-print_final_stats=1",
+    ]
+    atheris.instrument_all()
+    atheris.Setup([sys.argv[0], *flags, str(corpus)], TARGETS[name])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""What is fuzzed: each target takes any bytes and may raise nothing but a FicError.
+
+Bytes that a target passes over have no meaning for it. A crash, a hang, and memory without bound
+are for whoever runs it to notice.
+"""
+
+import hashlib
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fic_runtime.bundle import CLASS_WEIGHTS_FILE, GOLDEN_FILE, open_bundle
+from fic_runtime.classifier import Classifier
+from fic_runtime.errors import FicError
+from fic_runtime.graph_contents import contents_of_file
+from fic_runtime.images import decode_image
+from fic_runtime.manifest import MANIFEST_FILE, Manifest
+from fic_runtime.preprocessing import Geometry
+from fic_runtime.selftest import run_selftest
+
+BUNDLE = Path(__file__).parents[1] / "tests/data/explaining-bundle"
+
+_GEOMETRY = Geometry(height=8, width=8)
+_MOST_PIXELS = 1 << 20
+
+
+def decode(data: bytes) -> None:
+    """Decode a picture file, whole and as small as the input allows."""
+    for geometry in (None, _GEOMETRY):
+        try:
+            pixels = decode_image(data, geometry=geometry, max_pixels=_MOST_PIXELS)
+        except FicError as error:
+            _check_sentence(error)
+            continue
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+            raise AssertionError(f"{pixels.dtype} {pixels.shape} is no RGB picture")
+        if pixels.size > 3 * _MOST_PIXELS:
+            raise AssertionError(f"{pixels.shape} is past the limit")
+
+
+def manifest(data: bytes) -> None:
+    """Read a manifest; what was read is written and read again."""
+    try:
+        found = Manifest.from_json(data.decode("utf-8", "replace"))
+        again = found.to_json()
+    except FicError as error:
+        _check_sentence(error)
+    except ValueError as error:
+        # JSON has no form for infinity, which Python reads all the same.
+        if "JSON compliant" not in str(error):
+            raise
+    else:
+        if Manifest.from_json(again).to_json() != again:
+            raise AssertionError("the manifest changes when it is written and read")
+
+
+def archive(data: bytes) -> None:
+    """Open a bundle that is a zip archive."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "bundle.zip"
+        place.write_bytes(data)
+        _tolerate(lambda: open_bundle(place))
+
+
+def golden(data: bytes) -> None:
+    """Run the self-test on recorded results."""
+    _with_file(GOLDEN_FILE, data, lambda folder: run_selftest(folder, device="cpu", threads=1))
+
+
+def class_weights(data: bytes) -> None:
+    """Open a bundle with class weights."""
+    _with_file(CLASS_WEIGHTS_FILE, data, lambda folder: Classifier(folder, device="cpu", threads=1))
+
+
+def graph(data: bytes) -> None:
+    """Look into a graph; what ONNX Runtime makes of a damaged one is not looked at here."""
+    try:
+        contents_of_file(data)
+    except ValueError:  # which `open_bundle` turns into a sentence
+        return
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "decode": decode,
+    "manifest": manifest,
+    "archive": archive,
+    "golden": golden,
+    "class_weights": class_weights,
+    "graph": graph,
+}
+
+
+def seeds(target: str) -> list[bytes]:
+    """Return valid inputs of a target."""
+    if target == "decode":
+        return _pictures()
+    if target == "archive":
+        return [_zipped(zipfile.ZIP_STORED), _zipped(zipfile.ZIP_DEFLATED)]
+    if target == "golden":
+        return [_recorded(np.savez), _recorded(np.savez_compressed)]
+    file = {
+        "manifest": MANIFEST_FILE,
+        "class_weights": CLASS_WEIGHTS_FILE,
+        "graph": "base.onnx",
+    }[target]
+    return [(BUNDLE / file).read_bytes()]
+
+
+def _pictures() -> list[bytes]:
+    """Return a small picture in every format that OpenCV writes here, and some that Pillow does."""
+    import cv2
+
+    y, x = np.mgrid[0:12, 0:16]
+    colour = np.stack([x * 15, y * 20, (x + y) * 9], -1).astype(np.uint8)
+    deep = colour.astype(np.uint16) * 257
+    ways: list[tuple[str, np.ndarray, list[int]]] = [
+        (".jpg", colour, []),
+        (".jpg", colour, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]),
+        *((suffix, colour, []) for suffix in (".png", ".bmp", ".tif", ".webp", ".ppm", ".gif")),
+        *((suffix, colour[..., 0], []) for suffix in (".png", ".pgm", ".tif", ".jpg")),
+        *((suffix, deep, []) for suffix in (".png", ".tif", ".ppm")),
+        (".avif", colour, []),
+        (".pbm", colour[..., 0], []),
+    ]
+    found = []
+    for suffix, pixels, options in ways:
+        try:
+            found.append(bytes(cv2.imencode(suffix, pixels, options)[1]))
+        except cv2.error:
+            continue  # this OpenCV does not write the format
+    return found + _with_pillow(colour)
+
+
+def _with_pillow(colour: np.ndarray) -> list[bytes]:
+    try:
+        from PIL import Image
+    except ImportError:
+        return []
+    exif = Image.Exif()
+    exif[274] = 6
+    found = []
+    for format, options in (
+        ("JPEG", {"exif": exif}),
+        ("PNG", {"exif": exif}),
+        ("WEBP", {"exif": exif, "lossless": True}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "tiff_deflate", "exif": exif}),
+        ("GIF", {"save_all": True, "append_images": [Image.fromarray(colour[::-1].copy())]}),
+    ):
+        file = io.BytesIO()
+        Image.fromarray(colour).save(file, format, **options)
+        found.append(file.getvalue())
+    return found
+
+
+def _recorded(save: Any) -> bytes:
+    """Return recorded results that are small, and fit the manifest."""
+    import cv2
+
+    black = np.zeros((1, 32, 40, 3), np.uint8)
+    file = io.BytesIO()
+    save(
+        file,
+        picture=np.asarray(cv2.imencode(".png", black[0])[1]).ravel(),
+        images=black,
+        bottlenecks=np.zeros((1, 3), np.float32),
+        probabilities=np.zeros((1, 3), np.float32),
+    )
+    return file.getvalue()
+
+
+def _zipped(compression: int) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", compression) as packed:
+        for name, content in sorted(_files().items()):
+            packed.writestr(zipfile.ZipInfo(name), content, compression)
+    return file.getvalue()
+
+
+@cache
+def _files() -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in BUNDLE.iterdir()}
+
+
+def _with_file(name: str, data: bytes, use: Callable[[Path], object]) -> None:
+    """Use a bundle in which one file is another, with the right digest."""
+    values = json.loads(_files()[MANIFEST_FILE])
+    values["files"][name] = hashlib.sha256(data).hexdigest()
+    changed = {name: data, MANIFEST_FILE: json.dumps(values).encode()}
+    with tempfile.TemporaryDirectory() as folder:
+        for file, content in {**_files(), **changed}.items():
+            (Path(folder) / file).write_bytes(content)
+        _tolerate(lambda: use(Path(folder)))
+
+
+def _tolerate(use: Callable[[], object]) -> None:
+    try:
+        use()
+    except FicError as error:
+        _check_sentence(error)
+
+
+def _check_sentence(error: FicError) -> None:
+    if "\n" in str(error) or not str(error):
+        raise AssertionError(f"{error!r} is not one sentence") from error
