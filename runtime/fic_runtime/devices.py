@@ -10,7 +10,7 @@ from typing import Literal, cast, get_args
 
 from .errors import DeviceError
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
 CPU = "CPUExecutionProvider"

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from .onnx_runtime import onnxruntime
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # Below, optimising costs about as much as finding out that it was done (docs/benchmarks.md).
 LEAST_BYTES = 1 << 20

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
-from fic_export import ConversionError, ParityError, export_bundle
+from fic_export import ConversionError, ParityError, export_bundle, export_head
 from fic_export.class_weights import class_weights
-from fic_runtime import Classifier
+from fic_runtime import BundleError, Classifier
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 
 LABELS = ("one", "two", "three")
@@ -238,3 +238,33 @@ def test_the_graph_is_valid_and_its_first_output_is_the_bottleneck(
     model = onnx.load(tmp_path / "bundle/base.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert [output.name for output in model.graph.output] == ["bottleneck", "feature_map"]
+
+
+def test_a_head_alone_explains_on_a_base_that_has_its_feature_map(
+    pictures: list[Path], tmp_path: Path
+) -> None:
+    base = make_base(keras.layers.GlobalAveragePooling2D())
+    first, second = (make_head((6,), softmax()) for _ in range(2))
+    common: dict[str, Any] = dict(labels=LABELS, preprocessing=NUMBERS, pictures=pictures)
+    export_bundle(base, first, out=tmp_path / "able", with_feature_map=True, **common)
+    export_bundle(base, first, out=tmp_path / "plain", **common)
+    on_able = {"deployed": tmp_path / "able", **common}
+    export_head(base, second, out=tmp_path / "head", with_feature_map=True, **on_able)
+    export_head(base, second, out=tmp_path / "silent", **on_able)
+    with Classifier(tmp_path / "able") as classifier:
+        classifier.swap_head(tmp_path / "head")
+        logits = [classifier.explain(pictures[0], label).heat.mean() for label in LABELS]
+        expected = classifier.predict(pictures[0]).probabilities
+        np.testing.assert_allclose(probabilities(np.array(logits)), expected, atol=1e-5)
+        classifier.swap_head(tmp_path / "silent")
+        with pytest.raises(BundleError, match="the head was exported without"):
+            classifier.explain(pictures[0])
+    with pytest.raises(ConversionError, match="base was exported without its feature map"):
+        export_head(
+            base,
+            second,
+            out=tmp_path / "another",
+            with_feature_map=True,
+            deployed=tmp_path / "plain",
+            **common,
+        )
