@@ -109,7 +109,7 @@ class RecordedFrames:
     def __init__(self, capture: Capture, *, every: float = 0.0) -> None:
         self._capture = capture
         self._every = every
-        self.read = 0
+        self.read: int = 0
 
     def __iter__(self) -> Iterator[Frame]:
         due = 0.0
@@ -151,7 +151,7 @@ class LiveFrames:
         self._newest: Frame | None = None
         self._error: Exception | None = None
         self._ended = self._closed = False
-        self.read = 0
+        self.read: int = 0
         self._thread = threading.Thread(target=self._follow, name="fic-camera", daemon=True)
 
     def __iter__(self) -> Iterator[Frame]:

@@ -42,7 +42,7 @@ def bring_what_it_needs(text, desk, golden):
 
 
 def test_there_is_something_to_run():
-    assert (len(PYTHON), len(COMMANDS)) == (4, 10)
+    assert (len(PYTHON), len(COMMANDS)) == (5, 11)
 
 
 @pytest.mark.parametrize("code", PYTHON)
