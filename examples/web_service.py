@@ -30,6 +30,7 @@ class Service(ThreadingHTTPServer):
     """The server with its classifier; one thread a connection, one picture a processor."""
 
     daemon_threads = False  # what has begun is answered before the end
+    request_queue_size = 128  # connections that the system holds until they are accepted
 
     def __init__(self, address: tuple[str, int], classifier: Classifier) -> None:
         super().__init__(address, Handler)

@@ -121,7 +121,7 @@ class KerasEngine:
 
 
 def _onnx_has_cuda() -> bool:
-    import onnxruntime
+    from fic_runtime.onnx_runtime import onnxruntime
 
     return CUDA in onnxruntime.get_available_providers()
 

@@ -1,9 +1,7 @@
 """`fic export`: a run becomes a bundle."""
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 from fic_export.archives import check_place
@@ -13,19 +11,13 @@ from fic_export.parity import Bounds
 from fic_export.quantization import MAX_ACCURACY_DROP, Scheme
 from fic_export.signing import check_signing
 from fic_runtime.bundle import open_bundle
-from fic_runtime.errors import ImageError
-from fic_runtime.images import read_image
 from fic_runtime.manifest import MANIFEST_FILE, Manifest
-from fic_runtime.preprocessing import Geometry
 
 from .errors import RunError
+from .export_pictures import calibration_files, comparison_pictures
 from .progress import Progress, Silence
 from .reliability import ReliabilityOptions, measure_reliability
 from .runs import Run
-from .source import read_validation
-from .training_pictures import training_pictures
-
-log = logging.getLogger(__name__)
 
 _PICTURES = 200
 _CALIBRATION_PICTURES = 128
@@ -72,7 +64,8 @@ def export_run(
         single_graph: write base and head fused in one file as well.
         sign: PEM file with the private key that signs the bundle.
         quantize: write the base in fewer bits, `int8` or `fp16`; the head stays float32.
-        max_accuracy_drop: how much accuracy a quantized base may lose.
+        max_accuracy_drop: how much accuracy a quantized base may lose, or a head on a `deployed`
+            base that is quantized; the bounds on difference and agreement do not count there.
         calibration_pictures: on how many training pictures the ranges of int8 are measured, spread
             over the classes.
         calibration_data: folder or CSV file of training pictures, if the run's have moved.
@@ -106,24 +99,10 @@ def export_run(
     if deployed is not None:
         _check_origin(origin, Path(deployed), trained)
     geometry = base.preprocessing.geometry
-    by_class = _pictures_by_class(trained, data)
-    candidates = (each for each in in_turn(by_class) if _is_readable(each[0], geometry))
-    chosen = list(islice(candidates, pictures))
-    if not chosen:
-        raise RunError(
-            f"{data or trained.folder}: none of its pictures can be read; "
-            "give --data with other pictures"
-        )
+    chosen = comparison_pictures(trained, data, geometry, pictures)
     calibration = None
     if quantize == "int8":
-        mixed = in_turn(training_pictures(trained, calibration_data))
-        readable = (path for path, _ in mixed if _is_readable(path, geometry))
-        calibration = list(islice(readable, calibration_pictures))
-        if not calibration:
-            raise RunError(
-                f"{calibration_data or trained.folder}: none of its training pictures can be read; "
-                "give --calibration-data with other pictures"
-            )
+        calibration = calibration_files(trained, calibration_data, geometry, calibration_pictures)
     graph = None
     if deployed is None:
         progress.note(f"converting {base.row.name}")
@@ -133,7 +112,7 @@ def export_run(
         trained, base, head, reliability or ReliabilityOptions(), progress
     )
     write = (
-        partial(export_head, deployed=deployed)
+        partial(export_head, deployed=deployed, max_accuracy_drop=max_accuracy_drop)
         if head_only
         else partial(
             export_bundle,
@@ -143,7 +122,7 @@ def export_run(
             max_accuracy_drop=max_accuracy_drop,
         )
     )
-    known = set(by_class) <= set(trained.labels)
+    known = {label for _, label in chosen} <= set(trained.labels)
     bounds = Bounds(
         max_difference=max_difference, min_agreement=min_agreement, min_accuracy=min_accuracy
     )
@@ -185,37 +164,3 @@ def _check_origin(origin: Mapping[str, str | None], deployed: Path, run: Run) ->
                 f"{run.folder}: was trained on a base with the {name} {ours}, {deployed} has one "
                 f"with {theirs[name]}; give --base a bundle of the same base, or train on that one"
             )
-
-
-def _pictures_by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:
-    by_class: dict[str, list[Path]] = {}
-    if data is not None:
-        dataset = read_validation(data)
-        for path, label in zip(dataset.paths, dataset.labels, strict=True):
-            by_class.setdefault(dataset.classes[label], []).append(path)
-        return by_class
-    for row in run.validation():
-        if row.path.is_file():
-            by_class.setdefault(row.label, []).append(row.path)
-    if not by_class:
-        raise RunError(
-            f"{run.folder}: none of its validation pictures is where it was; "
-            "give --data with other pictures"
-        )
-    return by_class
-
-
-def in_turn(by_class: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, str]]:
-    """Yield the pictures with their labels, taking one of each class in turn."""
-    labelled = ([(path, label) for path in paths] for label, paths in by_class.items())
-    turns = chain.from_iterable(zip_longest(*labelled))
-    return (each for each in turns if each is not None)
-
-
-def _is_readable(path: Path, geometry: Geometry) -> bool:
-    try:
-        read_image(path, geometry=geometry)
-    except ImageError as error:
-        log.warning("not compared: %s", error)
-        return False
-    return True

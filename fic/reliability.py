@@ -80,16 +80,14 @@ def measure_reliability(
     """Fit both on the bottlenecks of the run that the cache has; say why where that cannot be.
 
     Raises:
-        RunError: `run.json` does not say what the run was trained on.
         DataError: none of the foreign pictures can be read.
     """
     if not (options.calibrate or options.known):
         return Reliability()
     found = cached_bottlenecks(run, progress)
     if isinstance(found, str):
-        reason = f"{found} (`fic extract` puts them there)"
         if options.known:
-            progress.note(f"no score for unknown pictures: {reason}")
+            progress.note(f"no score for unknown pictures: {found}")
         return Reliability(Calibration(reason=found) if options.calibrate else None)
     with closing(found):
         val = _answers(found.val, lambda block: np.asarray(head.predict_on_batch(block)))

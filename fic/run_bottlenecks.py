@@ -8,7 +8,7 @@ import numpy as np
 
 from .cache import BottleneckCache, make_keys
 from .dataset import Dataset
-from .errors import CacheError, DataError, RunError
+from .errors import CacheError, DataError
 from .progress import Progress
 from .runs import Run
 from .source import Source, read_pictures
@@ -67,9 +67,6 @@ def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
 
     Returns:
         The bottlenecks, or in a few words why there are none.
-
-    Raises:
-        RunError: `run.json` does not say what the run was trained on.
     """
     try:
         recorded = run.record["source"]
@@ -79,11 +76,8 @@ def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
         }
         source = Source(val_split=float(recorded["val_split"]), **folders)
         seed = int(run.record["training"]["seed"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{run.folder}: run.json does not say what it was trained on ({error}); train again, "
-            "or export with --no-calibrate --no-known"
-        ) from error
+    except (KeyError, TypeError, ValueError):
+        return "run.json does not say what the run was trained on"
     try:
         pictures = read_pictures(
             source, memo=run.cache_options.memo, seed=seed, on_error="skip", progress=progress
@@ -96,7 +90,10 @@ def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
     )
     if not len(train) or not len(val):
         cache.close()
-        return "its bottlenecks are not in the cache"
+        return (
+            "its bottlenecks are not in the cache, where `fic train` leaves them unless it trains "
+            "through the whole network"
+        )
     return RunBottlenecks(train, val)
 
 

@@ -1,5 +1,6 @@
 """Fixtures that more than one folder of tests uses."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,3 +13,11 @@ def shared() -> Path:
     if not (folder / "photos").is_dir():
         pytest.skip("needs the folder ../shared with real photos and weights")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests put into fic's caches out of the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIC_CACHE_DIR", str(tmp_path_factory.mktemp("fic-cache")))
+        yield

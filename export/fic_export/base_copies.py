@@ -1,20 +1,19 @@
 """The base of a bundle that is deployed already, taken over to the byte."""
 
 import shutil
-from pathlib import Path
 
 from fic_runtime.bundle import Bundle
 from fic_runtime.errors import BundleError
-from fic_runtime.manifest import Manifest
+
+from .drafts import Draft
 
 
-def copy_base(deployed: Bundle, folder: Path, manifest: Manifest) -> None:
-    """Copy the files of the base of `deployed` into `folder`.
+def copy_base(deployed: Bundle, draft: Draft) -> None:
+    """Copy the files of the base of `deployed` into a draft, and what its manifest says of them.
 
     Args:
         deployed: a whole bundle.
-        folder: where the copies go.
-        manifest: what shall be around the base: the same names, shapes and preprocessing.
+        draft: where the copies go; its manifest has the same names, shapes and preprocessing.
 
     Raises:
         BundleError: `deployed` has no base, or one of another kind.
@@ -24,8 +23,8 @@ def copy_base(deployed: Bundle, folder: Path, manifest: Manifest) -> None:
     if theirs.head_only:
         raise BundleError(f"{place}: is a head without its base; give the bundle that has the base")
     for what, found, wanted in (
-        ("the size or resizing of pictures", theirs.preprocessing, manifest.preprocessing),
-        ("the shape of the bottleneck or of pictures", theirs.base, manifest.base),
+        ("the size or resizing of pictures", theirs.preprocessing, draft.manifest.preprocessing),
+        ("the shape of the bottleneck or of pictures", theirs.base, draft.manifest.base),
     ):
         if found != wanted:
             raise BundleError(
@@ -35,6 +34,7 @@ def copy_base(deployed: Bundle, folder: Path, manifest: Manifest) -> None:
     for file in theirs.base_files:
         model = deployed.files.model(file)
         if isinstance(model, bytes):
-            (folder / file).write_bytes(model)
+            (draft.folder / file).write_bytes(model)
         else:  # may be larger than the memory
-            shutil.copyfile(model, folder / file)
+            shutil.copyfile(model, draft.folder / file)
+    draft.note(feature_map=theirs.feature_map, quantization=theirs.quantization)

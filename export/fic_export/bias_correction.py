@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+
+from fic_runtime.onnx_runtime import onnxruntime
 
 Array = np.ndarray[Any, Any]
 

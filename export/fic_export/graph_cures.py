@@ -201,13 +201,14 @@ def prepend_preprocessing(graph: onnx.GraphProto, preprocessing: Preprocessing) 
 
 
 def canonicalize(graph: onnx.GraphProto, *, input_name: str, output_name: str) -> None:
-    """Name the two ends, order nodes and constants by use, and name those by operator and number.
+    """Name the input and the first output; order all else by use, and name it by kind and number.
 
     The converter's own order and names hang on hash seeds and counters of the process, so the
     same model would give other bytes, and another digest, each time.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     names = {"": "", graph.input[0].name: input_name}
+    names |= {further.name: further.name for further in graph.output[1:]}
     counts: Counter[str] = Counter()
 
     def name(old: str, kind: str) -> str:
@@ -241,12 +242,15 @@ def canonicalize(graph: onnx.GraphProto, *, input_name: str, output_name: str) -
 
 
 def _in_order_of_use(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Return the nodes that the output needs, each after those that it needs, its first first."""
+    """Return the nodes that the outputs need, each after those that it needs, its first first.
+
+    The last one is that of the first output.
+    """
     producers = {name: node for node in graph.node for name in node.output}
     ordered: list[onnx.NodeProto] = []
     done: set[str] = set()
     # Not recursive: deep networks would exceed Python's limit.
-    stack = [producers[graph.output[0].name]]
+    stack = [producers[output.name] for output in graph.output]
     while stack:
         node = stack[-1]
         waiting = [producers[name] for name in node.input if name in producers and name not in done]

@@ -19,6 +19,7 @@ from .errors import OutputError, ParityError
 from .model_card import model_card
 from .out_of_distribution import FittedScore
 from .parity import Bounds
+from .quantization import MAX_ACCURACY_DROP
 from .signing import check_signing, sign_folder
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def export_head(
     metrics: Mapping[str, Any] | None = None,
     calibration: Calibration | None = None,
     known: FittedScore | None = None,
+    max_accuracy_drop: float = MAX_ACCURACY_DROP,
     sign: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
@@ -68,6 +70,8 @@ def export_head(
         metrics: what the training measured.
         calibration: the temperature of the head.
         known: what tells strange pictures.
+        max_accuracy_drop: how much accuracy the head may lose on a base that is quantized, where
+            the bounds on differences and agreement do not count.
         sign: PEM file with the private key that signs the head; see `fic_export.signing`.
         progress: called with the number of pictures just compared.
 
@@ -103,6 +107,7 @@ def export_head(
                 metrics=metrics,
                 calibration=calibration,
                 known=known,
+                max_accuracy_drop=max_accuracy_drop,
                 progress=progress,
             )
             manifest, files = without_base(open_bundle(Path(scratch) / "bundle"))
@@ -115,10 +120,7 @@ def export_head(
     except ParityError as error:
         if deployed is None:
             raise
-        raise ParityError(
-            f"on the base of {deployed}: {error}; a quantised base differs more, and larger bounds "
-            "on differences and agreement allow it"
-        ) from error
+        raise ParityError(f"on the base of {deployed}: {error}") from error
     except OSError as error:
         raise OutputError(
             f"{out}: cannot be written ({error.strerror or error}); free space or give another "

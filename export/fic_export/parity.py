@@ -84,14 +84,40 @@ class Parity:
                 f"{bounds.min_agreement:.2%} must agree); nothing was written, try another base or "
                 f"report it with the name of this one (worst: {', '.join(self.worst_files)})"
             )
-        if bounds.min_accuracy is None:
+        self._check_least(bounds.min_accuracy)
+
+    def check_accuracy(self, max_drop: float, min_accuracy: float | None = None) -> None:
+        """Refuse a bundle on a quantized base, which differs anyway, only if it loses too much.
+
+        Args:
+            max_drop: how much less often than Keras the bundle may name the class; where the
+                classes are not known, how often it may name another one than Keras.
+            min_accuracy: share of the pictures whose class it must name.
+
+        Raises:
+            ParityError: a bound is not kept.
+        """
+        drop = 1 - self.top_1_agreement
+        if self.keras_accuracy is not None and self.runtime_accuracy is not None:
+            drop = self.keras_accuracy - self.runtime_accuracy
+        # Shares of few pictures are not exact in binary: 0.9 - 0.89 is a little more than 0.01.
+        if not (np.isfinite(self.largest_difference) and drop <= max_drop + 1e-9):
+            raise ParityError(
+                f"on the quantized base the classifier loses {drop:.2%} of {self.pictures} "
+                f"pictures (at most {max_drop:.2%} may be lost); nothing was written, allow a "
+                "larger --max-accuracy-drop or deploy a base that is not quantized"
+            )
+        self._check_least(min_accuracy)
+
+    def _check_least(self, min_accuracy: float | None) -> None:
+        if min_accuracy is None:
             return
-        if self.runtime_accuracy is None or not self.runtime_accuracy >= bounds.min_accuracy:
+        if self.runtime_accuracy is None or not self.runtime_accuracy >= min_accuracy:
             found = "not known" if self.runtime_accuracy is None else f"{self.runtime_accuracy:.2%}"
             raise ParityError(
                 f"the accuracy of the exported graphs on {self.pictures} pictures is {found} (at "
-                f"least {bounds.min_accuracy:.2%} is asked for); nothing was written, train a "
-                "better classifier or ask for less"
+                f"least {min_accuracy:.2%} is asked for); nothing was written, train a better "
+                "classifier or ask for less"
             )
 
 

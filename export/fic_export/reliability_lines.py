@@ -20,8 +20,10 @@ def _calibration_line(calibration: Mapping[str, Any]) -> str:
     line = f"temperature {calibration['temperature']:.3g}: {calibration['reason']}"
     if calibration["ece_after"] is None:
         return line
-    before, after = (f"{calibration[name]:.3f}" for name in ("ece_before", "ece_after"))
-    return f"{line} (calibration error {before}, with {calibration['fitted']:.3g} {after})"
+    return (
+        f"{line}; {calibration['fitted']:.3g} makes the calibration error "
+        f"{calibration['ece_after']:.3f} instead of {calibration['ece_before']:.3f}"
+    )
 
 
 def _known_line(known: Known) -> str:

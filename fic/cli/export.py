@@ -119,7 +119,8 @@ from .terminal import TerminalProgress
     "--max-accuracy-drop",
     type=click.FloatRange(0, 1),
     default=0.01,
-    help="With --quantize: how much accuracy may be lost against float32, on the same pictures.",
+    help="With --quantize: how much accuracy may be lost against float32, on the same pictures. "
+    "With --base, if that is quantized, against Keras; the bounds above do not count there.",
 )
 @click.option(
     "--calibration-pictures",

@@ -206,7 +206,7 @@ def test_class_weights_that_are_not_the_head_write_nothing(
     pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head, other = (make_head((6,), softmax()) for _ in range(2))
-    monkeypatch.setattr("fic_export.bundle.class_weights", lambda _: class_weights(other))
+    monkeypatch.setattr("fic_export.bundle.class_weights", lambda *_: class_weights(other))
     with pytest.raises(ParityError, match="nothing was written"):
         export_bundle(
             make_base(keras.layers.GlobalAveragePooling2D()),

@@ -16,12 +16,17 @@ from fic_export.bundle import export_bundle
 from fic_export.conversion import convert_base
 from fic_export.errors import ConversionError, ParityError
 from fic_export.half_precision import convert_to_half
+from fic_export.head_export import export_head
 from fic_export.int8_graphs import fold_pads, quantize_int8
+from fic_export.out_of_distribution import FittedScore
+from fic_export.parity import Bounds
 from fic_runtime.bundle import open_bundle
 from fic_runtime.classifier import Classifier
 from fic_runtime.errors import BundleError
 from fic_runtime.graphs import Graph
 from fic_runtime.images import load_image
+from fic_runtime.manifest import Known
+from fic_runtime.ood_scores import MaximumProbability
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 from fic_runtime.selftest import run_selftest
 
@@ -410,3 +415,57 @@ def test_a_tolerance_that_makes_no_sense_is_refused(export, tmp_path, value):
     file.write_text(json.dumps(manifest), "utf-8")
     with pytest.raises(BundleError, match="tolerance"):
         run_selftest(tmp_path / "bundle", device="cpu")
+
+
+def test_a_head_on_a_quantized_base_is_held_to_its_accuracy_and_not_to_keras_s_numbers(
+    export, models, pictures, tmp_path
+):
+    export(tmp_path / "bundle")
+    arguments = {
+        "labels": LABELS,
+        "preprocessing": PREPROCESSING,
+        "pictures": pictures[:12],
+        "deployed": tmp_path / "bundle",
+        "bounds": Bounds(max_difference=0.0),
+    }
+    with pytest.raises(ParityError, match="on the quantized base the classifier loses"):
+        export_head(*models, out=tmp_path / "head", **arguments, max_accuracy_drop=-0.01)
+    assert not (tmp_path / "head").exists()
+    manifest = export_head(*models, out=tmp_path / "head", **arguments, max_accuracy_drop=0.2)
+    assert manifest.quantization == open_bundle(tmp_path / "bundle").manifest.quantization
+    assert run_selftest(tmp_path / "bundle", head=tmp_path / "head").passed
+
+
+@pytest.mark.parametrize("scheme", ["int8", "fp16"])
+def test_a_quantized_base_keeps_its_feature_map(scheme, export, pictures, tmp_path):
+    exact = export(tmp_path / "float32", quantize=None, with_feature_map=True)
+    manifest = export(tmp_path / "smaller", quantize=scheme, with_feature_map=True)
+    assert manifest.feature_map == exact.feature_map
+    heats = []
+    for name in ("float32", "smaller"):
+        with Classifier(tmp_path / name) as classifier:
+            heats.append(classifier.explain(pictures[0], "red").heat)
+    assert heats[0].std() > 0
+    assert np.corrcoef(heats[0].ravel(), heats[1].ravel())[0, 1] > 0.95
+
+
+def test_the_threshold_for_unknown_pictures_is_that_of_the_quantized_base(
+    export, pictures, tmp_path
+):
+    score = MaximumProbability()
+    areas = {score.name: {"held_out": 0.5, "foreign": 0.5}}
+    known = Known(
+        method=score.name,
+        threshold=-2.0,
+        file=None,
+        false_rejection=0.5,
+        figures={"auroc": areas, "foreign_pictures": 9, "foreign_rejected": 0.5},
+    )
+    fitted = FittedScore(score=score, known=known)
+    manifest = export(tmp_path / "bundle", known=fitted)
+    assert manifest.known.figures["threshold_pictures"] == 12
+    with Classifier(tmp_path / "bundle") as classifier:
+        answers = classifier.predict_batch(pictures[:12])
+    # The seventh of twelve, as the order statistic of split conformal prediction has it.
+    assert sum(answer.known for answer in answers) == 7
+    assert export(tmp_path / "exact", known=fitted, quantize=None).known == known

@@ -52,9 +52,9 @@ def test_ranges_are_measured_on_training_pictures_of_each_class_in_turn(
     given: dict[str, Any] = {}
     monkeypatch.setattr("fic.exporting.export_bundle", lambda *_, **options: given.update(options))
     export_run(cold_run.folder, out=tmp_path / "b", quantize="int8", calibration_pictures=6)
-    classes = [path.parent.name for path in given["calibration"]]
+    classes = [path.parent.name for path in given["calibration_files"]]
     assert sorted(classes) == sorted(["blue", "green", "red"] * 2)
-    assert not set(given["calibration"]) & {row.path for row in cold_run.validation()}
+    assert not set(given["calibration_files"]) & {row.path for row in cold_run.validation()}
 
 
 def test_training_pictures_that_cannot_be_read_are_an_error(cold_run: Run, tmp_path: Path) -> None:
