@@ -24,7 +24,7 @@ from measuring import in_turn, median_ratio
 
 from fic.base_models import build_base
 from fic.bases import find_base
-from fic.exporting import in_turn as one_of_each_class
+from fic.export_pictures import in_turn as one_of_each_class
 from fic.runs import Run
 from fic.training_pictures import training_pictures
 from fic_export.conversion import convert_head

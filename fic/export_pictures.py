@@ -33,7 +33,7 @@ def comparison_pictures(
         RunError: there are none.
         DataError: `data` cannot be used.
     """
-    candidates = _in_turn(_by_class(run, data))
+    candidates = in_turn(_by_class(run, data))
     chosen = list(islice((each for each in candidates if _is_readable(each[0], geometry)), number))
     if not chosen:
         raise RunError(
@@ -56,7 +56,7 @@ def calibration_files(run: Run, data: Path | None, geometry: Geometry, number: i
         RunError: there are none.
         DataError: `data` cannot be used.
     """
-    mixed = _in_turn(training_pictures(run, data))
+    mixed = in_turn(training_pictures(run, data))
     chosen = list(islice((path for path, _ in mixed if _is_readable(path, geometry)), number))
     if not chosen:
         raise RunError(
@@ -84,7 +84,7 @@ def _by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:
     return by_class
 
 
-def _in_turn(by_class: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, str]]:
+def in_turn(by_class: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, str]]:
     """Yield the pictures with their labels, taking one of each class in turn."""
     labelled = ([(path, label) for path in paths] for label, paths in by_class.items())
     turns = chain.from_iterable(zip_longest(*labelled))
