@@ -106,7 +106,7 @@ def _by_hand(bundle: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
 
     def predict(picture: np.ndarray) -> np.ndarray:
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-        (bottleneck,) = base.run(None, {"image": picture[None]})
+        (bottleneck,) = base.run(["bottleneck"], {"image": picture[None]})
         (probabilities,) = head.run(None, {"bottleneck": bottleneck})
         probabilities[0].argmax()
         return probabilities[0]

@@ -25,6 +25,8 @@ from .streaming import OnError, stream_pictures
 if TYPE_CHECKING:
     from .images import ImageSource
 
+_SMALL_HEAD = 1 << 20  # bytes of a graph; one thread does its arithmetic in microseconds
+
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -431,6 +433,9 @@ def predictions(head: Head, bottlenecks: FloatArray) -> list[Prediction]:
 
 
 def _open_graph(bundle: Bundle, file: str, *, options: GraphOptions, graph_cache: bool) -> Graph:
+    if file == bundle.manifest.head.file and bundle.files.size(file) < _SMALL_HEAD:
+        # Threads of its own would spin for a while after each run, in the way of the base's.
+        options = {**options, "threads": 1}
     return Graph(
         bundle.files.model(file),
         name=str(bundle.files.path(file)),
