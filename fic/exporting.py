@@ -18,6 +18,7 @@ from .export_pictures import calibration_files, comparison_pictures
 from .progress import Progress, Silence
 from .reliability import ReliabilityOptions, measure_reliability
 from .runs import Run
+from .teachable import teaching_of
 
 _PICTURES = 200
 _CALIBRATION_PICTURES = 128
@@ -43,6 +44,7 @@ def export_run(
     calibration_pictures: int = _CALIBRATION_PICTURES,
     calibration_data: Path | None = None,
     with_feature_map: bool = False,
+    teachable: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Export a run as a bundle, compared with Keras on real pictures of its data set.
@@ -70,6 +72,7 @@ def export_run(
             over the classes.
         calibration_data: folder or CSV file of training pictures, if the run's have moved.
         with_feature_map: let the bundle explain its answers (`Classifier.explain`).
+        teachable: let a device learn more classes (`Classifier.teach`).
 
     Raises:
         DataError: the foreign pictures of `reliability` cannot be read.
@@ -111,6 +114,7 @@ def export_run(
     measured = measure_reliability(
         trained, base, head, reliability or ReliabilityOptions(), progress
     )
+    teaching = teaching_of(trained, progress) if teachable else None
     write = (
         partial(export_head, deployed=deployed, max_accuracy_drop=max_accuracy_drop)
         if head_only
@@ -148,6 +152,7 @@ def export_run(
             },
             calibration=measured.calibration,
             known=measured.known,
+            teaching=teaching,
             sign=sign,
             progress=progress.advance,
         )

@@ -6,6 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fic_runtime.bundle import (
     BASE_FILE,
     CARD_FILE,
@@ -18,6 +20,7 @@ from fic_runtime.bundle import (
 )
 from fic_runtime.manifest import MANIFEST_FILE, Manifest
 from fic_runtime.preprocessing import Preprocessing
+from fic_runtime.teaching import TEACHING_FILE, Teaching
 
 from .archives import check_fits, replacing_result
 from .base_copies import copy_base
@@ -61,6 +64,7 @@ def export_bundle(
     metrics: Mapping[str, Any] | None = None,
     calibration: Calibration | None = None,
     known: FittedScore | None = None,
+    teaching: Teaching | None = None,
     single_graph: bool = False,
     sign: str | Path | None = None,
     quantize: Scheme | None = None,
@@ -93,6 +97,7 @@ def export_bundle(
         calibration: the temperature by which the head's graph divides its logits.
         known: what tells pictures like those of the training from others; see
             `fic_export.out_of_distribution`.
+        teaching: what lets a device learn more classes; see `fic_export.teaching_statistics`.
         single_graph: write base and head fused in one file, `classifier.onnx`, as well.
         sign: PEM file with the private key that signs the bundle; see `fic_export.signing`.
         quantize: write the base in fewer bits, `int8` or `fp16`, if it keeps its accuracy and, for
@@ -148,6 +153,8 @@ def export_bundle(
                 write_class_weights(folder / CLASS_WEIGHTS_FILE, weights)
             if known is not None:
                 known.write(folder)
+            if teaching is not None:
+                np.savez(folder / TEACHING_FILE, **teaching.arrays())  # type: ignore[arg-type] # names are keys
             check_fits(folder, out)
             draft.write_manifest()
             parity = compare(

@@ -11,6 +11,7 @@ from fic_runtime.errors import BundleError
 from fic_runtime.head_bundles import files_of_the_head, head_files
 from fic_runtime.manifest import MANIFEST_FILE, Manifest, read_manifest
 from fic_runtime.preprocessing import Preprocessing
+from fic_runtime.teaching import Teaching
 
 from .archives import replacing_result
 from .bundle import export_bundle
@@ -44,6 +45,7 @@ def export_head(
     calibration: Calibration | None = None,
     known: FittedScore | None = None,
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
+    teaching: Teaching | None = None,
     sign: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
@@ -72,6 +74,7 @@ def export_head(
         known: what tells strange pictures.
         max_accuracy_drop: how much accuracy the head may lose on a base that is quantized, where
             the bounds on differences and agreement do not count.
+        teaching: what lets a device learn more classes.
         sign: PEM file with the private key that signs the head; see `fic_export.signing`.
         progress: called with the number of pictures just compared.
 
@@ -108,6 +111,7 @@ def export_head(
                 calibration=calibration,
                 known=known,
                 max_accuracy_drop=max_accuracy_drop,
+                teaching=teaching,
                 progress=progress,
             )
             manifest, files = without_base(open_bundle(Path(scratch) / "bundle"))

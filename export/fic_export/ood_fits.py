@@ -75,7 +75,7 @@ def _mahalanobis(kind: type[Mahalanobis], features: Array, truth: Array) -> Maha
     total = float((within.astype(np.float64) ** 2).sum()) / freedom
     # Half of what there is at most, so that there is a rest to take the last variance from.
     kept = max(1, min(_DIRECTIONS, freedom // 2, features.shape[1] // 2))
-    directions, squares = _largest_directions(within, kept)
+    directions, squares = largest_directions(within, kept)
     variances = squares / freedom
     rest = max(total - float(variances.sum()), 1e-6 * total, 1e-12) / max(
         1, features.shape[1] - kept
@@ -91,7 +91,7 @@ def _mahalanobis(kind: type[Mahalanobis], features: Array, truth: Array) -> Maha
     )
 
 
-def _largest_directions(rows: Array, count: int) -> tuple[Array, Array]:
+def largest_directions(rows: Array, count: int) -> tuple[Array, Array]:
     """Return the first right singular vectors, (features, count), and the squared singular values.
 
     Randomised, as in Halko, Martinsson & Tropp 2011, https://arxiv.org/abs/0909.4061.

@@ -140,6 +140,11 @@ from .terminal import TerminalProgress
     help="Let the bundle show where in a picture it sees a label: `fic-runtime explain`. For "
     "linear heads on averaged features; answers and speed stay the same.",
 )
+@click.option(
+    "--teachable",
+    is_flag=True,
+    help="Let a device learn more classes from pictures: `Classifier.teach`.",
+)
 @run_cache_option
 def export(
     run: Path,
@@ -164,6 +169,7 @@ def export(
     calibration_pictures: int,
     calibration_data: Path | None,
     with_feature_map: bool,
+    teachable: bool,
     bottleneck_dir: Path | None,
 ) -> None:
     """Export a run as a bundle that needs no TensorFlow.
@@ -208,6 +214,7 @@ def export(
         pictures=pictures,
         data=data,
         with_feature_map=with_feature_map,
+        teachable=teachable,
         bottleneck_dir=bottleneck_dir,
         reliability=ReliabilityOptions(
             calibrate=calibrate, known=known, foreign=foreign, false_rejection=false_rejection

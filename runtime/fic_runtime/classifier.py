@@ -21,6 +21,7 @@ from .images import load_image
 from .manifest import Manifest
 from .preprocessing import ChannelOrder
 from .streaming import OnError, stream_pictures
+from .taught_heads import check_teachable, forgotten_head, save_head, taught_head
 
 if TYPE_CHECKING:
     from .images import ImageSource
@@ -158,6 +159,7 @@ class Classifier:
             "graph_cache": graph_cache,
             **options,
         }
+        self._options = options
         self._open_graph = partial(_open_graph, options=options, graph_cache=graph_cache)
         self.channel_order: ChannelOrder = channel_order
         self._geometry = self._bundle.manifest.preprocessing.geometry
@@ -355,8 +357,57 @@ class Classifier:
         served = self.open_head(head)
         with self._changing:
             base, _ = self._open_graphs()
-            self._graphs = (base, served)
-            self.manifest = served.manifest
+            self._serve(base, served)
+
+    def teach(self, label: str, images: Iterable["ImageSource"]) -> None:
+        """Learn a new label from pictures, or an old one better; other threads may predict.
+
+        The head is computed anew from the statistics of all classes. `known` goes, since its
+        threshold was fitted without the new pictures, and what the old head measured, too. If
+        anything fails, nothing changes.
+
+        Raises:
+            BundleError: the bundle was exported without --teachable.
+            ImageError: one is no picture, or there is none; the message says which.
+            ValueError: the label is not one line of text.
+        """
+        check_teachable(self._open_graphs()[1], label)
+        bottlenecks = self.extract(images)
+        if not len(bottlenecks):
+            raise ImageError(f"no picture is given for {label!r}; give at least one")
+        with self._changing:
+            base, head = self._open_graphs()
+            self._serve(base, taught_head(head, label, bottlenecks, self._bundle, self._head_graph))
+
+    def forget(self, label: str) -> None:
+        """Answer a label no more; other threads may predict meanwhile.
+
+        Raises:
+            BundleError: the bundle was exported without --teachable, has no such label, or would
+                be left with fewer than two.
+        """
+        with self._changing:
+            base, head = self._open_graphs()
+            self._serve(base, forgotten_head(head, label, self._bundle, self._head_graph))
+
+    def save_head(self, place: str | Path) -> None:
+        """Write the head that was taught as a head-only bundle, a folder or an archive (.zip).
+
+        It appears whole or not at all; only an earlier head is replaced.
+
+        Raises:
+            OutputError: something else is there, or it cannot be written.
+            ValueError: nothing was taught.
+        """
+        _, head = self._open_graphs()
+        save_head(head, Path(place))
+
+    def _serve(self, base: Graph, head: Head) -> None:
+        self._graphs = (base, head)
+        self.manifest = head.manifest
+
+    def _head_graph(self, model: bytes) -> Graph:
+        return Graph(model, name="the taught head", **self._options)
 
     def close(self) -> None:
         """Free the two graphs; the classifier cannot be used afterwards."""
@@ -376,6 +427,11 @@ class Classifier:
 
     def __getstate__(self) -> dict[str, Any]:
         _, head = self._open_graphs()
+        if head.files:
+            raise ValueError(
+                "this classifier was taught, and its head lies in no file yet; call "
+                "save_head(PLACE) and swap_head(PLACE) before it is pickled"
+            )
         return {**self._arguments, "head": head.place.absolute()}
 
     def __setstate__(self, arguments: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """A head that is open, and whether it fits the base that it is to sit on."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -12,6 +12,7 @@ from .class_weights import ClassWeights, read_class_weights
 from .errors import BundleError
 from .manifest import Manifest
 from .out_of_distribution import OutOfDistribution, read_out_of_distribution
+from .teaching import Teaching, read_teaching
 
 if TYPE_CHECKING:
     from .graphs import Graph
@@ -33,6 +34,9 @@ class Head:
     graph: "Graph"
     out_of_distribution: OutOfDistribution | None = None
     class_weights: ClassWeights | None = None
+    teaching: Teaching | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """The whole head-only bundle of a head that was taught here and lies nowhere yet."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -62,7 +66,7 @@ def open_head(place: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Hea
     graph.check(spec)
     strange = read_out_of_distribution(bundle.files, bundle.manifest)
     weights = read_class_weights(bundle)
-    return Head(Path(place), bundle.manifest, graph, strange, weights)
+    return Head(Path(place), bundle.manifest, graph, strange, weights, read_teaching(bundle))
 
 
 def check_head(bundle: Bundle, deployed: Bundle) -> None:
