@@ -15,12 +15,13 @@ from fic_runtime.bundle import (
     GOLDEN_FILE,
     HEAD_FILE,
     LABELS_FILE,
+    TEACHING_FILE,
     Bundle,
     open_bundle,
 )
 from fic_runtime.manifest import MANIFEST_FILE, Manifest
 from fic_runtime.preprocessing import Preprocessing
-from fic_runtime.teaching import TEACHING_FILE, Teaching
+from fic_runtime.teaching import Teaching
 
 from .archives import check_fits, replacing_result
 from .base_copies import copy_base

@@ -16,6 +16,7 @@ LABELS_FILE = "labels.txt"
 GOLDEN_FILE = "golden.npz"
 CARD_FILE = "README.md"
 CLASS_WEIGHTS_FILE = "class_weights.npz"
+TEACHING_FILE = "teaching.npz"
 
 
 @dataclass(frozen=True)

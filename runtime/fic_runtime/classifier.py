@@ -14,17 +14,16 @@ import numpy as np
 from .bundle import Bundle, open_bundle
 from .devices import CPU, Device
 from .errors import ImageError
-from .explaining import Explanation, explain, explainable
 from .graphs import Graph, GraphOptions
 from .heads import Head, check_has_base, open_head
 from .images import load_image
 from .manifest import Manifest
 from .preprocessing import ChannelOrder
-from .streaming import OnError, stream_pictures
-from .taught_heads import check_teachable, forgotten_head, save_head, taught_head
 
 if TYPE_CHECKING:
+    from .explaining import Explanation
     from .images import ImageSource
+    from .streaming import OnError
 
 _SMALL_HEAD = 1 << 20  # bytes of a graph; one thread does its arithmetic in microseconds
 
@@ -235,7 +234,7 @@ class Classifier:
         images: Iterable["ImageSource"],
         batch_size: int | None = None,
         *,
-        on_error: OnError = "raise",
+        on_error: "OnError" = "raise",
         workers: int | None = None,
     ) -> Generator[Prediction | ImageError, None, None]:
         """Classify pictures as they come, and yield one answer for each, in order.
@@ -254,6 +253,8 @@ class Classifier:
         Raises:
             ImageError: one is no picture that can be classified; the message says which.
         """
+        from .streaming import stream_pictures  # as below: most programs start without it
+
         if is_one_picture(images):
             raise TypeError("images is a series of pictures; for one picture use predict()")
         return stream_pictures(
@@ -293,13 +294,15 @@ class Classifier:
         base, _ = self._open_graphs()
         return base.run(pixels)
 
-    def explain(self, image: "ImageSource", label: str | None = None) -> Explanation:
+    def explain(self, image: "ImageSource", label: str | None = None) -> "Explanation":
         """Show where in a picture the head sees a label, the most probable one unless given.
 
         Raises:
             BundleError: the bundle was exported without --with-feature-map, or has no such label.
             ImageError: it is no picture that can be classified.
         """
+        from .explaining import explain
+
         base, head = self._open_graphs()
         return explain(
             image,
@@ -316,6 +319,8 @@ class Classifier:
         Raises:
             BundleError: see `explain`.
         """
+        from .explaining import explainable
+
         _, head = self._open_graphs()
         explainable(self._bundle.manifest.feature_map, head, label)
 
@@ -371,6 +376,8 @@ class Classifier:
             ImageError: one is no picture, or there is none; the message says which.
             ValueError: the label is not one line of text.
         """
+        from .taught_heads import check_teachable, taught_head
+
         check_teachable(self._open_graphs()[1], label)
         bottlenecks = self.extract(images)
         if not len(bottlenecks):
@@ -386,6 +393,8 @@ class Classifier:
             BundleError: the bundle was exported without --teachable, has no such label, or would
                 be left with fewer than two.
         """
+        from .taught_heads import forgotten_head
+
         with self._changing:
             base, head = self._open_graphs()
             self._serve(base, forgotten_head(head, label, self._bundle, self._head_graph))
@@ -399,6 +408,8 @@ class Classifier:
             OutputError: something else is there, or it cannot be written.
             ValueError: nothing was taught.
         """
+        from .taught_heads import save_head
+
         _, head = self._open_graphs()
         save_head(head, Path(place))
 

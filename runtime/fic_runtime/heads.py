@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .bundle import Bundle, open_bundle
-from .class_weights import ClassWeights, read_class_weights
+from .bundle import CLASS_WEIGHTS_FILE, TEACHING_FILE, Bundle, open_bundle
 from .errors import BundleError
 from .manifest import Manifest
-from .out_of_distribution import OutOfDistribution, read_out_of_distribution
-from .teaching import Teaching, read_teaching
 
 if TYPE_CHECKING:
+    from .class_weights import ClassWeights
     from .graphs import Graph
+    from .out_of_distribution import OutOfDistribution
+    from .teaching import Teaching
 
 OpenGraph: TypeAlias = "Callable[[Bundle, str], Graph]"
 _SHOWN = 12  # digits of a digest that tell two apart for a reader
@@ -32,9 +32,9 @@ class Head:
     place: Path
     manifest: Manifest
     graph: "Graph"
-    out_of_distribution: OutOfDistribution | None = None
-    class_weights: ClassWeights | None = None
-    teaching: Teaching | None = None
+    out_of_distribution: "OutOfDistribution | None" = None
+    class_weights: "ClassWeights | None" = None
+    teaching: "Teaching | None" = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     """The whole head-only bundle of a head that was taught here and lies nowhere yet."""
 
@@ -64,9 +64,25 @@ def open_head(place: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Hea
     spec = bundle.manifest.head
     graph = open_graph(bundle, spec.file)
     graph.check(spec)
-    strange = read_out_of_distribution(bundle.files, bundle.manifest)
-    weights = read_class_weights(bundle)
-    return Head(Path(place), bundle.manifest, graph, strange, weights, read_teaching(bundle))
+    return Head(Path(place), bundle.manifest, graph, **_extras(bundle))
+
+
+def _extras(bundle: Bundle) -> dict[str, Any]:
+    """Read what else a head has; what a bundle is without need not be loaded, either."""
+    extras: dict[str, Any] = {}
+    if bundle.manifest.known is not None:
+        from .out_of_distribution import read_out_of_distribution
+
+        extras["out_of_distribution"] = read_out_of_distribution(bundle.files, bundle.manifest)
+    if CLASS_WEIGHTS_FILE in bundle.manifest.own_files:
+        from .class_weights import read_class_weights
+
+        extras["class_weights"] = read_class_weights(bundle)
+    if TEACHING_FILE in bundle.manifest.own_files:
+        from .teaching import read_teaching
+
+        extras["teaching"] = read_teaching(bundle)
+    return extras
 
 
 def check_head(bundle: Bundle, deployed: Bundle) -> None:

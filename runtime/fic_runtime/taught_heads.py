@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .array_files import read_arrays
-from .bundle import CLASS_WEIGHTS_FILE, GOLDEN_FILE, HEAD_FILE, LABELS_FILE, Bundle
+from .bundle import (
+    CLASS_WEIGHTS_FILE,
+    GOLDEN_FILE,
+    HEAD_FILE,
+    LABELS_FILE,
+    TEACHING_FILE,
+    Bundle,
+)
 from .bundle_files import bundle_files
 from .errors import BundleError, OutputError
 from .head_bundles import head_files, head_golden
@@ -21,7 +28,7 @@ from .heads import Head
 from .linear_graph import linear_graph
 from .manifest import MANIFEST_FILE, Manifest, read_manifest
 from .ood_scores import pooled
-from .teaching import TEACHING_FILE, Teaching
+from .teaching import Teaching
 
 if TYPE_CHECKING:
     from .graphs import Graph

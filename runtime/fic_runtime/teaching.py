@@ -15,11 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .array_files import read_arrays
-from .bundle import Bundle
+from .bundle import TEACHING_FILE, Bundle
 from .class_weights import ClassWeights
 from .errors import BundleError
-
-TEACHING_FILE = "teaching.npz"
 
 _RIDGE = 3.0  # times the mean variance: of 0.1 to 30 the best on flowers (docs/decisions.md)
 # Variance of a feature on top of that of the training, in its units, for pictures that were not
