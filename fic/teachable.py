@@ -22,9 +22,7 @@ def teaching_of(run: Run, progress: Progress) -> Teaching:
     """
     found = cached_bottlenecks(run, progress)
     if isinstance(found, str):
-        raise RunError(
-            f"{run.folder}: cannot be made teachable, {found}; `fic extract` puts bottlenecks there"
-        )
+        raise RunError(f"{run.folder}: cannot be made teachable: {found}")
     with closing(found):
         train = found.train
         features = np.concatenate([pooled(block) for block in train.blocks()])

@@ -119,6 +119,7 @@ def _made(
         calibration={},
         known=None,
         single_graph={},
+        quantization=base.quantization,
     )
     files = {
         HEAD_FILE: model,

@@ -19,7 +19,7 @@ from .bundle import TEACHING_FILE, Bundle
 from .class_weights import ClassWeights
 from .errors import BundleError
 
-_RIDGE = 3.0  # times the mean variance: of 0.1 to 30 the best on flowers (docs/decisions.md)
+_RIDGE = 3.0  # times the mean variance of a feature (docs/decisions.md)
 # Variance of a feature on top of that of the training, in its units, for pictures that were not
 # there: of 0 to 6 the best cross entropy on validation pictures of flowers (docs/decisions.md).
 _CAUTION = 6.0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fic_export.foreign_pictures import foreign_pictures
-from fic_export.ood_fits import FITS, _largest_directions
+from fic_export.ood_fits import FITS, largest_directions
 from fic_export.out_of_distribution import (
     Answers,
     area_under_roc,
@@ -143,10 +143,10 @@ def test_bottlenecks_as_small_as_those_of_random_weights_are_told_as_well(parts)
         assert found[name] == pytest.approx(expected[name], abs=0.02)
 
 
-def test_the_largest_directions_are_those_of_the_singular_values():
+def test_thelargest_directions_are_those_of_the_singular_values():
     random = np.random.default_rng(6)
     rows = (random.standard_normal((90, 60)) * np.geomspace(10, 0.1, 60)).astype(np.float32)
-    directions, squares = _largest_directions(rows, 8)
+    directions, squares = largest_directions(rows, 8)
     _, values, exact = np.linalg.svd(rows, full_matrices=False)
     np.testing.assert_allclose(squares, values[:8] ** 2, rtol=1e-3)
     np.testing.assert_allclose(directions.T @ directions, np.eye(8), atol=1e-5)

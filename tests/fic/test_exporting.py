@@ -174,3 +174,15 @@ def test_a_deployed_base_is_for_a_head_only(cold_run: Run, tmp_path: Path) -> No
         export_run(cold_run.folder, out=tmp_path / "bundle", deployed=tmp_path)
     with pytest.raises(ValueError, match="single_graph is for a whole bundle"):
         export_run(cold_run.folder, out=tmp_path / "head", head_only=True, single_graph=True)
+
+
+def test_a_teachable_bundle_has_the_statistics_of_all_training_pictures(
+    cold_run: Run, tmp_path: Path
+) -> None:
+    export_run(cold_run.folder, out=tmp_path / "bundle", teachable=True)
+    with Classifier(tmp_path / "bundle") as classifier:
+        photo = cold_run.validation()[0].path
+        classifier.teach("another", [photo])
+        pictures = classifier.manifest.origin["pictures"]
+    assert pictures.pop("another") == 1
+    assert sum(pictures.values()) == cold_run.record["images"]["train"]

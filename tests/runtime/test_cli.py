@@ -18,7 +18,10 @@ from fic_runtime import cli
 from fic_runtime.classifier import Classifier
 from fic_runtime.cli import counting
 
-COMMANDS = ("predict", "watch", "extract", "explain", "bench", "selftest", "info", "doctor")
+COMMANDS = (
+    *("predict", "watch", "extract", "explain", "teach", "forget", "bench", "selftest", "info"),
+    "doctor",
+)
 HEAVY = {"numpy", "cv2", "onnxruntime"}
 
 

@@ -2,11 +2,13 @@
 
 import io
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from fic_runtime import BundleError, Classifier, ImageError
+from fic_runtime import BundleError, Classifier, ImageError, MultiClassifier, cli
 from fic_runtime.errors import OutputError
 from fic_runtime.selftest import run_selftest
 
@@ -92,3 +94,101 @@ def test_saving_replaces_only_heads_and_pickling_asks_for_it(teachable, golden, 
         classifier.save_head(tmp_path / "head")
         classifier.swap_head(tmp_path / "head")
         assert pickle.loads(pickle.dumps(classifier)).labels[-1] == NEW
+
+
+@pytest.fixture
+def run(capfd):
+    """Return a function that runs the command and returns (exit code, stdout, stderr)."""
+
+    def command(*arguments):
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(each) for each in arguments])
+        return end.value.code or 0, *capfd.readouterr()
+
+    return command
+
+
+def test_the_command_teaches_and_forgets_in_heads_of_their_own(run, teachable, tmp_path):
+    head, photo = tmp_path / "head", teachable / "large.png"
+    code, out, err = run("teach", teachable, NEW, photo, "--out", head)
+    assert (code, err) == (0, "")
+    assert f"{NEW} (1 pictures)" in out
+    assert run("predict", teachable, photo, "--head", head)[1].split("\t")[1].startswith(NEW)
+    assert run("forget", teachable, NEW, "--head", head, "--out", head)[0] == 0
+    with Classifier(teachable, head=head) as classifier:
+        assert NEW not in classifier.labels
+
+
+def test_the_command_leaves_out_a_picture_that_cannot_be_read(run, teachable, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    pictures = (broken, teachable / "large.png")
+    code, out, err = run("teach", teachable, NEW, *pictures, "--out", tmp_path / "head")
+    assert code == 1
+    assert f"{NEW} (1 pictures)" in out
+    assert err.count("\n") == 1
+    assert "broken.png" in err
+
+
+REFUSED = {
+    "not teachable": (("teach", "{plain}", NEW, "{photo}"), "export it with `fic export RUN --te"),
+    "no picture": (("teach", "{bundle}", NEW, "{tmp}/none.png"), "no such file"),
+    "two lines": (("teach", "{bundle}", "a\nb", "{photo}"), "is not one line of text"),
+    "nothing of this name": (("forget", "{bundle}", NEW), "has no label 'neu' to forget"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_taught_is_said_and_nothing_is_written(
+    case, run, teachable, golden, tmp_path
+):
+    arguments, message = REFUSED[case]
+    places = {"plain": golden, "bundle": teachable, "tmp": tmp_path}
+    places["photo"] = golden / "large.png"
+    given = (each.format(**places) for each in arguments)
+    code, _, err = run(*given, "--out", tmp_path / "head")
+    assert code == 1
+    assert message in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "head").exists()
+
+
+def test_statistics_that_do_not_fit_the_head_are_refused(teachable, replace):
+    replace("teaching.npz", b"PK no archive")
+    with pytest.raises(BundleError, match=r"teaching\.npz: cannot be read"):
+        Classifier(teachable)
+
+
+def test_a_taught_head_serves_beside_others(teachable, tmp_path):
+    photo = teachable / "large.png"
+    with Classifier(teachable) as classifier:
+        classifier.teach(NEW, [photo])
+        classifier.save_head(tmp_path / "head")
+    with MultiClassifier(teachable, {"old": teachable, "new": tmp_path / "head"}) as both:
+        found = both.predict(photo)
+    assert found["new"].label == NEW
+    assert NEW not in found["old"].labels
+
+
+def test_no_prediction_is_of_two_heads_while_labels_are_taught_and_forgotten(teachable):
+    photo = teachable / "large.png"
+    with Classifier(teachable, threads=1) as classifier, ThreadPoolExecutor(3) as pool:
+        stop = threading.Event()
+
+        def watch():
+            seen = set()
+            while not stop.is_set():
+                answer = classifier.predict(photo)
+                assert len(answer.labels) == len(answer.probabilities)
+                seen.add(answer.labels)
+            return seen
+
+        watchers = [pool.submit(watch) for _ in range(3)]
+        for _ in range(40):
+            classifier.teach(NEW, [photo])
+            classifier.forget(NEW)
+        stop.set()
+        assert {labels for each in watchers for labels in each.result()} <= {
+            classifier.labels,
+            (*classifier.labels, NEW),
+        }

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FicError
-from . import bench, doctor, explain, extract, info, predict, selftest, watch
+from . import bench, doctor, explain, extract, info, predict, selftest, teach, watch
 
-_COMMANDS = (predict, watch, extract, explain, bench, selftest, info, doctor)
+_COMMANDS = (predict, watch, extract, explain, teach, bench, selftest, info, doctor)
 
 _EXAMPLES = """examples:
   fic-runtime predict bundle photo.jpg             the label and its probability
@@ -21,6 +21,8 @@ _EXAMPLES = """examples:
   fic-runtime extract bundle photos/ --out f.npz   the bottlenecks of every picture
   fic-runtime bench bundle                         how fast is it on this machine?
   fic-runtime explain bundle photo.jpg --out seen.png   where in it the label is seen
+  fic-runtime teach bundle tulips *.jpg --out head one more label, learned here
+  fic-runtime forget bundle roses --out head       one label less
   fic-runtime selftest bundle                      does this device give the recorded results?
   fic-runtime info bundle                          what is in the bundle
   fic-runtime doctor                               what can this machine do, and what is wrong?

@@ -1,0 +1,111 @@
+"""`fic-runtime teach` and `fic-runtime forget`."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import BundleError, ImageError
+from .counting import Count
+from .heads import add_head
+from .options import add_bundle, add_device, named_pictures, open_classifier
+
+if TYPE_CHECKING:
+    from ..classifier import Classifier
+    from .options import Commands
+
+
+def add_to(commands: "Commands") -> None:
+    """Add both commands to the parser."""
+    teach = commands.add_parser(
+        "teach",
+        help="learn a label from pictures, on this device",
+        description="Learn a new label from pictures, or one that is there better, and write the "
+        "head that knows it. The bundle must have been exported with `fic export --teachable`, and "
+        "stays as it is. A picture that cannot be read is named and left out, and the exit code "
+        "is 1.",
+        epilog="example: fic-runtime teach bundle tulips tulips/*.jpg --out head, and then "
+        "fic-runtime predict bundle photo.jpg --head head",
+    )
+    teach.set_defaults(command=_teach)
+    _add_label(teach)
+    teach.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="an image file, a folder, or - for their paths on standard input, one a line",
+    )
+    _add_place(teach)
+    forget = commands.add_parser(
+        "forget",
+        help="answer a label no more",
+        description="Write a head that no longer answers a label. The bundle must have been "
+        "exported with `fic export --teachable`, and stays as it is.",
+    )
+    forget.set_defaults(command=_forget)
+    _add_label(forget)
+    _add_place(forget)
+
+
+def _add_label(parser: argparse.ArgumentParser) -> None:
+    add_bundle(parser)
+    parser.add_argument("label", metavar="LABEL", help="the name of the class")
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="HEAD",
+        help="the head to write, a folder or an archive ending in .zip; may be that of --head",
+    )
+    add_head(parser)
+    add_device(parser)
+
+
+def _teach(options: argparse.Namespace) -> int:
+    count = Count(answers=False)
+    failures: list[ImageError] = []
+    with open_classifier(options) as classifier:
+        try:
+            classifier.teach(options.label, _readable(classifier, options, count, failures))
+        except ValueError as error:  # of a label
+            raise BundleError(f"{error}; give another one") from None
+        return _save(classifier, options, failed=bool(failures))
+
+
+def _readable(
+    classifier: "Classifier",
+    options: argparse.Namespace,
+    count: Count,
+    failures: list[ImageError],
+) -> Iterator[Path]:
+    from ..images import read_image
+
+    geometry = classifier.manifest.preprocessing.geometry
+    for path in count.of(named_pictures(options.images)):
+        try:
+            read_image(path, geometry=geometry)
+        except ImageError as error:
+            count.complain(error)
+            failures.append(error)
+        else:
+            yield path
+
+
+def _forget(options: argparse.Namespace) -> int:
+    with open_classifier(options) as classifier:
+        classifier.forget(options.label)
+        return _save(classifier, options, failed=False)
+
+
+def _save(classifier: "Classifier", options: argparse.Namespace, *, failed: bool) -> int:
+    classifier.save_head(options.out)
+    labels = ", ".join(
+        f"{label} ({number} pictures)"
+        for label, number in classifier.manifest.origin["pictures"].items()
+    )
+    print(f"head written to {options.out}: {labels}")
+    print(f"try it: fic-runtime predict {options.bundle} --head {options.out} PHOTO")
+    return 1 if failed else 0
