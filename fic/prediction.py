@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fic_runtime.classifier import Prediction
 from fic_runtime.errors import ImageError
 from fic_runtime.images import load_image
 from fic_runtime.picture_files import find_pictures
+from fic_runtime.predictions import Prediction
 
 from .bottlenecks import prepare
 from .engines import choose_engine

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .classifier import Classifier as Classifier
-    from .classifier import Prediction as Prediction
-    from .classifier import Score as Score
     from .errors import BundleError as BundleError
     from .errors import DeviceError as DeviceError
     from .errors import FicError as FicError
     from .errors import ImageError as ImageError
     from .explaining import Explanation as Explanation
     from .multi_classifier import MultiClassifier as MultiClassifier
+    from .predictions import Prediction as Prediction
+    from .predictions import Score as Score
 
     __version__: str
 
@@ -28,8 +28,8 @@ _HOME = {
     "FicError": "errors",
     "ImageError": "errors",
     "MultiClassifier": "multi_classifier",
-    "Prediction": "classifier",
-    "Score": "classifier",
+    "Prediction": "predictions",
+    "Score": "predictions",
 }
 
 __all__ = [

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .classifier import Prediction
 from .errors import ImageError
+from .predictions import Prediction
 
 
 def answer_line(path: Path, prediction: Prediction, *, top_k: int) -> str:

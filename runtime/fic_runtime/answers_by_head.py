@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .answers import answer_json, answer_line, table_head, table_row
-from .classifier import Prediction
 from .errors import ImageError
+from .predictions import Prediction
 
 
 def heads_line(path: Path, answers: Mapping[str, Prediction], *, top_k: int) -> str:

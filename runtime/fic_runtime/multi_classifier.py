@@ -6,12 +6,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from .classifier import Classifier, FloatArray, Prediction, is_one_picture, predictions
+from .classifier import Classifier, is_one_picture
 from .devices import CPU, Device
 from .errors import BundleError, ImageError
 from .heads import Head
 from .images import load_image
 from .manifest import Manifest
+from .predictions import FloatArray, Prediction, predictions
 from .preprocessing import ChannelOrder
 from .streaming import OnError, stream_pictures
 

@@ -10,8 +10,8 @@ from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 
-from .classifier import Prediction
 from .errors import VideoError
+from .predictions import Prediction
 
 Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 

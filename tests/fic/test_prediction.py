@@ -10,8 +10,8 @@ from fic.head_files import HeadFile, save_files
 from fic.options import BaseOptions
 from fic.prediction import evaluate_run, predict_files
 from fic.runs import Run
-from fic_runtime.classifier import Prediction
 from fic_runtime.errors import ImageError
+from fic_runtime.predictions import Prediction
 
 
 def test_a_folder_comes_in_natural_order(cold_run: Run, photos: Path) -> None:

@@ -12,6 +12,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from fic_runtime import cli
 from fic_runtime.bundle import open_bundle
 from fic_runtime.head_bundles import files_of_the_head, head_files
 
@@ -92,3 +93,17 @@ def make_head(golden: Path) -> Callable[..., Path]:
         return place
 
     return write
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs the command and returns (exit code, stdout, stderr)."""
+
+    def command(*arguments: str | Path) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(each) for each in arguments])
+        out, err = capfd.readouterr()
+        code = end.value.code
+        return code if isinstance(code, int) else 0, out, err
+
+    return command

@@ -25,19 +25,6 @@ COMMANDS = (
 HEAVY = {"numpy", "cv2", "onnxruntime"}
 
 
-@pytest.fixture
-def run(capfd):
-    """Return a function that runs the command and returns (exit code, stdout, stderr)."""
-
-    def command(*arguments):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(each) for each in arguments])
-        out, err = capfd.readouterr()
-        return end.value.code or 0, out, err
-
-    return command
-
-
 def start(*arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "fic_runtime", *map(str, arguments)],

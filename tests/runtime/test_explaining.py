@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fic_runtime import BundleError, Classifier, ImageError, cli
+from fic_runtime import BundleError, Classifier, ImageError
 from fic_runtime.images import read_image
 from fic_runtime.overlay_files import with_caption
 
@@ -17,17 +17,6 @@ from fic_runtime.overlay_files import with_caption
 def able(golden, tmp_path):
     """Return a copy of a bundle that can explain; it knows `red`, `green` and `blue`."""
     return shutil.copytree(golden.parent / "explaining-bundle", tmp_path / "able")
-
-
-@pytest.fixture
-def run(capfd):
-    def command(*arguments):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(each) for each in arguments])
-        out, err = capfd.readouterr()
-        return end.value.code or 0, out, err
-
-    return command
 
 
 def set_resize(bundle, resize):

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fic_runtime import BundleError, Classifier, ImageError, MultiClassifier, cli
+from fic_runtime import BundleError, Classifier, ImageError, MultiClassifier
 from fic_runtime.bundle import file_digest, open_bundle
 from fic_runtime.head_bundles import head_files, head_golden
 from fic_runtime.selftest import run_selftest
@@ -375,19 +375,6 @@ def test_heads_are_whole_while_another_thread_replaces_them(two, golden, photo):
 
 
 # --- on the command line --------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run(capfd):
-    """Return a function that runs the command and returns (exit code, stdout, stderr)."""
-
-    def command(*arguments):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(each) for each in arguments])
-        out, err = capfd.readouterr()
-        return end.value.code or 0, out, err
-
-    return command
 
 
 def test_one_head_answers_as_if_it_were_the_bundles_own(run, two, golden, photo):

@@ -8,9 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from fic_runtime.classifier import Classifier, Prediction
+from fic_runtime.classifier import Classifier
 from fic_runtime.errors import ImageError
 from fic_runtime.multi_classifier import MultiClassifier
+from fic_runtime.predictions import Prediction
 from fic_runtime.streaming import answer_stream
 
 WAYS = {"one by one": 1, "in batches": 4}

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from fic_runtime import BundleError, Classifier, ImageError, MultiClassifier, cli
+from fic_runtime import BundleError, Classifier, ImageError, MultiClassifier
 from fic_runtime.errors import OutputError
 from fic_runtime.selftest import run_selftest
 
@@ -94,18 +94,6 @@ def test_saving_replaces_only_heads_and_pickling_asks_for_it(teachable, golden, 
         classifier.save_head(tmp_path / "head")
         classifier.swap_head(tmp_path / "head")
         assert pickle.loads(pickle.dumps(classifier)).labels[-1] == NEW
-
-
-@pytest.fixture
-def run(capfd):
-    """Return a function that runs the command and returns (exit code, stdout, stderr)."""
-
-    def command(*arguments):
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(each) for each in arguments])
-        return end.value.code or 0, *capfd.readouterr()
-
-    return command
 
 
 def test_the_command_teaches_and_forgets_in_heads_of_their_own(run, teachable, tmp_path):

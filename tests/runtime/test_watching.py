@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from fic_runtime import cli, watching
-from fic_runtime.classifier import Prediction
 from fic_runtime.errors import VideoError
+from fic_runtime.predictions import Prediction
 from fic_runtime.watching import Frame, LiveFrames, RecordedFrames, is_live, open_capture, watch
 
 LABELS = ("cat", "dog")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ImageError
 from .counting import Count
-from .options import add_bundle, add_device, named_pictures, open_classifier
+from .options import add_bundle, add_device, add_images, named_pictures, open_classifier
 from .streams import threads_each, with_paths
 
 if TYPE_CHECKING:
@@ -25,12 +25,7 @@ def add_to(commands: "Commands") -> None:
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
-    parser.add_argument(
-        "images",
-        metavar="IMAGE",
-        nargs="+",
-        help="an image file, a folder, or - for their paths on standard input, one a line",
-    )
+    add_images(parser)
     parser.add_argument(
         "--out",
         type=Path,

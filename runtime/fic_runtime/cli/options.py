@@ -24,6 +24,16 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Add the pictures; `named_pictures` finds them."""
+    parser.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="an image file, a folder, or - for their paths on standard input, one a line",
+    )
+
+
 def add_device(
     parser: argparse.ArgumentParser, *, threads: str = "all that this process may use"
 ) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from ..errors import ImageError
 from .counting import Count
 from .heads import add_heads, answer_by_head, open_heads
-from .options import add_bundle, add_device, named_pictures, open_classifier, positive
+from .options import add_bundle, add_device, add_images, named_pictures, open_classifier, positive
 from .streams import threads_each, with_paths
 
 if TYPE_CHECKING:
@@ -31,12 +31,7 @@ def add_to(commands: "Commands") -> None:
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
-    parser.add_argument(
-        "images",
-        metavar="IMAGE",
-        nargs="+",
-        help="an image file, a folder, or - for their paths on standard input, one a line",
-    )
+    add_images(parser)
     parser.add_argument(
         "--top-k",
         type=positive,

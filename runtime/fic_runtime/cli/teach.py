@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import BundleError, ImageError
 from .counting import Count
 from .heads import add_head
-from .options import add_bundle, add_device, named_pictures, open_classifier
+from .options import add_bundle, add_device, add_images, named_pictures, open_classifier
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -29,12 +29,7 @@ def add_to(commands: "Commands") -> None:
     )
     teach.set_defaults(command=_teach)
     _add_label(teach)
-    teach.add_argument(
-        "images",
-        metavar="IMAGE",
-        nargs="+",
-        help="an image file, a folder, or - for their paths on standard input, one a line",
-    )
+    add_images(teach)
     _add_place(teach)
     forget = commands.add_parser(
         "forget",

@@ -1,0 +1,91 @@
+"""What a head says of pictures."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .heads import Head
+
+FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One label with its index in the labels and its probability, 0..1."""
+
+    label: str
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the classifier says of one picture.
+
+    `label`, `index` and `probability` are those of the most probable class; `probabilities` is
+    float32, shape (number of labels,), in the order of `labels`.
+
+    `known` is False for a picture that is not like those of the training, by `ood_score`, of which
+    higher is stranger. Both are None if the bundle has no score; see `manifest.known`.
+    """
+
+    label: str
+    index: int
+    probability: float
+    probabilities: FloatArray = field(repr=False, compare=False)
+    labels: tuple[str, ...] = field(repr=False)
+    known: bool | None = None
+    ood_score: float | None = None
+
+    @classmethod
+    def from_probabilities(
+        cls,
+        probabilities: FloatArray,
+        labels: tuple[str, ...],
+        *,
+        known: bool | None = None,
+        ood_score: float | None = None,
+    ) -> Self:
+        """Make the prediction that one row of the head's output stands for."""
+        index = int(probabilities.argmax())
+        probability = float(probabilities[index])
+        return cls(labels[index], index, probability, probabilities, labels, known, ood_score)
+
+    def top(self, k: int = 5) -> list[Score]:
+        """Return the `k` most probable labels, best first; ties keep the order of the labels."""
+        if k < 1:
+            raise ValueError(f"k is at least 1; received {k}")
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [Score(self.labels[i], int(i), float(self.probabilities[i])) for i in order]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values: label, index, probability, and every probability by label.
+
+        With `known` and `ood_score` where the bundle has such a score.
+        """
+        score = {} if self.known is None else {"known": self.known, "ood_score": self.ood_score}
+        return {
+            "label": self.label,
+            "index": self.index,
+            "probability": self.probability,
+            **score,
+            "probabilities": {
+                label: float(value)
+                for label, value in zip(self.labels, self.probabilities, strict=True)
+            },
+        }
+
+
+def predictions(head: "Head", bottlenecks: FloatArray) -> list[Prediction]:
+    """Return what a head says of bottlenecks, (n, *bottleneck), with its own labels."""
+    rows, strange = head.run(bottlenecks), head.out_of_distribution
+    if strange is None:
+        return [Prediction.from_probabilities(row, head.labels) for row in rows]
+    return [
+        Prediction.from_probabilities(
+            row, head.labels, known=strange.is_known(score), ood_score=score
+        )
+        for row, score in zip(rows, strange.score(bottlenecks, rows).tolist(), strict=True)
+    ]
