@@ -42,6 +42,10 @@ def nothing_left_in_memory():
     gc.collect()
 
 
+# Of the bases that are converted in segments this one keeps two more.
+TRANSPOSES = {"resnet152": 3}
+
+
 @pytest.mark.parametrize(
     "base",
     [
@@ -58,7 +62,7 @@ def test_graph_of_every_base_agrees_with_keras_in_the_optimised_runtime(base):
     randomize_statistics(model, pixels)
     converted = convert_base(model, base.preprocessing(size=size))
     # From the layout of pictures to that of convolutions; a vector comes out.
-    assert transposes(converted) == 1
+    assert transposes(converted) == TRANSPOSES.get(base.name, 1)
     run = runner(converted)
     expected = model(pixels[:3], training=False).numpy()
     bound = 1e-3 * np.abs(expected).max()

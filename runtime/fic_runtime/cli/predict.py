@@ -103,4 +103,6 @@ def _answer(
                 print(as_json(path, answer, top_k=options.top_k))
             elif not isinstance(answer, ImageError):
                 print(line(path, answer, top_k=options.top_k))
+            # Into a pipe, too: who writes the paths may wait for an answer before the next one.
+            sys.stdout.flush()
     return 1 if failures else 0
