@@ -67,7 +67,7 @@ for number in range(20):
         if number % 3 == 0:
             classifier.close()
         sys.exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), end=" ")
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), end=" ", flush=True)
 assert np.array_equal(classifier.predict(image).probabilities, expected)
 """
 
