@@ -3,6 +3,7 @@
 PYTHON ?= python3
 DATA ?= digits
 SECONDS ?= 60
+SEED ?= 0
 ifeq ($(filter digits flowers,$(DATA)),)
 $(error DATA=$(DATA) is not known; say DATA=digits or DATA=flowers)
 endif
@@ -64,8 +65,8 @@ test-runtime: .venv-runtime-test/installed ## run the runtime's tests where only
 test-runtime-oldest: .venv-oldest/installed ## the same with the oldest libraries that it takes (Python 3.11 or 3.12)
 	.venv-oldest/bin/python -m pytest tests/runtime
 
-fuzz: .venv-fuzz/installed ## look for inputs that break the runtime; SECONDS=60 for each target
-	.venv-fuzz/bin/python fuzz/run.py --seconds $(SECONDS)
+fuzz: .venv-fuzz/installed ## look for inputs that break the runtime; SECONDS=60 for each target, SEED=0 at random
+	.venv-fuzz/bin/python fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
 
 lint: .venv-test/installed ## check style and types only
 	$(TEST)/ruff check .

@@ -21,6 +21,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("targets", metavar="TARGET", nargs="*", help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=int, default=60, help="for each target (default: 60)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the damage, to repeat a run (default: a random one)"
+    )
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     names = options.targets or list(TARGETS)
@@ -30,27 +33,29 @@ def main() -> int:
         print("nothing is fuzzed: atheris is not installed, or has no wheel for this Python")
         return 0
     if options.alone:
-        fuzz(names[0], options.seconds)
+        fuzz(names[0], options.seconds, options.seed)
     for name in names:
         print(f"# {name}, {options.seconds} seconds", flush=True)
-        command = [sys.executable, __file__, name, "--seconds", str(options.seconds), "--alone"]
+        limits = ["--seconds", str(options.seconds), "--seed", str(options.seed)]
+        command = [sys.executable, __file__, name, *limits, "--alone"]
         if subprocess.run(command).returncode:
             print(f"{name} failed; the input is in the file that is named above", file=sys.stderr)
             return 1
     return 0
 
 
-def fuzz(name: str, seconds: int) -> None:
+def fuzz(name: str, seconds: int, seed: int) -> None:
     """Fuzz one target and exit; atheris has the process for itself."""
     import atheris
 
     found = Path(".fuzz")
     found.mkdir(exist_ok=True)
     corpus = Path(tempfile.mkdtemp(prefix="fic-fuzz-"))
-    for number, seed in enumerate(seeds(name)):
-        (corpus / str(number)).write_bytes(seed)
+    for number, valid in enumerate(seeds(name)):
+        (corpus / str(number)).write_bytes(valid)
     flags = [
         f"-max_total_time={seconds}",
+        f"-seed={seed}",
         f"-rss_limit_mb={_MEGABYTES}",
         f"-timeout={_SECONDS_FOR_ONE}",
         f"-artifact_prefix={found}/{name}-",

@@ -72,7 +72,9 @@ class _Folder:
 class _Archive:
     def __init__(self, place: Path) -> None:
         self._place = place
-        if not is_zipfile(place):
+        with self._told():
+            is_archive = is_zipfile(place)
+        if not is_archive:
             raise BundleError(
                 f"{place}: is neither a folder nor a zip archive; give what `fic export` wrote"
             )

@@ -1,6 +1,7 @@
 """Bundles on disk: their files are what was exported, and old ones stay readable."""
 
 import json
+import struct
 from pathlib import Path
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile
 
@@ -202,6 +203,16 @@ def test_no_changed_byte_of_an_archive_is_more_than_an_error(pack):
         except BundleError:
             refused += 1
     assert refused > 400
+
+
+def test_an_archive_that_claims_to_span_disks_is_refused(pack):
+    """Such a claim makes zipfile raise where it is only asked whether this is an archive."""
+    archive = pack()
+    end = b"PK\x05\x06"
+    second_of_nine = struct.pack("<4sLQL", b"PK\x06\x07", 1, 0, 9)
+    archive.write_bytes(archive.read_bytes().replace(end, second_of_nine + end))
+    with pytest.raises(BundleError, match="is no zip archive that can be read"):
+        open_bundle(archive)
 
 
 def test_a_name_in_an_archive_that_is_no_utf_8_is_refused(pack):
