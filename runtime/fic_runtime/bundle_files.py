@@ -3,7 +3,7 @@
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,36 @@ def bundle_files(place: Path) -> BundleFiles:
     """
     # os.path's, as Path's raises for a name that no file can have.
     return _Archive(place) if os.path.isfile(place) else _Folder(place)  # noqa: PTH113
+
+
+class HeldFiles:
+    """Files that lie nowhere but in memory, by their names."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+
+    def path(self, file: str) -> Path:
+        """See `BundleFiles`; for messages only."""
+        return Path(file)
+
+    def size(self, file: str) -> int:
+        """See `BundleFiles`."""
+        return len(self.read(file))
+
+    def read(self, file: str) -> bytes:
+        """See `BundleFiles`."""
+        try:
+            return self._files[file]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file) from None
+
+    def digest(self, file: str) -> str:
+        """See `BundleFiles`."""
+        return hashlib.sha256(self.read(file)).hexdigest()
+
+    def model(self, file: str) -> bytes:
+        """See `BundleFiles`."""
+        return self.read(file)
 
 
 class _Folder:

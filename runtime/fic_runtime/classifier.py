@@ -1,8 +1,7 @@
 """A bundle that answers: picture in, label and probabilities out."""
 
-import os
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
-from .bundle import Bundle, open_bundle
+from .batches import is_one_picture, pixel_batches
+from .bundle import HEAD_FILE, Bundle, open_bundle
 from .devices import CPU, Device
 from .errors import ImageError
-from .graphs import Graph, GraphOptions
+from .graphs import Batch, Graph, GraphOptions
 from .heads import Head, check_has_base, open_head
 from .images import load_image
 from .manifest import Manifest
@@ -32,7 +32,8 @@ class Classifier:
     """An image classifier that `fic export` wrote.
 
     It may be used from many threads and in a forked process, which opens the graphs anew, and it
-    may be pickled: the receiver opens the bundle again, by its path.
+    may be pickled: the receiver opens the bundle again, by its path. A head that was taught travels
+    in the pickle.
 
     A picture is a path, the bytes of an image file, a uint8 array of shape (height, width, 3),
     (height, width, 4) or (height, width), or a PIL image.
@@ -222,8 +223,12 @@ class Classifier:
 
     def bottlenecks(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> FloatArray:
         """Run the base alone: pictures resized already, as in `run`, to (n, *bottleneck)."""
+        return np.asarray(self.bottlenecks_in_place(pixels))
+
+    def bottlenecks_in_place(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Batch:
+        """Run the base alone, and leave the bottlenecks on its device for heads that are there."""
         base, _ = self._open_graphs()
-        return base.run(pixels)
+        return base.run_in_place(pixels)
 
     def explain(self, image: "ImageSource", label: str | None = None) -> "Explanation":
         """Show where in a picture the head sees a label, the most probable one unless given.
@@ -267,8 +272,8 @@ class Classifier:
             pixels: uint8 RGB, shape (n, height, width, 3) with the size of the bundle's geometry.
         """
         base, head = self._open_graphs()
-        bottlenecks = base.run(pixels)
-        return bottlenecks, head.run(bottlenecks)
+        bottlenecks = base.run_in_place(pixels)
+        return np.asarray(bottlenecks), head.run(bottlenecks)
 
     def open_head(self, head: str | Path) -> Head:
         """Open another head for this base, to be run on the bottlenecks of `extract`.
@@ -349,7 +354,7 @@ class Classifier:
         self.manifest = head.manifest
 
     def _head_graph(self, model: bytes) -> Graph:
-        return Graph(model, name="the taught head", **self._options)
+        return Graph(model, name="the taught head", **_for_head(self._options, len(model)))
 
     def close(self) -> None:
         """Free the two graphs; the classifier cannot be used afterwards."""
@@ -369,15 +374,18 @@ class Classifier:
 
     def __getstate__(self) -> dict[str, Any]:
         _, head = self._open_graphs()
-        if head.files:
-            raise ValueError(
-                "this classifier was taught, and its head lies in no file yet; call "
-                "save_head(PLACE) and swap_head(PLACE) before it is pickled"
-            )
-        return {**self._arguments, "head": head.place.absolute()}
+        arguments = {**self._arguments, "head": head.place.absolute()}
+        return {"arguments": arguments, "taught": dict(head.files)}
 
-    def __setstate__(self, arguments: dict[str, Any]) -> None:
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        arguments, taught = state["arguments"], state["taught"]
         self.__init__(**arguments)  # type: ignore[misc] # on purpose: the other process opens it
+        if taught:
+            from .taught_heads import held_head
+
+            base, _ = self._open_graphs()
+            graph = self._head_graph(taught[HEAD_FILE])
+            self._serve(base, held_head(arguments["head"], taught, graph))
 
     def __repr__(self) -> str:
         return f"<Classifier {len(self.labels)} labels, {self.manifest.origin.get('base', '?')}>"
@@ -391,36 +399,17 @@ class Classifier:
 
     def _predictions(self, pixels: np.ndarray[Any, Any]) -> list[Prediction]:
         base, head = self._open_graphs()
-        return predictions(head, base.run(pixels))
+        return predictions(head, base.run_in_place(pixels))
 
     def _batches(
         self, images: Iterable["ImageSource"], batch_size: int
     ) -> Iterator[np.ndarray[Any, Any]]:
-        if batch_size < 1:
-            raise ValueError(f"batch_size is at least 1; received {batch_size}")
-        if is_one_picture(images):
-            raise TypeError("images is a list of pictures; for one picture use predict()")
-        shape = (batch_size, self._geometry.height, self._geometry.width, 3)
-        batch, filled = np.empty(shape, np.uint8), 0
-        for number, image in enumerate(images):
-            try:
-                load_image(
-                    image, self._geometry, channel_order=self.channel_order, out=batch[filled]
-                )
-            except ImageError as error:
-                raise ImageError(f"picture {number}: {error}") from error
-            filled += 1
-            if filled == batch_size:
-                yield batch
-                filled = 0
-        if filled:
-            yield batch[:filled]
+        return pixel_batches(images, batch_size, self._geometry, channel_order=self.channel_order)
 
 
 def _open_graph(bundle: Bundle, file: str, *, options: GraphOptions, graph_cache: bool) -> Graph:
-    if file == bundle.manifest.head.file and bundle.files.size(file) < _SMALL_HEAD:
-        # Threads of its own would spin for a while after each run, in the way of the base's.
-        options = {**options, "threads": 1}
+    if file == bundle.manifest.head.file:
+        options = _for_head(options, bundle.files.size(file))
     return Graph(
         bundle.files.model(file),
         name=str(bundle.files.path(file)),
@@ -433,11 +422,6 @@ def _open_graph(bundle: Bundle, file: str, *, options: GraphOptions, graph_cache
     )
 
 
-def is_one_picture(images: Any) -> bool:
-    """Return whether what should be many pictures is a single one."""
-    # An array of three dimensions would pass for a list of grey pictures, its rows.
-    if isinstance(images, np.ndarray):
-        return images.dtype != object and images.ndim < 4
-    return isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(
-        images, "getexif"
-    )
+def _for_head(options: GraphOptions, size: int) -> GraphOptions:
+    # Threads of its own would spin for a while after each run, in the way of the base's.
+    return {**options, "threads": 1} if size < _SMALL_HEAD else options

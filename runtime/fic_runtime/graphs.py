@@ -11,7 +11,8 @@ from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 
-from .devices import CPU, Device, chosen_threads, providers_for
+from .device_arrays import DeviceArray
+from .devices import CPU, CUDA, Device, chosen_threads, providers_for
 from .errors import BundleError, DeviceError
 from .graph_cache import LEAST_BYTES, MOST_BYTES, graph_cache
 from .manifest import GraphSpec, Tensor
@@ -21,7 +22,10 @@ from .sessions import SessionOptions, cached_session, new_session, one_line
 log: logging.Logger = logging.getLogger(__name__)
 
 Model: TypeAlias = Path | bytes
+Batch: TypeAlias = np.ndarray[Any, Any] | DeviceArray
 
+# What ONNX Runtime calls the memory of the providers that have their own.
+_OWN_MEMORY = {CUDA: "cuda"}
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
@@ -108,7 +112,7 @@ class Graph:
         self._reopening = threading.Lock()
         _graphs.add(self)
 
-    def run(self, batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def run(self, batch: Batch) -> np.ndarray[Any, Any]:
         """Return the output for a batch, whose first dimension is the number of items.
 
         Raises:
@@ -116,30 +120,62 @@ class Graph:
         """
         return self.run_outputs(batch, (self.output.name,))[0]
 
-    def run_outputs(
-        self, batch: np.ndarray[Any, Any], names: Sequence[str]
-    ) -> list[np.ndarray[Any, Any]]:
+    def run_outputs(self, batch: Batch, names: Sequence[str]) -> list[np.ndarray[Any, Any]]:
         """Return the outputs of these names for a batch.
 
         Raises:
             DeviceError: the device cannot do it, most often for want of memory.
             ValueError: the batch has another element type or shape than the input.
         """
+        if isinstance(batch, DeviceArray) and batch.provider != self.provider:
+            batch = np.asarray(batch)
+        session = self._session_for(batch)
+        try:
+            if isinstance(batch, DeviceArray):
+                values = session.run_with_ort_values(list(names), {self.input.name: batch.value})
+                return [np.asarray(value.numpy()) for value in values]
+            outputs: list[np.ndarray[Any, Any]] = session.run(list(names), {self.input.name: batch})
+        except Exception as error:  # onnxruntime's errors share no base class but this one
+            raise self._failure(batch, error) from error
+        return outputs
+
+    def run_in_place(self, batch: np.ndarray[Any, Any]) -> Batch:
+        """Return the output where it was computed: on CUDA it stays in the card's memory.
+
+        For another graph on the same device, which then needs no copy; elsewhere as `run`.
+
+        Raises:
+            DeviceError, ValueError: see `run_outputs`.
+        """
+        memory = _OWN_MEMORY.get(self.provider)
+        if memory is None:
+            return self.run(batch)
+        session = self._session_for(batch)
+        try:
+            binding = session.io_binding()
+            # The binding uses the array's memory as it lies there.
+            binding.bind_cpu_input(self.input.name, np.ascontiguousarray(batch))
+            binding.bind_output(self.output.name, memory)
+            session.run_with_iobinding(binding)
+            (value,) = binding.get_outputs()
+        except Exception as error:  # as above
+            raise self._failure(batch, error) from error
+        return DeviceArray(value, dtype=self.output.dtype, provider=self.provider)
+
+    def _session_for(self, batch: Batch) -> Any:
         shape = self.input.shape[1:]
         if batch.dtype != self.input.dtype or batch.shape[1:] != shape or not len(batch):
             raise ValueError(
                 f"{self.input.name} is {self.input.dtype} of shape (n, {', '.join(map(str, shape))}"
                 f") with n at least 1; received {batch.dtype} of shape {batch.shape}"
             )
-        session = self._session or self._reopen()
-        try:
-            outputs: list[np.ndarray[Any, Any]] = session.run(list(names), {self.input.name: batch})
-        except Exception as error:  # onnxruntime's errors share no base class but this one
-            raise DeviceError(
-                f"{self._name}: {self.provider} failed on a batch of {len(batch)} "
-                f"({one_line(error)}); use smaller batches or device='cpu'"
-            ) from error
-        return outputs
+        return self._session or self._reopen()
+
+    def _failure(self, batch: Batch, error: Exception) -> DeviceError:
+        return DeviceError(
+            f"{self._name}: {self.provider} failed on a batch of {len(batch)} "
+            f"({one_line(error)}); use smaller batches or device='cpu'"
+        )
 
     def check(self, spec: GraphSpec, further: Sequence[Tensor] = ()) -> None:
         """Compare the graph with what the manifest says of it and of its further outputs.

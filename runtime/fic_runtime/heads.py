@@ -13,7 +13,7 @@ from .manifest import Manifest
 
 if TYPE_CHECKING:
     from .class_weights import ClassWeights
-    from .graphs import Graph
+    from .graphs import Batch, Graph
     from .out_of_distribution import OutOfDistribution
     from .teaching import Teaching
 
@@ -43,7 +43,7 @@ class Head:
         """The class names, in the order of the probabilities."""
         return self.manifest.labels
 
-    def run(self, bottlenecks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def run(self, bottlenecks: "Batch") -> np.ndarray[Any, Any]:
         """Return the probabilities of bottlenecks, float32 (n, labels)."""
         return self.graph.run(bottlenecks)
 
@@ -64,10 +64,10 @@ def open_head(place: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Hea
     spec = bundle.manifest.head
     graph = open_graph(bundle, spec.file)
     graph.check(spec)
-    return Head(Path(place), bundle.manifest, graph, **_extras(bundle))
+    return Head(Path(place), bundle.manifest, graph, **extras_of(bundle))
 
 
-def _extras(bundle: Bundle) -> dict[str, Any]:
+def extras_of(bundle: Bundle) -> dict[str, Any]:
     """Read what else a head has; what a bundle is without need not be loaded, either."""
     extras: dict[str, Any] = {}
     if bundle.manifest.known is not None:

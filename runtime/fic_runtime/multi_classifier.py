@@ -6,13 +6,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from .classifier import Classifier, is_one_picture
+from .batches import is_one_picture, pixel_batches
+from .classifier import Classifier
 from .devices import CPU, Device
 from .errors import BundleError, ImageError
+from .graphs import Batch
 from .heads import Head
 from .images import load_image
 from .manifest import Manifest
-from .predictions import FloatArray, Prediction, predictions
+from .predictions import Prediction, predictions
 from .preprocessing import ChannelOrder
 from .streaming import OnError, stream_pictures
 
@@ -106,7 +108,7 @@ class MultiClassifier:
         """
         heads, order = self._heads, self._classifier.channel_order
         pixels = load_image(image, self._geometry, channel_order=order)
-        return _answers(heads, self._classifier.bottlenecks(pixels[None]))[0]
+        return _answers(heads, self._classifier.bottlenecks_in_place(pixels[None]))[0]
 
     def predict_batch(
         self, images: Iterable["ImageSource"], batch_size: int = 32
@@ -116,11 +118,11 @@ class MultiClassifier:
         Raises:
             ImageError: one is no picture that can be classified; the message says which.
         """
-        heads = self._heads
+        heads, order = self._heads, self._classifier.channel_order
         return [
             answer
-            for bottlenecks in self._classifier.extract_batches(images, batch_size)
-            for answer in _answers(heads, bottlenecks)
+            for batch in pixel_batches(images, batch_size, self._geometry, channel_order=order)
+            for answer in _answers(heads, self._classifier.bottlenecks_in_place(batch))
         ]
 
     @overload
@@ -162,7 +164,7 @@ class MultiClassifier:
         return stream_pictures(
             images,
             lambda image: load_image(image, self._geometry, channel_order=order),
-            lambda pixels: _answers(self._heads, self._classifier.bottlenecks(pixels)),
+            lambda pixels: _answers(self._heads, self._classifier.bottlenecks_in_place(pixels)),
             on_cpu=self.provider == CPU,
             batch_size=batch_size,
             workers=workers,
@@ -235,7 +237,7 @@ def head_name(place: str | Path) -> str:
     return path.stem if path.suffix.lower() == ".zip" else path.name
 
 
-def _answers(heads: Mapping[str, Head], bottlenecks: FloatArray) -> list[dict[str, Prediction]]:
+def _answers(heads: Mapping[str, Head], bottlenecks: Batch) -> list[dict[str, Prediction]]:
     by_head = {name: predictions(head, bottlenecks) for name, head in heads.items()}
     return [
         {name: rows[number] for name, rows in by_head.items()} for number in range(len(bottlenecks))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
+    from .graphs import Batch
     from .heads import Head
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
@@ -78,14 +79,15 @@ class Prediction:
         }
 
 
-def predictions(head: "Head", bottlenecks: FloatArray) -> list[Prediction]:
+def predictions(head: "Head", bottlenecks: "Batch") -> list[Prediction]:
     """Return what a head says of bottlenecks, (n, *bottleneck), with its own labels."""
     rows, strange = head.run(bottlenecks), head.out_of_distribution
     if strange is None:
         return [Prediction.from_probabilities(row, head.labels) for row in rows]
+    scores = strange.score(np.asarray(bottlenecks), rows)
     return [
         Prediction.from_probabilities(
             row, head.labels, known=strange.is_known(score), ood_score=score
         )
-        for row, score in zip(rows, strange.score(bottlenecks, rows).tolist(), strict=True)
+        for row, score in zip(rows, scores.tolist(), strict=True)
     ]

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,10 @@ from .bundle import (
     TEACHING_FILE,
     Bundle,
 )
-from .bundle_files import bundle_files
+from .bundle_files import HeldFiles, bundle_files
 from .errors import BundleError, OutputError
 from .head_bundles import head_files, head_golden
-from .heads import Head
+from .heads import Head, extras_of
 from .linear_graph import linear_graph
 from .manifest import MANIFEST_FILE, Manifest, read_manifest
 from .ood_scores import pooled
@@ -104,7 +104,6 @@ def _made(
     spec = replace(head.manifest.head, file=HEAD_FILE, output=output)
     model = linear_graph(weights, spec, labels)
     graph = open_model(model)
-    graph.check(spec)
     pictures = dict(zip(labels, teaching.counts.tolist(), strict=True))
     manifest = replace(
         head.manifest,
@@ -130,9 +129,21 @@ def _made(
     if GOLDEN_FILE in base.own_files:
         recorded = read_arrays(deployed.files.read(GOLDEN_FILE))["bottlenecks"]
         files |= head_golden(recorded, graph.run(recorded))
-    files = head_files(manifest, files)
+    return held_head(head.place, head_files(manifest, files), graph)
+
+
+def held_head(place: Path, files: Mapping[str, bytes], graph: "Graph") -> Head:
+    """Return the head of a head-only bundle that lies nowhere yet, as `Head.files` has it.
+
+    Args:
+        place: where the head was that it was taught from.
+        files: every file by its name.
+        graph: the graph among them, opened.
+    """
     manifest = Manifest.from_json(files[MANIFEST_FILE].decode())
-    return Head(head.place, manifest, graph, class_weights=weights, teaching=teaching, files=files)
+    graph.check(manifest.head)
+    extras = extras_of(Bundle(HeldFiles(files), manifest, place))
+    return Head(place, manifest, graph, **extras, files=files)
 
 
 def save_head(head: Head, place: Path) -> None:
