@@ -81,13 +81,13 @@ def fit_calibration(probabilities: Array, truth: Array) -> Calibration:
         fitted=fit_temperature(logits, truth),
         pictures=count,
         ece_before=expected_calibration_error(probabilities, truth),
-        loss_before=float(_losses(logits, truth).mean()),
+        loss_before=float(cross_entropies(logits, truth).mean()),
         reason="no better on held-out validation pictures",
     )
     errors, losses = zip(*_held_out(logits, truth), strict=True)
     mean_losses = np.mean(losses, axis=0)
     found = replace(found, ece_after=float(np.mean(errors)), loss_after=float(mean_losses.mean()))
-    gains = _losses(logits, truth) - mean_losses
+    gains = cross_entropies(logits, truth) - mean_losses
     # A gain within its own standard error is none (docs/decisions.md).
     clear = gains.mean() > gains.std(ddof=1) / np.sqrt(count)
     if found.fitted and clear and np.mean(errors) < (found.ece_before or 0.0):
@@ -105,7 +105,7 @@ def fit_temperature(logits: Array, truth: Array) -> float:
     """
 
     def cost(log: float) -> float:
-        loss = _losses(logits / np.exp(log), truth).sum()
+        loss = cross_entropies(logits / np.exp(log), truth).sum()
         return float(loss + log**2 / (2 * _PRIOR**2))
 
     ratio = (np.sqrt(5) - 1) / 2
@@ -223,11 +223,12 @@ def _held_out(logits: Array, truth: Array) -> list[tuple[float, Array]]:
         for fitted, measured in (halves, halves[::-1]):
             scaled[measured] = logits[measured] / fit_temperature(logits[fitted], truth[fitted])
         error = expected_calibration_error(_softmax(scaled), truth)
-        found.append((error, _losses(scaled, truth)))
+        found.append((error, cross_entropies(scaled, truth)))
     return found
 
 
-def _losses(logits: Array, truth: Array) -> Array:
+def cross_entropies(logits: Array, truth: Array) -> Array:
+    """Return -log of the true label's probability for each row of logits, (n,)."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     return np.asarray(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(truth)), truth])
 

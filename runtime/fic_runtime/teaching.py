@@ -4,6 +4,11 @@ The head is class-balanced ridge regression in closed form: with the mean μ of 
 shared covariance within classes S and the one between them B, its kernel is (S + B + λ)⁻¹ times the
 class means less μ. Of S the largest directions are kept and one variance for all others, so that
 Woodbury's identity needs no matrix of (features, features).
+
+The mean of a few pictures is off by what these few have in common. So each class mean is drawn
+towards the centre as far as its number of pictures leaves it uncertain: the posterior mean where
+class means are normally distributed as well (empirical Bayes; Efron & Morris 1973,
+https://doi.org/10.1080/01621459.1973.10481350).
 """
 
 from collections.abc import Mapping
@@ -20,10 +25,9 @@ from .class_weights import ClassWeights
 from .errors import BundleError
 
 _RIDGE = 3.0  # times the mean variance of a feature (docs/decisions.md)
-# Variance of a feature on top of that of the training, in its units, for pictures that were not
-# there: of 0 to 6 the best cross entropy on validation pictures of flowers (docs/decisions.md).
-_CAUTION = 6.0
+_LEAST_BETWEEN = 1e-3  # of the variance within classes: means that differ by nothing but noise
 _DRAWS = 2_000
+_SCORES_AT_ONCE = 1_000_000
 _SEED = 20181124
 _SCALES = np.geomspace(1, 200, 60)
 
@@ -41,6 +45,8 @@ class Teaching:
         variances: along them, in units of `variance`, (kept,).
         rest: along all others, in the same units, shape ().
         variance: mean variance of a feature within a class, shape ().
+        caution: variance of a feature that pictures have beside that of the training's, in the same
+            units, shape (). It makes answers less sure; the export finds it by cross-validation.
     """
 
     means: npt.NDArray[np.float32]
@@ -49,6 +55,7 @@ class Teaching:
     variances: npt.NDArray[np.float32]
     rest: npt.NDArray[np.float32]
     variance: npt.NDArray[np.float64]
+    caution: npt.NDArray[np.float32]
 
     def taught(self, place: int, features: npt.NDArray[np.float32]) -> "Teaching":
         """Return the statistics with more pictures of a class, (n, features).
@@ -79,7 +86,7 @@ class Teaching:
         """Return the head: ridge regression, with the scale that makes its scores probabilities."""
         classes = len(self.means)
         unit = float(np.sqrt(self.variance)) or 1.0
-        means = self.means.astype(np.float64) / unit
+        means = self._likely_means(self.means.astype(np.float64) / unit)
         centre = means.mean(axis=0)
         offsets = means - centre
         spread = (offsets**2).mean()  # per feature
@@ -90,12 +97,30 @@ class Teaching:
         small = diagonal * np.eye(columns.shape[1]) + columns.T @ columns
         kernel = (target - columns @ np.linalg.solve(small, columns.T @ target)) / diagonal
         along = within.T @ kernel
-        covariance = (float(self.rest) + _CAUTION) * kernel.T @ kernel + along.T @ along
+        covariance = (float(self.rest) + float(self.caution)) * kernel.T @ kernel + along.T @ along
         scale = _best_scale(offsets @ kernel + 1 / classes, covariance, self.counts)
         bias = scale * (1 / classes - centre @ kernel)
         kernel = kernel * (scale / unit)
         kernel -= kernel.mean(axis=1, keepdims=True)
         return ClassWeights(kernel.astype(np.float32), (bias - bias.mean()).astype(np.float32))
+
+    def _likely_means(self, means: Doubles) -> Doubles:
+        """Draw class means, (classes, features) in units of the deviation, towards their centre."""
+        noise = 1 / self.counts  # variance of a feature of each mean
+        weights = 1 / (1 + noise)
+        weights /= weights.sum()
+        centre = weights @ means
+        offsets = means - centre
+        # What the means differ by beyond their noise, per feature.
+        between = weights @ (offsets**2).mean(axis=1) - weights @ noise
+        between = max(float(between) * len(means) / (len(means) - 1), _LEAST_BETWEEN)
+        along = offsets @ self.directions.astype(np.float64)
+        kept = between / (between + noise[:, None] * self.variances)
+        kept_of_rest = between / (between + noise[:, None] * float(self.rest))
+        turn = self.directions.astype(np.float64).T
+        return np.asarray(
+            centre + kept_of_rest * offsets + ((kept - kept_of_rest) * along) @ turn, np.float64
+        )
 
     @cached_property
     def _within(self) -> Doubles:
@@ -112,6 +137,7 @@ class Teaching:
             "variances": self.variances,
             "rest": self.rest,
             "variance": self.variance,
+            "caution": self.caution,
         }
 
 
@@ -136,11 +162,13 @@ def read_teaching(bundle: Bundle) -> Teaching | None:
             ("variances", "float32", (kept,)),
             ("rest", "float32", ()),
             ("variance", "float64", ()),
+            ("caution", "float32", ()),
         ):
             array = arrays[name]
             if array.dtype != kind or array.shape != shape or not np.isfinite(array).all():
                 raise ValueError(f"{name} is {array.dtype} {array.shape} instead of {shape}")
-        if teaching.counts.min() < 1 or teaching.rest < 0 or teaching.variance < 0:
+        scalars = (teaching.rest, teaching.variance, teaching.caution)
+        if teaching.counts.min() < 1 or any(float(each) < 0 for each in scalars):
             raise ValueError("it holds counts or variances that cannot be")
     except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
@@ -165,10 +193,12 @@ def _best_scale(scores: Doubles, covariance: Doubles, counts: npt.NDArray[np.int
     noise = np.random.default_rng(_SEED).standard_normal((each, classes)) @ root.T
     truth = np.arange(classes)
     likelihoods = np.zeros(len(_SCALES))
-    for draw in noise:
-        drawn = scores + draw * np.sqrt(1 + 1 / counts)[:, None]
-        drawn = drawn - drawn.max(axis=1, keepdims=True)
-        own = drawn[truth, truth].mean()
+    at_once = max(1, _SCORES_AT_ONCE // classes**2)
+    for start in range(0, each, at_once):
+        draws = noise[start : start + at_once, None, :]
+        drawn = scores + draws * np.sqrt(1 + 1 / counts)[:, None]  # (draws, classes, classes)
+        drawn -= drawn.max(axis=2, keepdims=True)
+        own = drawn[:, truth, truth].sum()
         for place, scale in enumerate(_SCALES):
-            likelihoods[place] += scale * own - np.log(np.exp(scale * drawn).sum(axis=1)).mean()
+            likelihoods[place] += scale * own - np.log(np.exp(scale * drawn).sum(axis=2)).sum()
     return float(_SCALES[likelihoods.argmax()])
