@@ -1,22 +1,11 @@
-"""Where the files of a bundle lie: in a folder, or in one zip archive that is read as it is."""
+"""Where the files of a bundle lie: in a folder, in one zip archive, or nowhere but in memory."""
 
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cached_property
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Protocol
-from zipfile import ZipFile, ZipInfo, is_zipfile
-
-from .errors import BundleError
-
-# Graphs hardly shrink. An archive that grows to more than this many times its size, and to more
-# than small texts could, is made to fill the memory.
-_MOST_GROWTH = 10
-_ALWAYS_FINE = 64 << 20
-_ENCRYPTED = 1  # a bit of ZipInfo.flag_bits
+from typing import Protocol
 
 
 class BundleFiles(Protocol):
@@ -45,7 +34,11 @@ def bundle_files(place: Path) -> BundleFiles:
         BundleError: it is a file, and no archive that may be read.
     """
     # os.path's, as Path's raises for a name that no file can have.
-    return _Archive(place) if os.path.isfile(place) else _Folder(place)  # noqa: PTH113
+    if not os.path.isfile(place):  # noqa: PTH113
+        return _Folder(place)
+    from .bundle_archives import ArchiveFiles  # for archives alone: zipfile costs 10 ms of a start
+
+    return ArchiveFiles(place)
 
 
 class HeldFiles:
@@ -97,85 +90,3 @@ class _Folder:
 
     def model(self, file: str) -> Path:
         return self.path(file)
-
-
-class _Archive:
-    def __init__(self, place: Path) -> None:
-        self._place = place
-        with self._told():
-            is_archive = is_zipfile(place)
-        if not is_archive:
-            raise BundleError(
-                f"{place}: is neither a folder nor a zip archive; give what `fic export` wrote"
-            )
-        packed = place.stat().st_size
-        unpacked = sum(entry.file_size for entry in self._entries.values())
-        if unpacked > max(_MOST_GROWTH * packed, _ALWAYS_FINE):
-            raise BundleError(
-                f"{place}: would grow from {packed} to {unpacked} bytes, as no bundle does; "
-                "export it again"
-            )
-
-    def path(self, file: str) -> Path:
-        return self._place / file
-
-    def size(self, file: str) -> int:
-        return self._entry(file).file_size
-
-    def read(self, file: str) -> bytes:
-        with self._open(file) as stream:
-            return stream.read()
-
-    def digest(self, file: str) -> str:
-        digest = hashlib.sha256()
-        with self._open(file) as stream:
-            while piece := stream.read(1 << 20):
-                digest.update(piece)
-        return digest.hexdigest()
-
-    def model(self, file: str) -> bytes:
-        return self.read(file)
-
-    @cached_property
-    def _entries(self) -> dict[str, ZipInfo]:
-        with self._told(), ZipFile(self._place) as archive:
-            entries = archive.infolist()
-        for entry in entries:
-            if set(entry.filename) & set("/\\:\0") or entry.flag_bits & _ENCRYPTED:
-                raise BundleError(
-                    f"{self._place}: holds {entry.filename!r}, which is in a folder or encrypted; "
-                    "zip the files of the bundle themselves, not the folder around them"
-                )
-        names = {entry.filename: entry for entry in entries}
-        if len(names) < len(entries):
-            raise BundleError(f"{self._place}: holds two files of one name; export it again")
-        return names
-
-    def _entry(self, file: str) -> ZipInfo:
-        try:
-            return self._entries[file]
-        except KeyError:
-            reason = os.strerror(errno.ENOENT)
-            raise FileNotFoundError(errno.ENOENT, reason, str(self.path(file))) from None
-
-    @contextmanager
-    def _open(self, file: str) -> Iterator[IO[bytes]]:
-        # Never more than the size that the archive states and that was looked at: zipfile sees to
-        # that.
-        entry = self._entry(file)
-        with self._told(), ZipFile(self._place) as archive, archive.open(entry) as stream:
-            yield stream
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        # zipfile and what unpacks for it raise whatever they met: an OSError without a number
-        # comes from bz2, a UnicodeDecodeError from a name that is no UTF-8.
-        except Exception as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            raise BundleError(
-                f"{self._place}: is no zip archive that can be read ({error}); copy the bundle "
-                "again or export it again"
-            ) from error

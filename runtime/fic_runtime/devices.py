@@ -1,16 +1,15 @@
 """Which execution providers ONNX Runtime shall use, and how many threads it may have."""
 
-import logging
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, NamedTuple, cast, get_args
 
 from .errors import DeviceError
+from .logs import Log
 
-log: logging.Logger = logging.getLogger(__name__)
+log: Log = Log(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
 CPU = "CPUExecutionProvider"
@@ -23,8 +22,7 @@ ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnx
 _CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
-@dataclass(frozen=True)
-class WantedProviders:
+class WantedProviders(NamedTuple):
     """The execution providers to ask for, best first.
 
     Attributes:

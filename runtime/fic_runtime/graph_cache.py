@@ -7,7 +7,6 @@ with the folder or a file in it costs time, never an answer: the original graph 
 """
 
 import hashlib
-import logging
 import os
 import platform
 import sys
@@ -17,9 +16,10 @@ from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 
+from .logs import Log
 from .onnx_runtime import onnxruntime
 
-log: logging.Logger = logging.getLogger(__name__)
+log: Log = Log(__name__)
 
 # Below, optimising costs about as much as finding out that it was done (docs/benchmarks.md).
 LEAST_BYTES = 1 << 20

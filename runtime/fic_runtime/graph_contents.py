@@ -32,7 +32,7 @@ _TENSOR_TYPE, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 2, 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 
-@dataclass
+@dataclass(eq=False)
 class GraphContents:
     """What is worth knowing of a graph before it is run.
 
@@ -143,31 +143,37 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Yield number and value of each field: an int for a varint, the bytes of a longer one."""
     place, end = 0, len(message)
     while place < end:
-        tag, place = _varint(message, place)
+        # In place where a varint has one byte, as nearly all have: every start waits for this.
+        tag = message[place]
+        place += 1
+        if tag >= 0x80:
+            tag, place = _varint(message, place - 1)
         number, kind = tag >> 3, tag & 7
         # Parsers cut a tag to 32 bits; a longer one would be another field for them than for us.
         if not number or tag >> 32:
             raise ValueError("it is damaged")
-        value: int | memoryview
-        if kind == _VARINT:
-            value, place = _varint(message, place)
-        elif kind in (_FIXED64, _FIXED32, _BYTES):
-            size = {_FIXED64: 8, _FIXED32: 4}.get(kind, 0)
-            if kind == _BYTES:
+        if kind == _BYTES:
+            if place < end and message[place] < 0x80:
+                size = message[place]
+                place += 1
+            else:
                 size, place = _varint(message, place)
-            value = message[place : place + size]
-            if len(value) < size:
-                raise ValueError("it is cut off")
-            place += size
+        elif kind == _VARINT:
+            value, place = _varint(message, place)
+            yield number, value
+            continue
+        elif kind in (_FIXED64, _FIXED32):
+            size = 8 if kind == _FIXED64 else 4
         else:  # groups, which ONNX has none of
             raise ValueError("it is damaged")
-        yield number, value
+        if end - place < size:
+            raise ValueError("it is cut off")
+        yield number, message[place : place + size]
+        place += size
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
     """Return the number that begins at a place, and the place behind it."""
-    if place < len(message) and message[place] < 0x80:  # nearly all of them
-        return message[place], place + 1
     number = shift = 0
     while shift < 64:
         if place >= len(message):

@@ -1,11 +1,9 @@
 """One ONNX graph, opened on one device."""
 
-import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
@@ -15,11 +13,12 @@ from .device_arrays import DeviceArray
 from .devices import CPU, CUDA, Device, chosen_threads, providers_for
 from .errors import BundleError, DeviceError
 from .graph_cache import LEAST_BYTES, MOST_BYTES, graph_cache
+from .logs import Log
 from .manifest import GraphSpec, Tensor
 from .onnx_runtime import onnxruntime
 from .sessions import SessionOptions, cached_session, new_session, one_line
 
-log: logging.Logger = logging.getLogger(__name__)
+log: Log = Log(__name__)
 
 Model: TypeAlias = Path | bytes
 Batch: TypeAlias = np.ndarray[Any, Any] | DeviceArray
@@ -247,7 +246,7 @@ def _open_session(
     # Is the file at fault or the device? The CPU tells.
     if session is None:
         try:
-            session = new_session(model, replace(options, providers=(CPU,)))
+            session = new_session(model, options._replace(providers=(CPU,)))
         except Exception as error:
             raise BundleError(
                 f"{name}: ONNX Runtime {onnxruntime.__version__} cannot open it "

@@ -1,8 +1,8 @@
 """Whether a picture is like those of the training: a bundle's score with its threshold."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from .ood_scores import METHODS, Array, Score, pooled
 SCORE_FILE = "known.npz"
 
 
-@dataclass(frozen=True)
-class OutOfDistribution:
+class OutOfDistribution(NamedTuple):
     """A score and the threshold past which a picture is not known."""
 
     method: Score

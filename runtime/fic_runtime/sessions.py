@@ -1,8 +1,7 @@
 """ONNX Runtime's sessions, opened with fic's options."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .devices import CPU, CUDA
 from .graph_cache import GraphCache
@@ -12,8 +11,7 @@ from .onnx_runtime import onnxruntime
 _PROVIDER_OPTIONS = {CUDA: {"use_tf32": "0"}}
 
 
-@dataclass(frozen=True, kw_only=True)
-class SessionOptions:
+class SessionOptions(NamedTuple):
     """How a graph shall run.
 
     Attributes:
@@ -79,13 +77,13 @@ def cached_session(
     found = cache.find(digest)
     if found is not None:
         try:
-            return new_session(found, replace(settings, optimise=False))
+            return new_session(found, settings._replace(optimise=False))
         except Exception as error:  # onnxruntime's errors share no base class but this one
             cache.discard(found, one_line(error))
     with cache.writing(digest) as unfinished:
         if unfinished is not None:
             try:
-                return new_session(model, replace(settings, write_optimised=unfinished))
+                return new_session(model, settings._replace(write_optimised=unfinished))
             except Exception as error:  # the disk may be full
                 cache.give_up(unfinished, one_line(error))
     return new_session(model, settings)
