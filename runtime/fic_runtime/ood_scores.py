@@ -14,6 +14,7 @@ import numpy as np
 Array: TypeAlias = np.ndarray[Any, Any]
 
 _TINY = np.finfo(np.float32).tiny
+_SMALL, _LARGE = 1e-20, 1e30  # far from where squares lose digits in float32, or overflow
 
 
 class Score(Protocol):
@@ -124,9 +125,13 @@ class Mahalanobis:
 
     def score(self, features: Array, probabilities: Array) -> Array:
         """See `Score`."""
-        offset = features * self.scale - self.centre
+        return self._distances(features * self.scale)
+
+    def _distances(self, scaled: Array) -> Array:
         # Each call into NumPy counts beside the few milliseconds of a small base.
-        along, on_means = np.split(offset @ self._columns, [len(self.weights)], axis=1)
+        offset = scaled - self.centre
+        products, kept = offset @ self._columns, len(self.weights)
+        along, on_means = products[:, :kept], products[:, kept:]
         means_along, means_own = self._of_means
         weighted = along * self.weights
         # |a-b|² = |a|² - 2ab + |b|², so that nothing of the shape (n, classes, features) is made.
@@ -178,7 +183,7 @@ class NormalisedMahalanobis(Mahalanobis):
 
     def score(self, features: Array, probabilities: Array) -> Array:
         """See `Score`."""
-        return super().score(normalised(features), probabilities)
+        return self._distances(features * (self.scale / _lengths(features)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -231,11 +236,17 @@ def pooled(bottlenecks: Array) -> Array:
 
 def normalised(features: Array) -> Array:
     """Return the rows divided by their length; a row of zeros stays."""
+    return np.asarray(features / _lengths(features))
+
+
+def _lengths(rows: Array) -> Array:
+    """Return the length of each row, (n, 1); of a row of zeros a tiny number."""
+    squares = _squares(rows)
+    if squares.min() > _SMALL and squares.max() < _LARGE:
+        return np.asarray(np.sqrt(squares)[:, None])
     # By the largest first: the squares of bottlenecks of 1e-20 are zero in float32.
-    largest = np.abs(features).max(axis=1, keepdims=True)
-    features = features / np.maximum(largest, _TINY)
-    lengths = np.sqrt(_squares(features))[:, None]
-    return np.asarray(features / np.maximum(lengths, _TINY))
+    largest = np.maximum(np.abs(rows).max(axis=1, keepdims=True), _TINY)
+    return np.asarray(largest * np.maximum(np.sqrt(_squares(rows / largest))[:, None], 1.0))
 
 
 def _squares(rows: Array) -> Array:
