@@ -4,6 +4,7 @@ PYTHON ?= python3
 DATA ?= digits
 SECONDS ?= 60
 SEED ?= 0
+JOBS ?= 2
 ifeq ($(filter digits flowers,$(DATA)),)
 $(error DATA=$(DATA) is not known; say DATA=digits or DATA=flowers)
 endif
@@ -56,8 +57,8 @@ demo-predict: demo-export .venv-runtime/installed
 test: lint ## check style and types, run the tests
 	$(TEST)/pytest -m "not all_bases and not crash"
 
-test-slow: .venv-test/installed ## run the tests of every base, and those that kill processes
-	$(TEST)/pytest -m "all_bases or crash"
+test-slow: .venv-test/installed ## run the tests of every base, and those that kill processes; JOBS=2 at once
+	$(TEST)/pytest -n $(JOBS) -m "all_bases or crash"
 
 test-runtime: .venv-runtime-test/installed ## run the runtime's tests where only the runtime is installed
 	.venv-runtime-test/bin/python -m pytest tests/runtime

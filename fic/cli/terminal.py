@@ -89,8 +89,9 @@ class QuietTensorFlow(MetaPathFinder):
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
             run = spec.loader.exec_module
-            # Of this one loader, not of its class; mypy sees no difference.
-            spec.loader.exec_module = lambda module: _held_back(run, module)  # type: ignore[method-assign]
+            spec.loader.exec_module = (  # type: ignore[method-assign] # of this loader, not its class
+                lambda module: _held_back(run, module)
+            )
         return spec
 
 
