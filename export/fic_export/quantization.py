@@ -1,5 +1,6 @@
 """The gate of quantization: a smaller base must still do what the float32 one does."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -238,8 +239,8 @@ def _tolerance(reference: Array, found: Array, head: Graph) -> dict[str, float]:
     bottlenecks = np.abs(found - reference).max() / (np.abs(found).max() or 1.0)
     probabilities = np.abs(head.run(found) - head.run(reference)).max()
     return {
-        "bottlenecks": max(TOLERANCE, _digits(_MARGIN * bottlenecks)),
-        "probabilities": max(TOLERANCE, _digits(_MARGIN * probabilities)),
+        "bottlenecks": float(np.clip(_digits(_MARGIN * bottlenecks), TOLERANCE, 1)),
+        "probabilities": float(np.clip(_digits(_MARGIN * probabilities), TOLERANCE, 1)),
     }
 
 
@@ -249,7 +250,7 @@ def _digits(value: float) -> float:
 
 
 def time_in_turn(bases: Sequence[Graph], batch: Array) -> list[list[float]]:
-    """Return for each base the seconds of one pass in each of several turns, A B A B ...
+    """Return for each base the seconds of its quickest pass in each of several turns, A B A B ...
 
     In turn, because the speed of a machine wanders while it is measured.
     """
@@ -263,9 +264,12 @@ def time_in_turn(bases: Sequence[Graph], batch: Array) -> list[list[float]]:
 
 
 def _seconds(base: Graph, batch: Array) -> float:
-    passes, started = 0, time.perf_counter()
+    """Return the seconds of the quickest pass in a turn: other work on the machine only adds."""
+    quickest, started = math.inf, time.perf_counter()
     while True:
+        before = time.perf_counter()
         base.run(batch)
-        passes += 1
-        if (elapsed := time.perf_counter() - started) >= _TURN_SECONDS:
-            return elapsed / passes
+        now = time.perf_counter()
+        quickest = min(quickest, now - before)
+        if now - started >= _TURN_SECONDS:
+            return quickest

@@ -25,7 +25,7 @@ log: Log = Log(__name__)
 LEAST_BYTES = 1 << 20
 MOST_BYTES = 1 << 30  # of a graph; ONNX Runtime cannot save one past 2 GB in one file
 
-_FORM = "1"  # of an entry; counts up when the options that entries are made with change
+_FORM = "2"  # of an entry; counts up when the options that entries are made with change
 _MOST_SECONDS = 90 * 24 * 3600  # since an entry was used last
 _MOST_TOTAL = 2 << 30  # bytes of all entries
 _UNFINISHED_SECONDS = 3600

@@ -9,6 +9,9 @@ from .onnx_runtime import onnxruntime
 
 # TF32, the default since Ampere, keeps 10 of float32's 23 bits: other numbers than in training.
 _PROVIDER_OPTIONS = {CUDA: {"use_tf32": "0"}}
+# x86 processors without VNNI add products of uint8 and int8 in 16 bits, which overflow: int8 bases
+# would lose up to nine points there (docs/decisions.md). This takes uint8 weights on them instead.
+_EXACT_INT8 = ("session.x64quantprecision", "1")
 
 
 class SessionOptions(NamedTuple):
@@ -44,6 +47,7 @@ def new_session(model: Path | bytes, settings: SessionOptions) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.log_severity_level = 4  # what matters comes back as an exception
+    options.add_session_config_entry(*_EXACT_INT8)
     if settings.lean_memory:
         options.enable_cpu_mem_arena = False
         options.enable_mem_pattern = False

@@ -319,6 +319,47 @@ def test_a_bundle_tells_what_became_of_its_base(export, tmp_path):
     assert "| quantization: scheme | int8 |" in (tmp_path / "bundle/README.md").read_text("utf-8")
 
 
+def largest_products():
+    """Return an int8 convolution whose products have the largest sums that there are."""
+    names = ["image", "seen", "exact", "weight", "kernel", "sums", "stored", "bottleneck"]
+    image, seen, exact, weight, kernel, sums, stored, bottleneck = names
+    nodes = [
+        helper.make_node("Cast", [image], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("QuantizeLinear", ["planes", "one", "zero"], [seen]),
+        helper.make_node("DequantizeLinear", [seen, "one", "zero"], [exact]),
+        helper.make_node("DequantizeLinear", [weight, "one", "none"], [kernel]),
+        helper.make_node("Conv", [exact, kernel], [sums]),
+        helper.make_node("QuantizeLinear", [sums, "step", "zero"], [stored]),
+        helper.make_node("DequantizeLinear", [stored, "step", "zero"], ["maps"]),
+        helper.make_node("GlobalAveragePool", ["maps"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], [bottleneck]),
+    ]
+    constants = {
+        "one": np.float32(1),
+        "step": np.float32(32 * 255 * 127 / 255),
+        "zero": np.uint8(0),
+        "none": np.int8(0),
+        weight: np.full((16, 32, 1, 1), 127, np.int8),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "largest",
+        [helper.make_tensor_value_info(image, TensorProto.UINT8, ["n", 4, 4, 32])],
+        [helper.make_tensor_value_info(bottleneck, TensorProto.FLOAT, ["n", 16])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
+
+
+def test_no_processor_lets_the_sums_of_int8_overflow():
+    """Those of x86 without VNNI would, if the runtime did not ask ONNX Runtime for other sums."""
+    white = np.full((1, 4, 4, 32), 255, np.uint8)
+    found = Graph(largest_products(), device="cpu", threads=1).run(white)
+    np.testing.assert_allclose(found, 32 * 255 * 127, rtol=0.01)
+
+
 def test_the_comparison_with_keras_is_that_of_float32(export, tmp_path):
     parity = export(tmp_path / "bundle").parity
     assert parity["largest_difference"] < 1e-4
