@@ -33,6 +33,7 @@ _FEATURES = frozenset(
     {"avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16"}
     | {"asimd", "asimddp", "i8mm", "sve"}
 )
+_INT8_OF_X86 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 _CPU_INFO = Path("/proc/cpuinfo")
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
@@ -72,6 +73,11 @@ class Examination:
     memory_limit: int | None
     providers: tuple[ProviderCheck, ...]
     problems: tuple[str, ...]
+
+    @property
+    def quick_int8(self) -> bool:
+        """Whether the processor has instructions that make int8 bases quick, as far as is known."""
+        return "avx" not in self.features or not _INT8_OF_X86.isdisjoint(self.features)
 
 
 def examine() -> Examination:

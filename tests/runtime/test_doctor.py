@@ -113,6 +113,16 @@ def test_processors_are_told_by_their_names_and_features(
     assert (found.processor, found.features) == (name, features)
 
 
+@pytest.mark.parametrize(
+    ("flags", "quick"),
+    [("avx avx2 fma", False), ("avx avx2 avx_vnni", True), ("avx512_vnni avx", True), ("", True)],
+)
+def test_a_processor_on_which_int8_gains_little_is_told(flags, quick, run, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
+    monkeypatch.setattr(doctor, "_CPU_INFO", tmp_path / "cpuinfo")
+    assert ("without VNNI" not in run("doctor")[1]) is quick
+
+
 def test_limits_of_a_container_are_told(tmp_path, monkeypatch):
     (tmp_path / "cpu.max").write_text("150000 100000\n")
     (tmp_path / "memory.max").write_text("2000000000\n")

@@ -132,7 +132,7 @@ def test_the_command_teaches_and_forgets_in_heads_of_their_own(run, teachable, t
     head, photo = tmp_path / "head", teachable / "large.png"
     code, out, err = run("teach", teachable, NEW, photo, "--out", head)
     assert (code, err) == (0, "")
-    assert f"{NEW} (1 pictures)" in out
+    assert f"{NEW} (1 picture)" in out
     assert run("predict", teachable, photo, "--head", head)[1].split("\t")[1].startswith(NEW)
     assert run("forget", teachable, NEW, "--head", head, "--out", head)[0] == 0
     with Classifier(teachable, head=head) as classifier:
@@ -145,7 +145,7 @@ def test_the_command_leaves_out_a_picture_that_cannot_be_read(run, teachable, tm
     pictures = (broken, teachable / "large.png")
     code, out, err = run("teach", teachable, NEW, *pictures, "--out", tmp_path / "head")
     assert code == 1
-    assert f"{NEW} (1 pictures)" in out
+    assert f"{NEW} (1 picture)" in out
     assert err.count("\n") == 1
     assert "broken.png" in err
 

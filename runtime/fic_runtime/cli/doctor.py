@@ -37,6 +37,8 @@ def _run(options: argparse.Namespace) -> int:
     print(f"system      {found.system}")
     print(f"processor   {found.processor or 'not known'}")
     print(f"            {usable} of {there} usable; {' '.join(found.features)}")
+    if not found.quick_int8:
+        print("            without VNNI: int8 bases answer right, and hardly faster than float32")
     print(f"container   processors: {limits[0]}; memory: {limits[1]}")
     for name, number in found.versions.items():
         print(f"{name:<11} {number}")

@@ -98,7 +98,7 @@ def _forget(options: argparse.Namespace) -> int:
 def _save(classifier: "Classifier", options: argparse.Namespace, *, failed: bool) -> int:
     classifier.save_head(options.out)
     labels = ", ".join(
-        f"{label} ({number} pictures)"
+        f"{label} ({number} picture{'s' if number > 1 else ''})"
         for label, number in classifier.manifest.origin["pictures"].items()
     )
     print(f"head written to {options.out}: {labels}")
