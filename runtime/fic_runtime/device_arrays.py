@@ -29,9 +29,8 @@ class DeviceArray:
     def __array__(
         self, dtype: Any = None, copy: bool | None = None
     ) -> np.ndarray[Any, np.dtype[Any]]:
-        # `copy` came with NumPy 2. The array is nobody else's, so True and False are both kept.
-        array = self._on_host
-        return array if dtype is None else array.astype(dtype, copy=False)
+        # `copy` came with NumPy 2; an array on the host can always be had without another one.
+        return self._on_host.astype(dtype or self.dtype, copy=bool(copy))
 
     @cached_property
     def _on_host(self) -> np.ndarray[Any, np.dtype[Any]]:

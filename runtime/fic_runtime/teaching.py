@@ -114,13 +114,12 @@ class Teaching:
         # What the means differ by beyond their noise, per feature.
         between = weights @ (offsets**2).mean(axis=1) - weights @ noise
         between = max(float(between) * len(means) / (len(means) - 1), _LEAST_BETWEEN)
-        along = offsets @ self.directions.astype(np.float64)
+        directions = self.directions.astype(np.float64)
+        along = offsets @ directions
         kept = between / (between + noise[:, None] * self.variances)
         kept_of_rest = between / (between + noise[:, None] * float(self.rest))
-        turn = self.directions.astype(np.float64).T
-        return np.asarray(
-            centre + kept_of_rest * offsets + ((kept - kept_of_rest) * along) @ turn, np.float64
-        )
+        drawn = kept_of_rest * offsets + ((kept - kept_of_rest) * along) @ directions.T
+        return np.asarray(centre + drawn, np.float64)
 
     @cached_property
     def _within(self) -> Doubles:

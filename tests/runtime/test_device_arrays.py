@@ -39,6 +39,13 @@ def test_an_output_stays_with_a_device_that_has_memory_of_its_own(golden, own_me
     assert np.asarray(kept).tobytes() == base.run(pixels).tobytes()
 
 
+def test_a_copy_for_the_host_is_one_and_nothing_else_is(golden, own_memory, pixels):
+    kept = Graph(golden / "base.onnx", device="cpu").run_in_place(pixels)
+    assert np.shares_memory(np.asarray(kept), np.asarray(kept))
+    assert not np.shares_memory(kept.__array__(copy=True), np.asarray(kept))
+    assert np.asarray(kept, np.float64).dtype == np.float64
+
+
 def test_without_memory_of_its_own_an_output_is_an_array(golden, pixels):
     base = Graph(golden / "base.onnx", device="cpu")
     assert isinstance(base.run_in_place(pixels), np.ndarray)
