@@ -13,7 +13,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
-from fic.digests import Digests, FileDigests
+from fic.file_memo import Digests, FileDigests
 
 
 def make_files(folder: Path, count: int) -> list[Path]:

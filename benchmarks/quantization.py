@@ -31,7 +31,8 @@ from fic_export.conversion import convert_head
 from fic_export.half_precision import convert_to_half
 from fic_export.int8_graphs import quantize_int8
 from fic_runtime.graphs import Graph
-from fic_runtime.images import IMAGE_SUFFIXES, load_image
+from fic_runtime.images import load_image
+from fic_runtime.picture_files import IMAGE_SUFFIXES
 from fic_runtime.preprocessing import Geometry
 
 Array = np.ndarray[Any, Any]

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fic_runtime.images import resize_image
 from fic_runtime.preprocessing import Geometry
+from fic_runtime.resizing import resize_image
 
-from .cache_shards import KEY_SIZE, Keys
+from .cache_index import KEY_SIZE, Keys
 from .digests import digest_bytes
 
 # Part of each altered view's key: change it whenever the recipe below changes.

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fic_runtime.errors import ImageError
 
 from .augmentation import stored_digests, view_keys
 from .cache import BottleneckCache
 from .cache_maintenance import remove_entries
-from .dataset import Dataset
+from .dataset import Dataset, Skipped
 from .engines import Engine, choose_engine
 from .errors import CacheError
-from .extraction import Picture, Skipped, bottlenecks_of, extract
+from .extraction import Picture, bottlenecks_of, extract
 from .frozen_base import FrozenBase
 from .options import BaseOptions, CacheOptions
 from .progress import Progress, Silence
 from .source import Pictures, Source, read_pictures
-from .training_data import Array
 
 # The self-check: how many entries, and how far they may be from a fresh extraction, relative to
 # the largest value. Engines differ by 1e-3 at most and float16 rounds by 5e-4; stale weights or
@@ -43,7 +43,7 @@ class Bottlenecks:
 
     cache: BottleneckCache
     dataset: Dataset
-    rows: np.ndarray[Any, Any]
+    rows: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,17 +59,17 @@ class Bottlenecks:
         return self.dataset.classes
 
     @property
-    def truth(self) -> np.ndarray[Any, Any]:
+    def truth(self) -> NDArray[Any]:
         """Index of each picture's class, shape (pictures,)."""
         return np.asarray(self.dataset.labels)
 
-    def read(self, rows: Array) -> Array:
+    def read(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Return the float32 bottlenecks at these rows, shape (len(rows), *shape)."""
         return self.cache.read(rows)
 
     def epoch(
         self, random: np.random.Generator, batch_size: int
-    ) -> Generator[tuple[Array, Array], None, None]:
+    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, None]:
         """Yield each picture once, in a new order, as one of its views; see `TrainingData`."""
         count, views = self.rows.shape
         order = random.permutation(count)
@@ -79,11 +79,11 @@ class Bottlenecks:
             batch = slice(start, start + batch_size)
             yield self.read(rows[batch]), truth[batch]
 
-    def plain(self) -> Generator[Array, None, None]:
+    def plain(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the plain view's bottlenecks."""
         return self._blocks(self.rows[:, 0])
 
-    def for_statistics(self) -> Generator[Array, None, None]:
+    def for_statistics(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the bottlenecks of all views."""
         return self._blocks(self.rows.ravel())
 
@@ -91,7 +91,7 @@ class Bottlenecks:
         """Close the cache."""
         self.cache.close()
 
-    def _blocks(self, rows: Array) -> Generator[Array, None, None]:
+    def _blocks(self, rows: NDArray[Any]) -> Generator[NDArray[Any], None, None]:
         for start in range(0, len(rows), _BLOCK):
             yield self.read(rows[start : start + _BLOCK])
 
@@ -152,7 +152,7 @@ def _fill(
     base: FrozenBase,
     options: CacheOptions,
     progress: Progress,
-) -> tuple[np.ndarray[Any, Any], CacheUse]:
+) -> tuple[NDArray[Any], CacheUse]:
     """Return the row of each bottleneck that is wanted, -1 where its picture was skipped."""
     keys = wanted.keys()
     rows = cache.find(keys)
@@ -244,9 +244,7 @@ class _Wanted:
         self._index: dict[tuple[bytes, int], int] = {}
         self._paths: list[Path] = []
 
-    def add(
-        self, dataset: Dataset, digests: Mapping[Path, bytes], views: int
-    ) -> np.ndarray[Any, Any]:
+    def add(self, dataset: Dataset, digests: Mapping[Path, bytes], views: int) -> NDArray[Any]:
         """Return for each picture and view its place among the keys, (pictures, views)."""
         places = np.empty((len(dataset), views), np.int64)
         for i, path in enumerate(dataset.paths):
@@ -257,7 +255,7 @@ class _Wanted:
                 places[i, view] = place
         return places
 
-    def keys(self) -> np.ndarray[Any, Any]:
+    def keys(self) -> NDArray[Any]:
         """Return the cache keys, in the order of their places."""
         return view_keys(self._index)
 
@@ -272,7 +270,7 @@ class _Wanted:
 
 def _self_check(
     cache: BottleneckCache,
-    rows: np.ndarray[Any, Any],
+    rows: NDArray[Any],
     wanted: _Wanted,
     engine: Engine,
     base: FrozenBase,
@@ -298,7 +296,7 @@ def _self_check(
             )
 
 
-def _found(cache: BottleneckCache, dataset: Dataset, rows: np.ndarray[Any, Any]) -> Bottlenecks:
+def _found(cache: BottleneckCache, dataset: Dataset, rows: NDArray[Any]) -> Bottlenecks:
     """Keep the pictures all of whose views are in the cache."""
     kept = np.flatnonzero((rows >= 0).all(axis=1))
     return Bottlenecks(cache, dataset.subset(kept.tolist()), rows[kept])

@@ -14,15 +14,13 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from .cache_index import KeyIndex
+from .cache_index import KEY_SIZE, KeyIndex, Keys, as_keys
 from .cache_locks import SharedLock, new_temporary, publish, remove_abandoned_temporaries
 from .cache_rows import PIECE_BYTES, ShardFiles, check_rows
 from .cache_shards import (
-    KEY_SIZE,
     ROW,
     Compression,
     DamagedShard,
-    Keys,
     Shard,
     open_shard,
     row_size,
@@ -30,7 +28,7 @@ from .cache_shards import (
     shard_paths,
     stored_dtype,
 )
-from .cache_writer import CacheWriter, as_keys
+from .cache_writer import CacheWriter
 from .digests import DIGEST_SIZE
 from .errors import CacheError
 from .fingerprint import Fingerprint

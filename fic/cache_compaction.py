@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .cache_index import Keys
 from .cache_rows import checked_pieces
 from .cache_shards import (
     Compression,
     DamagedShard,
-    Keys,
     Shard,
     encode_rows,
     row_checksums,

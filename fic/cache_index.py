@@ -3,7 +3,21 @@
 import numpy as np
 import numpy.typing as npt
 
-from .cache_shards import KEY_SIZE, Keys
+Keys = npt.NDArray[np.bytes_]
+"""Keys as an array of dtype S20: 16 bytes of a digest and the view's number, big-endian.
+
+NumPy hides trailing zero bytes of such an element when it is turned into `bytes`; comparing,
+sorting and searching are right, because all keys have the same length."""
+
+KEY_SIZE = 20
+
+
+def as_keys(keys: Keys) -> Keys:
+    """Return keys as an array of dtype S20 (n,), or raise ValueError if they are none."""
+    keys = np.asarray(keys)
+    if keys.dtype != f"S{KEY_SIZE}" or keys.ndim != 1:
+        raise ValueError(f"keys are an array of dtype S{KEY_SIZE}, as make_keys gives it")
+    return keys
 
 
 class KeyIndex:

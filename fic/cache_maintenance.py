@@ -13,7 +13,7 @@ import numpy as np
 
 from .cache import FINGERPRINT_FILE
 from .cache_compaction import first_copies, rewrite_shards
-from .cache_index import KeyIndex
+from .cache_index import KeyIndex, Keys
 from .cache_locks import (
     SharedLock,
     abandoned_temporaries,
@@ -22,15 +22,7 @@ from .cache_locks import (
     remove_abandoned_temporaries,
 )
 from .cache_rows import checked_pieces
-from .cache_shards import (
-    DamagedShard,
-    Keys,
-    Shard,
-    damaged_paths,
-    open_shard,
-    set_aside,
-    shard_paths,
-)
+from .cache_shards import DamagedShard, Shard, damaged_paths, open_shard, set_aside, shard_paths
 from .cache_writer import COMMIT_BYTES
 from .digests import DIGEST_SIZE
 from .errors import CacheError

@@ -21,20 +21,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from .cache_index import KEY_SIZE, Keys
 from .cache_locks import new_temporary, publish
 from .fingerprint import FORMAT, Fingerprint
 
 log = logging.getLogger(__name__)
 
 Compression = Literal["none", "gzip"]
-Keys = npt.NDArray[np.bytes_]
-"""Keys as an array of dtype S20: 16 bytes of a digest and the view's number, big-endian.
-
-NumPy hides trailing zero bytes of such an element when it is turned into `bytes`; comparing,
-sorting and searching are right, because all keys have the same length."""
-
-KEY_SIZE = 20
-
 ROW = np.dtype([("offset", "<i8"), ("size", "<u4"), ("checksum", "<u4")])
 """Where a row lies in its file, its size there if it is compressed (else 0), its checksum."""
 

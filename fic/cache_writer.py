@@ -10,15 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .cache_shards import (
-    KEY_SIZE,
-    Compression,
-    Keys,
-    encode_rows,
-    row_checksums,
-    stored_dtype,
-    write_shard,
-)
+from .cache_index import Keys, as_keys
+from .cache_shards import Compression, encode_rows, row_checksums, stored_dtype, write_shard
 from .errors import CacheError
 from .fingerprint import Fingerprint
 
@@ -158,11 +151,3 @@ class CacheWriter:
         self._count = 0
         self._bytes = 0
         self._since = 0.0
-
-
-def as_keys(keys: Keys) -> Keys:
-    """Return keys as an array of dtype S20 (n,), or raise ValueError if they are none."""
-    keys = np.asarray(keys)
-    if keys.dtype != f"S{KEY_SIZE}" or keys.ndim != 1:
-        raise ValueError(f"keys are an array of dtype S{KEY_SIZE}, as make_keys gives it")
-    return keys

@@ -22,6 +22,7 @@ from fic_runtime.preprocessing import Geometry
 
 from .augmentation import draw_view, view_keys
 from .cache import BottleneckCache
+from .dataset import Skipped
 from .engines import Engine
 from .worker_threads import in_parallel
 
@@ -36,14 +37,6 @@ class Picture:
     path: Path
     digest: bytes
     views: list[int]
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A picture that was left out, and why, in one sentence."""
-
-    path: Path
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fic_export.calibration import (
     Calibration,
@@ -35,7 +36,6 @@ from .frozen_base import FrozenBase
 from .progress import Progress
 from .run_bottlenecks import CachedPart, RunBottlenecks, cached_bottlenecks
 from .runs import Run
-from .training_data import Array
 
 if TYPE_CHECKING:
     import keras
@@ -98,7 +98,7 @@ def measure_reliability(
         if not options.known:
             return Reliability(calibration)
 
-        def answer(bottlenecks: Array) -> Array:
+        def answer(bottlenecks: NDArray[Any]) -> NDArray[Any]:
             return with_temperature(np.asarray(head.predict_on_batch(bottlenecks)), temperature)
 
         val = Answers(
@@ -107,7 +107,7 @@ def measure_reliability(
         return Reliability(calibration, _known(found, val, base, answer, options, progress))
 
 
-def _calibration(head: "keras.Model", val: Answers, truth: Array) -> Calibration:
+def _calibration(head: "keras.Model", val: Answers, truth: NDArray[Any]) -> Calibration:
     if not ends_in_softmax(head):
         return Calibration(reason="the head does not end in a softmax")
     return fit_calibration(val.probabilities, truth)
@@ -117,7 +117,7 @@ def _known(
     found: RunBottlenecks,
     val: Answers,
     base: FrozenBase,
-    answer: Callable[[Array], Array],
+    answer: Callable[[NDArray[Any]], NDArray[Any]],
     options: ReliabilityOptions,
     progress: Progress,
 ) -> FittedScore | None:
@@ -138,17 +138,20 @@ def _known(
     )
 
 
-def _answers(part: CachedPart, answer: Callable[[Array], Array]) -> Answers:
+def _answers(part: CachedPart, answer: Callable[[NDArray[Any]], NDArray[Any]]) -> Answers:
     pairs = [(pooled(block), answer(block)) for block in part.blocks()]
     features, probabilities = zip(*pairs, strict=True)
     return Answers(features=np.concatenate(features), probabilities=np.concatenate(probabilities))
 
 
 def _foreign(
-    base: FrozenBase, answer: Callable[[Array], Array], folder: Path | None, progress: Progress
+    base: FrozenBase,
+    answer: Callable[[NDArray[Any]], NDArray[Any]],
+    folder: Path | None,
+    progress: Progress,
 ) -> Answers:
     geometry = base.preprocessing.geometry
-    pictures: Iterable[Array]
+    pictures: Iterable[NDArray[Any]]
     if folder is None:
         pictures = drawn = foreign_pictures(geometry)
         count = len(drawn)
@@ -172,7 +175,7 @@ def _foreign(
     return Answers(features=np.concatenate(features), probabilities=np.concatenate(probabilities))
 
 
-def _readable(files: Iterable[Path], geometry: Geometry) -> Iterator[Array]:
+def _readable(files: Iterable[Path], geometry: Geometry) -> Iterator[NDArray[Any]]:
     for file in files:
         try:
             yield load_image(file, geometry)

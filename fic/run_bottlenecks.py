@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .cache import BottleneckCache, make_keys
 from .dataset import Dataset
@@ -12,7 +14,6 @@ from .errors import CacheError, DataError
 from .progress import Progress
 from .runs import Run
 from .source import Source, read_pictures
-from .training_data import Array
 
 # Pictures of each side at most, or ten of each class, but no more than fit in these bytes: what is
 # measured on them hardly changes with more.
@@ -34,13 +35,13 @@ class CachedPart:
     """
 
     cache: BottleneckCache
-    rows: Array
-    truth: Array
+    rows: NDArray[Any]
+    truth: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def blocks(self) -> Iterator[Array]:
+    def blocks(self) -> Iterator[NDArray[Any]]:
         """Yield the bottlenecks, float32 (n, *bottleneck), some at a time."""
         step = max(1, _BLOCK_BYTES // (4 * int(np.prod(self.cache.fingerprint.shape))))
         for start in range(0, len(self.rows), step):

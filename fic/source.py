@@ -1,14 +1,14 @@
 """Where the pictures of a run come from, and which of them are for validation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .dataset import Dataset, Split, read_folder
+from .dataset import Dataset, Skipped, Split
 from .dataset_csv import read_csv
-from .digests import FileDigests
 from .errors import DataError
-from .extraction import Skipped
+from .file_memo import FileDigests
+from .folders import read_folder
 from .options import OnError
 from .progress import Progress
 from .splitting import split_dataset
@@ -97,6 +97,14 @@ class Pictures:
         )
         return Pictures(train=train, val=val, digests=self.digests, skipped=self.skipped)
 
+    def with_classes(self, classes: Sequence[str]) -> "Pictures":
+        """Return the same pictures, labelled by their places in `classes`."""
+        if self.train.classes == tuple(classes):
+            return self
+        return replace(
+            self, train=self.train.with_classes(classes), val=self.val.with_classes(classes)
+        )
+
 
 def read_pictures(
     source: Source,
@@ -169,7 +177,7 @@ def read_dataset(place: Path, *, classes: Sequence[str] | None = None) -> Datase
         A split where a CSV file has the column `split`, else the data set.
 
     Raises:
-        DataError: see `fic.dataset.read_folder` and `fic.dataset_csv.read_csv`.
+        DataError: see `fic.folders.read_folder` and `fic.dataset_csv.read_csv`.
     """
     read = read_csv if _is_csv(place) else read_folder
     return read(place, classes=classes)

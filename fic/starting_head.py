@@ -14,11 +14,10 @@ from .base_models import build_rest
 from .errors import HeadError, RunError
 from .fingerprint import Fingerprint
 from .frozen_base import FrozenBase
-from .head_files import load_head
+from .head_archive import load_head
 from .heads import Statistics, build_head, parse_head
 from .options import BaseOptions, TrainingOptions
 from .runs import Run
-from .source import Pictures
 from .training_data import TrainingData
 
 if TYPE_CHECKING:
@@ -149,17 +148,6 @@ def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOption
                 f"({' '.join(str(error).split())[:200]}); give the --head that they belong to"
             ) from error
     return head
-
-
-def with_classes(pictures: Pictures, classes: Sequence[str]) -> Pictures:
-    """Return the same pictures, labelled by their places in `classes`."""
-    if pictures.train.classes == tuple(classes):
-        return pictures
-    return replace(
-        pictures,
-        train=pictures.train.with_classes(classes),
-        val=pictures.val.with_classes(classes),
-    )
 
 
 def check_fit(

@@ -15,7 +15,7 @@ from .errors import DataError, HeadError
 from .evaluation import evaluate
 from .fingerprint import Fingerprint
 from .frozen_base import FrozenBase
-from .head_files import check_files, save_files
+from .head_archive import check_files, save_files
 from .heads import parse_head
 from .options import BaseOptions, CacheOptions, TrainingOptions
 from .progress import Progress, Silence
@@ -23,7 +23,7 @@ from .report import render_report
 from .run_record import run_record
 from .runs import Answer, Run, check_run_folder, write_run
 from .source import Source, read_pictures
-from .starting_head import EarlierHead, starting_head, with_classes
+from .starting_head import EarlierHead, starting_head
 from .training_data import TrainingData
 from .whole_network import live_pictures, prepare_live
 
@@ -78,7 +78,7 @@ def train(
     )
     found = pictures.train.classes
     if earlier is not None:
-        pictures = with_classes(pictures, earlier.classes(found))
+        pictures = pictures.with_classes(earlier.classes(found))
     prepare_parts = prepare_live if options.omit_bottlenecks else prepare
     train_part, val_part, use = prepare_parts(pictures, frozen, cache, progress)
     _check_readable(train_part, val_part, found)

@@ -8,21 +8,22 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fic_runtime.errors import ImageError
 from fic_runtime.preprocessing import Geometry
 
 from .bottlenecks import CacheUse
-from .dataset import Dataset
+from .dataset import Dataset, Skipped
 from .engines import Engine, choose_engine
-from .extraction import Batch, Picture, Skipped, bottleneck_batches, pixel_batches
+from .extraction import Batch, Picture, bottleneck_batches, pixel_batches
 from .frozen_base import FrozenBase
 from .options import CacheOptions
 from .progress import Progress
 from .source import Pictures
-from .training_data import Array
 
 # Views are numbered in four bytes; 0 is the plain picture.
 _VIEWS = 2**32
@@ -48,7 +49,7 @@ class LivePictures:
     progress: Progress
 
     @property
-    def truth(self) -> Array:
+    def truth(self) -> NDArray[Any]:
         """Index of each picture's class, shape (pictures,)."""
         return np.asarray(self.dataset.labels)
 
@@ -73,7 +74,7 @@ class LivePictures:
 
     def epoch_of(
         self, batches: Generator[Batch, None, None], batch_size: int
-    ) -> Generator[tuple[Array, Array], None, None]:
+    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, None]:
         """Yield rows and classes in batches of `batch_size`; pictures may be missing.
 
         Raises:
@@ -81,7 +82,7 @@ class LivePictures:
         """
         shown = 0
         label = dict(zip(self.dataset.paths, self.dataset.labels, strict=True))
-        rows: list[Array] = []
+        rows: list[NDArray[Any]] = []
         truth: list[int] = []
         for batch in self._watch("training", batches, all_needed=self.stop_on_error):
             shown += len(batch.rows)
@@ -101,7 +102,7 @@ class LivePictures:
 
     def all_of(
         self, title: str, batches: Generator[Batch, None, None], *, all_needed: bool = True
-    ) -> Generator[Array, None, None]:
+    ) -> Generator[NDArray[Any], None, None]:
         """Yield the rows of each batch.
 
         Args:
@@ -168,17 +169,17 @@ class LiveBottlenecks:
         return self.dataset.classes
 
     @property
-    def truth(self) -> Array:
+    def truth(self) -> NDArray[Any]:
         """Index of each picture's class, shape (pictures,)."""
         return self.pictures.truth
 
     def epoch(
         self, random: np.random.Generator, batch_size: int
-    ) -> Generator[tuple[Array, Array], None, None]:
+    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, None]:
         """Yield each picture once, in a new order, as a view that is drawn for this epoch."""
         return self.pictures.epoch_of(self._batches(self.pictures.altered(random)), batch_size)
 
-    def plain(self) -> Generator[Array, None, None]:
+    def plain(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the plain view's bottlenecks.
 
         Raises:
@@ -186,7 +187,7 @@ class LiveBottlenecks:
         """
         return self.pictures.all_of("validating", self._batches(self.pictures.unaltered()))
 
-    def for_statistics(self) -> Generator[Array, None, None]:
+    def for_statistics(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the plain view's bottlenecks: the other views have no end."""
         return self.pictures.all_of(
             "statistics",

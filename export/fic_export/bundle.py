@@ -25,7 +25,7 @@ from fic_runtime.teaching import Teaching
 
 from .archives import check_fits, replacing_result
 from .base_copies import copy_base
-from .calibration import Calibration, fold_temperature
+from .calibration import Calibration
 from .class_weights import class_weights, write_class_weights
 from .conversion import convert_base, convert_head
 from .drafts import Draft
@@ -33,12 +33,13 @@ from .drawn_pictures import drawn_files
 from .errors import OutputError
 from .feature_map import check_pooling, expose_feature_map, proved
 from .golden import write_golden
+from .graph_cures import fold_temperature
 from .graph_files import write_graph
 from .graph_metadata import of_answers, of_pictures
 from .model_card import model_card
 from .model_fit import base_spec, check_fit, check_pictures, head_spec
-from .out_of_distribution import FittedScore, threshold_on_graphs
-from .parity import Bounds, compare
+from .out_of_distribution import FittedScore
+from .parity import Bounds, compare, threshold_on_graphs
 from .quantization import MAX_ACCURACY_DROP, Scheme, quantize_base
 from .signing import check_signing, sign_folder
 from .single_graph import compare_single_graph, write_single_graph

@@ -10,6 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from fic_runtime.preprocessing import Preprocessing
 
+from .errors import ConversionError
+
 
 def join(graphs: Sequence[onnx.GraphProto]) -> onnx.GraphProto:
     """Return one graph that runs the others one after the other, each of one input and output."""
@@ -269,3 +271,61 @@ def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     return copy
+
+
+def fold_temperature(head: onnx.ModelProto, temperature: float) -> None:
+    """Divide the logits of a head's graph by the temperature, in its weights where that is exact.
+
+    Raises:
+        ConversionError: the graph does not end in a softmax.
+    """
+    if temperature == 1.0:
+        return
+    graph = head.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    last = makers[graph.output[0].name]
+    if last.op_type != "Softmax":
+        raise ConversionError(
+            f"the head ends in {last.op_type} and not in a softmax, so its probabilities have no "
+            "temperature; export without calibration"
+        )
+    folded = _linear_weights(graph, makers.get(last.input[0]), makers)
+    if folded:
+        for initializer in folded:
+            values = numpy_helper.to_array(initializer) / np.float32(temperature)
+            initializer.CopyFrom(numpy_helper.from_array(values, initializer.name))
+        return
+    factor = numpy_helper.from_array(np.array(1 / temperature, np.float32), "inverse_temperature")
+    graph.initializer.append(factor)
+    scaled = helper.make_node("Mul", [last.input[0], factor.name], ["calibrated_logits"])
+    last.input[0] = scaled.output[0]
+    graph.node.insert(list(graph.node).index(last), scaled)
+
+
+def _linear_weights(
+    graph: onnx.GraphProto, node: onnx.NodeProto | None, makers: dict[str, onnx.NodeProto]
+) -> list[onnx.TensorProto]:
+    """Return the weights and bias of a last linear layer, or nothing if others use them too."""
+    constants = {each.name: each for each in graph.initializer}
+    uses = [name for each in graph.node for name in each.input]
+
+    def own(name: str) -> bool:
+        return name in constants and uses.count(name) == 1
+
+    if node is None or uses.count(node.output[0]) != 1:
+        return []
+    if node.op_type == "Gemm":
+        names = list(node.input[1:])
+    elif node.op_type == "Add":
+        bias = [name for name in node.input if name in constants]
+        products = [makers[name] for name in node.input if name in makers]
+        if len(bias) != 1 or len(products) != 1 or products[0].op_type != "MatMul":
+            return []
+        if uses.count(products[0].output[0]) != 1:
+            return []
+        names = [products[0].input[1], *bias]
+    elif node.op_type == "MatMul":
+        names = [node.input[1]]
+    else:
+        return []
+    return [constants[name] for name in names] if all(map(own, names)) else []

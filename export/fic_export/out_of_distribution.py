@@ -4,13 +4,12 @@ Each score is measured on two kinds of strange pictures: of classes that were le
 fitted, and foreign ones.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fic_runtime.classifier import Classifier
 from fic_runtime.manifest import Known
 from fic_runtime.ood_scores import Array, Score
 from fic_runtime.out_of_distribution import SCORE_FILE
@@ -72,7 +71,7 @@ def why_not(classes: int, training: int, validation: int, false_rejection: float
         validation: how many pictures.
         false_rejection: see `fit_out_of_distribution`.
     """
-    needed = _least_validation(false_rejection)
+    needed = least_validation(false_rejection)
     if classes < _LEAST_CLASSES:
         return f"{classes} classes, and at least {_LEAST_CLASSES} are needed to leave some out"
     if training < _LEAST_PER_CLASS * classes:
@@ -145,32 +144,8 @@ def fit_out_of_distribution(
     )
 
 
-def threshold_on_graphs(folder: Path, known: Known, pictures: Sequence[Path]) -> Known:
-    """Return the entry of a score with the threshold that it has on a bundle's own graphs.
-
-    Those of a quantized base give other bottlenecks than those that the score was fitted on.
-
-    Args:
-        folder: the bundle, whole.
-        known: its entry as it was fitted; it stays as it is where there are too few pictures.
-        pictures: image files of the classes that nothing was fitted on.
-
-    Raises:
-        ImageError: one of them cannot be read.
-    """
-    if len(pictures) < _least_validation(known.false_rejection):
-        return known
-    with Classifier(folder, device="cpu", graph_cache=False) as classifier:
-        answers = classifier.predict_batch(pictures)
-    scores = np.array([answer.ood_score for answer in answers], np.float64)
-    return replace(
-        known,
-        threshold=rejection_threshold(scores, known.false_rejection),
-        figures={**known.figures, "threshold_pictures": len(pictures)},
-    )
-
-
-def _least_validation(false_rejection: float) -> int:
+def least_validation(false_rejection: float) -> int:
+    """Return how many validation pictures a threshold at this rate needs."""
     return int(np.ceil(1 / false_rejection)) - 1
 
 

@@ -5,7 +5,7 @@ the comparison.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ import numpy as np
 
 from fic_runtime.classifier import Classifier
 from fic_runtime.images import load_image
+from fic_runtime.manifest import Known
 from fic_runtime.preprocessing import Preprocessing
 
 from .calibration import with_temperature
 from .errors import ParityError
+from .out_of_distribution import least_validation, rejection_threshold
 
 if TYPE_CHECKING:
     import keras
@@ -177,3 +179,28 @@ def keras_probabilities(
     pixels = np.stack([load_image(path, preprocessing.geometry) for path in pictures])
     inputs = preprocessing.pixels.apply(pixels.astype(np.float32))
     return np.asarray(head.predict_on_batch(base.predict_on_batch(inputs)))
+
+
+def threshold_on_graphs(folder: Path, known: Known, pictures: Sequence[Path]) -> Known:
+    """Return the entry of a score with the threshold that it has on a bundle's own graphs.
+
+    Those of a quantized base give other bottlenecks than those that the score was fitted on.
+
+    Args:
+        folder: the bundle, whole.
+        known: its entry as it was fitted; it stays as it is where there are too few pictures.
+        pictures: image files of the classes that nothing was fitted on.
+
+    Raises:
+        ImageError: one of them cannot be read.
+    """
+    if len(pictures) < least_validation(known.false_rejection):
+        return known
+    with Classifier(folder, device="cpu", graph_cache=False) as classifier:
+        answers = classifier.predict_batch(pictures)
+    scores = np.array([answer.ood_score for answer in answers], np.float64)
+    return replace(
+        known,
+        threshold=rejection_threshold(scores, known.false_rejection),
+        figures={**known.figures, "threshold_pictures": len(pictures)},
+    )

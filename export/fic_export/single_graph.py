@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 
 from fic_runtime.classifier import Classifier
+from fic_runtime.graph_spec import GraphSpec
 from fic_runtime.graphs import Graph
 from fic_runtime.images import load_image
-from fic_runtime.manifest import GraphSpec, Manifest
+from fic_runtime.manifest import Manifest
 
 from .conversion import IMAGE, PROBABILITIES
 from .errors import ConversionError, ParityError

@@ -40,7 +40,7 @@ def split(
     `fic train --data` does the same split in memory.
     """
     from ..source import split_pictures
-    from ..splitting import write_split
+    from ..split_folders import write_split
 
     if place is None:
         place, dataset = dataset, None

@@ -11,7 +11,8 @@ from .images import load_image
 from .preprocessing import ChannelOrder, Geometry
 
 if TYPE_CHECKING:
-    from .images import ImageSource, Pixels8
+    from .images import ImageSource
+    from .resizing import Pixels8
 
 
 def pixel_batches(

@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from .class_weights import ClassWeights, Floats
 from .errors import BundleError
-from .images import Pixels8, central_part, fitted_part, load_image, to_rgb
+from .images import load_image, to_rgb
 from .manifest import FeatureMap
 from .preprocessing import ChannelOrder, Geometry
+from .resizing import Pixels8, central_part, fitted_part
 
 if TYPE_CHECKING:
     from .graphs import Graph

@@ -13,8 +13,8 @@ from .device_arrays import DeviceArray
 from .devices import CPU, CUDA, Device, chosen_threads, providers_for
 from .errors import BundleError, DeviceError
 from .graph_cache import LEAST_BYTES, MOST_BYTES, graph_cache
+from .graph_spec import GraphSpec, Tensor
 from .logs import Log
-from .manifest import GraphSpec, Tensor
 from .onnx_runtime import onnxruntime
 from .sessions import SessionOptions, cached_session, new_session, one_line
 

@@ -1,8 +1,7 @@
 """Pictures of any kind to the uint8 RGB pixels that a base gets: decode, turn upright, resize.
 
 Training and serving both call `load_image`, so they cannot see different pixels. Transparency is
-dropped, not blended, as Keras, TensorFlow and Pillow's `convert("RGB")` do it. OpenCV is imported
-on first use: who only asks for IMAGE_SUFFIXES does not pay for it.
+dropped, not blended, as Keras, TensorFlow and Pillow's `convert("RGB")` do it.
 """
 
 import os
@@ -16,14 +15,9 @@ import numpy.typing as npt
 from .errors import ImageError
 from .image_headers import MAX_PIXELS, ImageHeader, read_header
 from .preprocessing import ChannelOrder, Geometry
+from .resizing import Pixels8, resize_image
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp"}
-    | {".tif", ".tiff", ".avif", ".pbm", ".pgm", ".ppm", ".pnm"}
-)
 MAX_BYTES = 2**30  # of a file; 134 megapixels of 16-bit RGB without compression are 0.8 GB
-
-Pixels8: TypeAlias = npt.NDArray[np.uint8]
 
 
 class PillowImage(Protocol):
@@ -177,53 +171,6 @@ def decode_image(
     return _turn_upright(pixels, header.orientation)
 
 
-def resize_image(image: Pixels8, geometry: Geometry, *, out: Pixels8 | None = None) -> Pixels8:
-    """Return uint8 pixels of shape (geometry.height, geometry.width, 3), contiguous.
-
-    `stretch` resizes both axes at will. `crop` first takes the central part that has the target's
-    aspect ratio: `crop_fraction` of the largest one. `pad` fits the whole picture in the middle of
-    black. Each axis that shrinks is averaged by area; then each that grows is interpolated
-    linearly.
-
-    Args:
-        image: uint8 RGB, shape (h, w, 3).
-        geometry: the size and the way.
-        out: where to write, such as one row of a batch; a new array by default.
-    """
-    shape = (geometry.height, geometry.width, 3)
-    if out is None:
-        out = np.empty(shape, np.uint8)
-    elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
-        raise ValueError(f"out must be contiguous uint8 of shape {shape}")
-    if geometry.resize == "crop":
-        top, left, rows, columns = central_part(image.shape[0], image.shape[1], geometry)
-        _stretch(image[top : top + rows, left : left + columns], out)
-    elif geometry.resize == "pad":
-        top, left, rows, columns = fitted_part(image.shape[0], image.shape[1], geometry)
-        out[...] = 0
-        fitted = _stretch(image, np.empty((rows, columns, 3), np.uint8))
-        out[top : top + rows, left : left + columns] = fitted
-    else:
-        _stretch(image, out)
-    return out
-
-
-def central_part(height: int, width: int, geometry: Geometry) -> tuple[int, int, int, int]:
-    """Return the part of a picture that `crop` takes: top, left, rows and columns."""
-    scale = geometry.crop_fraction * min(height / geometry.height, width / geometry.width)
-    rows = min(max(round(scale * geometry.height), 1), height)
-    columns = min(max(round(scale * geometry.width), 1), width)
-    return (height - rows) // 2, (width - columns) // 2, rows, columns
-
-
-def fitted_part(height: int, width: int, geometry: Geometry) -> tuple[int, int, int, int]:
-    """Return the part of the input where `pad` lays a picture: top, left, rows and columns."""
-    scale = min(geometry.height / height, geometry.width / width)
-    rows = min(max(round(scale * height), 1), geometry.height)
-    columns = min(max(round(scale * width), 1), geometry.width)
-    return (geometry.height - rows) // 2, (geometry.width - columns) // 2, rows, columns
-
-
 def _reduced_flag(header: ImageHeader, geometry: Geometry | None) -> int:
     import cv2
 
@@ -317,18 +264,3 @@ def _from_array(array: npt.NDArray[Any], channel_order: ChannelOrder) -> Pixels8
     }[channels, channel_order]
     rgb: Any = cv2.cvtColor(array, code)
     return cast(Pixels8, rgb)
-
-
-def _stretch(image: Pixels8, out: Pixels8) -> Pixels8:
-    import cv2
-
-    height, width = out.shape[:2]
-    source: Any = image
-    # One axis at a time where they differ: OpenCV takes one interpolation for both.
-    shrunk = (min(width, image.shape[1]), min(height, image.shape[0]))
-    if shrunk == (width, height):
-        cv2.resize(image, shrunk, dst=out, interpolation=cv2.INTER_AREA)
-        return out
-    source = cv2.resize(source, shrunk, interpolation=cv2.INTER_AREA)
-    cv2.resize(source, (width, height), dst=out, interpolation=cv2.INTER_LINEAR)
-    return out

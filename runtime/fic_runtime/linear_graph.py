@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from .class_weights import ClassWeights, Floats
-from .manifest import GraphSpec, Tensor
+from .graph_spec import GraphSpec, Tensor
 
 _OPSET, _IR = 17, 8
 _INT, _INTS = 2, 7  # AttributeProto.AttributeType

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from .bundle_files import BundleFiles
 from .errors import BundleError
+from .graph_spec import GraphSpec, Tensor
 from .preprocessing import Preprocessing
 
 Layout = Literal["nchw", "nhwc"]
@@ -24,24 +25,6 @@ MANIFEST_FILE = "manifest.json"
 _LATER = {"calibration", "feature_map", "head_only", "known", "quantization", "single_graph"}
 # With a thousand classes a manifest has some 100 kB, and 12 MB with their confusion matrix.
 _MAX_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tensor:
-    """Name, element type and shape of a graph's input or output; `None` is the batch."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | None, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraphSpec:
-    """One ONNX file of the bundle with its single input and single output."""
-
-    file: str
-    input: Tensor
-    output: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

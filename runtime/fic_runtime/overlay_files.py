@@ -10,7 +10,8 @@ import numpy as np
 
 from .errors import OutputError
 from .explaining import Explanation
-from .images import ImageSource, Pixels8
+from .images import ImageSource
+from .resizing import Pixels8
 
 _BAR_WIDTH = 0.3  # of the picture
 _LEAST_WIDTH = 240  # pixels, in which the caption can be read

@@ -8,6 +8,11 @@ from pathlib import Path
 
 from .errors import ImageError
 
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp"}
+    | {".tif", ".tiff", ".avif", ".pbm", ".pgm", ".ppm", ".pnm"}
+)
+
 
 def find_pictures(arguments: Iterable[str | Path]) -> list[Path]:
     """Return the files named, and for each folder the pictures below it in natural order.
@@ -19,8 +24,6 @@ def find_pictures(arguments: Iterable[str | Path]) -> list[Path]:
     Raises:
         ImageError: a folder holds no picture, or nothing fits a pattern.
     """
-    from .images import IMAGE_SUFFIXES  # imports NumPy, which the command line need not load
-
     found: list[Path] = []
     for argument in (path for each in arguments for path in _matches(Path(each))):
         if not _is_folder(argument):

@@ -12,11 +12,11 @@ from fic_export.calibration import (
     expected_calibration_error,
     fit_calibration,
     fit_temperature,
-    fold_temperature,
     with_temperature,
 )
 from fic_export.conversion import convert_head
 from fic_export.errors import ConversionError
+from fic_export.graph_cures import fold_temperature
 from fic_runtime.bundle import open_bundle
 from fic_runtime.classifier import Classifier
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing

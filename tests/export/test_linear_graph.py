@@ -6,8 +6,8 @@ import onnxruntime
 import pytest
 
 from fic_runtime.class_weights import ClassWeights
+from fic_runtime.graph_spec import GraphSpec, Tensor
 from fic_runtime.linear_graph import linear_graph
-from fic_runtime.manifest import GraphSpec, Tensor
 
 
 @pytest.mark.parametrize("places", [(), (4, 5)])

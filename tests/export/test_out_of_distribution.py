@@ -16,7 +16,8 @@ from fic_export.out_of_distribution import (
 )
 from fic_export.softmax_regression import fit_softmax_regression
 from fic_runtime.bundle_files import bundle_files
-from fic_runtime.manifest import GraphSpec, Manifest, Tensor
+from fic_runtime.graph_spec import GraphSpec, Tensor
+from fic_runtime.manifest import Manifest
 from fic_runtime.ood_scores import METHODS, Mahalanobis
 from fic_runtime.out_of_distribution import read_out_of_distribution
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing

@@ -15,7 +15,7 @@ import pytest
 
 from fic import base_models
 from fic.cli import cli, main
-from fic.head_files import save_files
+from fic.head_archive import save_files
 from fic.options import CacheOptions
 from fic.runs import Run
 from fic_runtime.classifier import Classifier

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fic.dataset import Dataset, read_folder
+from fic.dataset import Dataset
 from fic.errors import DataError
+from fic.folders import read_folder
 
 
 def put(folder: Path, *names: str) -> Path:

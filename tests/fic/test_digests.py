@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fic.digests import FileDigests, digest_bytes, digest_file
+from fic.digests import digest_bytes, digest_file
+from fic.file_memo import FileDigests
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_a_locked_memo_is_done_without(
     tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest_all(tmp_path / "memo", files[:1])
-    monkeypatch.setattr("fic.digests._LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr("fic.file_memo._LOCK_TIMEOUT", 0.05)
     holder = sqlite3.connect(tmp_path / "memo")
     holder.execute("BEGIN EXCLUSIVE")
     try:

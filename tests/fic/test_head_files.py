@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fic.errors import HeadError
-from fic.head_files import HeadFile, check_files, read_labels, save_files
+from fic.head_archive import check_files, save_files
+from fic.head_files import HeadFile, read_labels
 from fic.options import BaseOptions
 from fic.runs import Run
 from fic_export.errors import OutputError

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fic.dataset import Dataset, Split, read_folder
+from fic.dataset import Dataset, Split
 from fic.dataset_csv import read_csv
 from fic.errors import DataError
-from fic.splitting import Mode, split_dataset, write_split
+from fic.folders import read_folder
+from fic.split_folders import Mode, write_split
+from fic.splitting import split_dataset
 
 
 def digest_of(content: object) -> bytes:
@@ -448,7 +450,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_debris(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(DataError) as caught:
-        patch.setattr("fic.splitting.shutil.copy2", copy)
+        patch.setattr("fic.split_folders.shutil.copy2", copy)
         write_split(split, tmp_path / "out", mode="copy")
     assert "No space left on device; remedy that and run again" in str(caught.value)
     assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 3

@@ -13,15 +13,10 @@ import numpy as np
 import pytest
 
 from fic_runtime.errors import ImageError
-from fic_runtime.images import (
-    IMAGE_SUFFIXES,
-    decode_image,
-    load_image,
-    read_image,
-    resize_image,
-    to_rgb,
-)
+from fic_runtime.images import decode_image, load_image, read_image, to_rgb
+from fic_runtime.picture_files import IMAGE_SUFFIXES
 from fic_runtime.preprocessing import Geometry
+from fic_runtime.resizing import resize_image
 
 VERSION = tuple(int(part) for part in cv2.__version__.split(".")[:2])
 NEEDS_GIF = pytest.mark.skipif(VERSION < (4, 11), reason="this OpenCV reads no GIF")
