@@ -28,8 +28,8 @@ import numpy as np
 from bases_page import page
 from measuring import in_turn, median_ratio
 
-from fic.base_models import build_base
 from fic.bases import BASES, Base, find_base
+from fic.bases.models import build_base
 from fic_export.conversion import convert_base
 from fic_export.versions import made_with
 from fic_runtime.devices import usable_cpus

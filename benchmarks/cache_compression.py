@@ -19,7 +19,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fic.cache import BottleneckCache, Fingerprint, make_keys
+from fic.cache import BottleneckCache
+from fic.cache.store import Fingerprint, make_keys
 from fic.digests import digest_bytes
 from fic_runtime.images import load_image
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing

@@ -15,13 +15,13 @@ import keras
 import tensorflow as tf
 from measuring import in_turn, median_ratio, spread, wall_seconds, without_autotune
 
+from fic.bases.frozen import FrozenBase
 from fic.bottlenecks import prepare
-from fic.frozen_base import FrozenBase
-from fic.head_training import train_head
+from fic.data import Pictures, Source, read_pictures
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.progress import Silence
-from fic.source import Pictures, Source, read_pictures
-from fic.starting_head import starting_head
+from fic.training.head import train_head
+from fic.training.starting_head import starting_head
 from fic_runtime.devices import usable_cpus
 
 

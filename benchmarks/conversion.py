@@ -59,8 +59,8 @@ def main() -> None:
 
 
 def _measure(name: str, rounds: int) -> dict[str, Any]:
-    from fic.base_models import build_base
     from fic.bases import find_base
+    from fic.bases.models import build_base
     from fic_export.conversion import convert_base
 
     base = find_base(name)

@@ -15,11 +15,11 @@ import keras
 import tensorflow as tf
 from measuring import in_turn, median_ratio, spread, wall_seconds, without_autotune
 
+from fic.bases.frozen import FrozenBase
+from fic.bottlenecks.engines import choose_engine
+from fic.bottlenecks.extraction import Picture, extract
 from fic.cache import BottleneckCache
 from fic.digests import digest_file
-from fic.engines import choose_engine
-from fic.extraction import Picture, extract
-from fic.frozen_base import FrozenBase
 from fic.options import BaseOptions
 from fic_runtime.devices import usable_cpus
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from measuring import cpu_seconds_at_full_load, in_turn, median_ratio, spread, wall_seconds
 
-from fic.bottlenecks import BottleneckCache
+from fic.bases.frozen import FrozenBase
+from fic.bottlenecks.cached import BottleneckCache
+from fic.bottlenecks.engines import OnnxEngine
+from fic.bottlenecks.extraction import Picture, extract
 from fic.digests import digest_file
-from fic.engines import OnnxEngine
-from fic.extraction import Picture, extract
-from fic.frozen_base import FrozenBase
 from fic.options import BaseOptions, CacheOptions
 from fic_runtime.devices import usable_cpus
 from fic_runtime.graphs import Graph

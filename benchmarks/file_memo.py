@@ -13,7 +13,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
-from fic.file_memo import Digests, FileDigests
+from fic.data.file_memo import Digests, FileDigests
 
 
 def make_files(folder: Path, count: int) -> list[Path]:

@@ -22,11 +22,11 @@ import onnx
 from bases import converted, load, train_statistics
 from measuring import in_turn, median_ratio
 
-from fic.base_models import build_base
 from fic.bases import find_base
-from fic.export_pictures import in_turn as one_of_each_class
+from fic.bases.models import build_base
+from fic.exporting.pictures import in_turn as one_of_each_class
+from fic.exporting.training_pictures import training_pictures
 from fic.runs import Run
-from fic.training_pictures import training_pictures
 from fic_export.conversion import convert_head
 from fic_export.half_precision import convert_to_half
 from fic_export.int8_graphs import quantize_int8

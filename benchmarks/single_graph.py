@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from measuring import in_turn, median_ratio, spread
 
-from fic.base_models import build_base
 from fic.bases import find_base
+from fic.bases.models import build_base
 from fic_export import export_bundle
 from fic_runtime import Classifier
 from fic_runtime.graphs import Graph

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bases import BASES as BASES
+    from .data import Source as Source
     from .errors import FicError as FicError
     from .exporting import export_run as export_run
     from .options import BaseOptions as BaseOptions
     from .options import CacheOptions as CacheOptions
     from .options import TrainingOptions as TrainingOptions
     from .runs import Run as Run
-    from .source import Source as Source
     from .training import train as train
 
     __version__: str
@@ -28,7 +28,7 @@ _HOME = {
     "CacheOptions": "options",
     "FicError": "errors",
     "Run": "runs",
-    "Source": "source",
+    "Source": "data",
     "TrainingOptions": "options",
     "export_run": "exporting",
     "train": "training",

@@ -36,7 +36,7 @@ class RunError(FicError):
 
 
 class UnknownBaseError(FicError):
-    """A base name that is not in the table of `fic.bases`."""
+    """A base name that is not in the table of `fic.bases.table`."""
 
 
 class BaseOptionError(FicError):

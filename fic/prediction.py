@@ -13,12 +13,13 @@ from fic_runtime.picture_files import find_pictures
 from fic_runtime.predictions import Prediction
 
 from .bottlenecks import prepare
-from .engines import choose_engine
+from .bottlenecks.engines import choose_engine
+from .data import Pictures
+from .data.source import read_digests, read_validation
 from .errors import DataError
-from .head_files import HeadFile
+from .heads.standalone import HeadFile
 from .progress import Progress, Silence
 from .runs import Run
-from .source import Pictures, read_digests, read_validation
 
 _BATCH = 16
 
@@ -84,14 +85,14 @@ def evaluate_run(
     Of a CSV file with the column `split`, the pictures marked `val` are taken.
 
     Returns:
-        What `fic.evaluation.evaluate` returns.
+        What `fic.training.metrics.evaluate` returns.
 
     Raises:
         RunError: the run cannot be used.
         DataError: the data set has no readable picture, or a class that the run does not know.
     """
-    from .evaluation import evaluate
-    from .head_training import probabilities
+    from .training.head import probabilities
+    from .training.metrics import evaluate
 
     trained, progress = Run(Path(run), bottleneck_dir), progress or Silence()
     cache = trained.cache_options

@@ -33,7 +33,7 @@ _BLOCK = re.compile(
 )
 
 OFFLINE = """
-import fic.base_models as base_models
+import fic.bases.models as base_models
 
 _build = base_models.build_base
 

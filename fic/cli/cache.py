@@ -39,7 +39,7 @@ def cache() -> None:
 @_common
 def info(bottleneck_dir: Path, as_json: bool) -> None:
     """Say what is in the cache: one entry per base and preprocessing."""
-    from ..cache_maintenance import cache_info
+    from ..cache.maintenance import cache_info
 
     entries = cache_info(bottleneck_dir)
     if as_json:
@@ -69,7 +69,7 @@ def info(bottleneck_dir: Path, as_json: bool) -> None:
 @click.pass_context
 def verify(context: click.Context, bottleneck_dir: Path, as_json: bool) -> None:
     """Compare every checksum; damaged shards are set aside. Exit code 1 if there are any."""
-    from ..cache_maintenance import verify_cache
+    from ..cache.maintenance import verify_cache
 
     report = verify_cache(bottleneck_dir, progress=TerminalProgress())
     if as_json:
@@ -85,7 +85,7 @@ def verify(context: click.Context, bottleneck_dir: Path, as_json: bool) -> None:
 @_common
 def compact(bottleneck_dir: Path, as_json: bool) -> None:
     """Merge small shards and drop second copies; not while a training uses the cache."""
-    from ..cache_maintenance import compact_cache
+    from ..cache.maintenance import compact_cache
 
     report = compact_cache(bottleneck_dir, progress=TerminalProgress())
     if as_json:
@@ -123,8 +123,8 @@ def prune(
     keep_data: Path | None,
 ) -> None:
     """Remove what is not needed any more."""
-    from ..bottlenecks import kept_digests
-    from ..cache_maintenance import prune_cache
+    from ..bottlenecks.cached import kept_digests
+    from ..cache.maintenance import prune_cache
 
     if unused_days is None and not fingerprint and not damaged and keep_data is None:
         raise click.UsageError(

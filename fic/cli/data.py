@@ -39,8 +39,8 @@ def split(
     others are added, and copies of one picture are never on both sides. Nothing is deleted.
     `fic train --data` does the same split in memory.
     """
-    from ..source import split_pictures
-    from ..split_folders import write_split
+    from ..data.source import split_pictures
+    from ..data.split_folders import write_split
 
     if place is None:
         place, dataset = dataset, None
@@ -72,7 +72,7 @@ def fetch(name: str, out: Path) -> None:
 
     flowers: 3670 photos of 5 kinds, 229 MB, Creative Commons BY.
     """
-    from ..downloads import fetch_dataset
+    from ..data.downloads import fetch_dataset
 
     folder = fetch_dataset(name, out, progress=TerminalProgress())
     click.echo(f"{name} is in {folder}")

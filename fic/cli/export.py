@@ -188,8 +188,7 @@ def export(
     from fic_export.reliability_lines import reliability_lines
     from fic_export.triton import check_triton, export_triton
 
-    from ..exporting import export_run
-    from ..reliability import ReliabilityOptions
+    from ..exporting import ReliabilityOptions, export_run
 
     if base is not None and not head_only:
         raise click.UsageError("--base is for --head-only: a whole bundle has its own base.")

@@ -16,7 +16,7 @@ from .options import FOLDER, base_options, run_cache_option
 from .terminal import TerminalProgress
 
 if TYPE_CHECKING:
-    from ..head_files import HeadFile
+    from ..heads.standalone import HeadFile
 
 _OF_A_HEAD_FILE = (
     *("label_file", "base_model", "weights", "image_size", "resize"),
@@ -123,7 +123,7 @@ def _run_and_images(
 def _head_file(
     weight_file: Path, label_file: Path | None, options: dict[str, Any], places: tuple[Path, ...]
 ) -> "HeadFile":
-    from ..head_files import HeadFile
+    from ..heads.standalone import HeadFile
     from ..runs import RUN_FILE
 
     if places and (places[0] / RUN_FILE).exists():

@@ -22,7 +22,7 @@ from .options import (
 from .terminal import TerminalProgress
 
 if TYPE_CHECKING:
-    from ..source import Source
+    from ..data import Source
 
 
 @click.command(cls=SectionedCommand)
@@ -184,7 +184,7 @@ def _print_fine_tuning(record: dict[str, Any]) -> None:
 def _source(
     data: Path | None, train: Path | None, val: Path | None, *, val_split: float = 0.2
 ) -> "Source":
-    from ..source import Source
+    from ..data import Source
 
     if (data is None) == (train is None) or (train is None) != (val is None):
         raise click.UsageError("Give either --data, or both --train and --val.")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fic.folders import read_folder
+from fic.data.folders import read_folder
 
 load_digits = pytest.importorskip("sklearn.datasets").load_digits
 

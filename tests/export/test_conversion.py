@@ -11,8 +11,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from fic.base_models import build_base
 from fic.bases import BASES, find_base
+from fic.bases.models import build_base
 from fic_export.conversion import OPSET, convert_base, convert_head
 from fic_export.errors import ConversionError
 from fic_export.segments import segments
@@ -237,8 +237,8 @@ def test_a_head_on_maps_changes_the_layout_only_where_a_convolution_asks_for_it(
 def test_the_same_model_gives_the_same_bytes_in_another_process():
     code = """
 import hashlib
-from fic.base_models import build_base
-from fic.bases import find_base
+from fic.bases.models import build_base
+from fic.bases.table import find_base
 from fic_export.conversion import convert_base
 base = find_base("mobilenet_0.25")
 model = build_base(base, weights="none", size=32)

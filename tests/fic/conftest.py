@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from fic.data import Source
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.progress import EpochFigures
 from fic.runs import Run
-from fic.source import Source
 
 MakePhotos = Callable[..., Path]
 ListPictures = Callable[..., Path]

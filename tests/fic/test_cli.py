@@ -13,9 +13,9 @@ from typing import Any
 import click
 import pytest
 
-from fic import base_models
+from fic.bases import models as base_models
 from fic.cli import cli, main
-from fic.head_archive import save_files
+from fic.heads.keras_files import save_files
 from fic.options import CacheOptions
 from fic.runs import Run
 from fic_runtime.classifier import Classifier
@@ -691,7 +691,7 @@ def test_ctrl_c_has_exit_code_130(train: Fic, monkeypatch: pytest.MonkeyPatch) -
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fic.training.read_pictures", interrupt)
+    monkeypatch.setattr("fic.training.pipeline.read_pictures", interrupt)
     result = train()
     assert_one_line(replace(result, err=result.err.lstrip()), 130, "interrupted")
 
@@ -712,7 +712,7 @@ def test_a_cache_of_rubbish_is_made_anew(
 def test_a_shard_of_wrong_bottlenecks_is_named(
     train: Fic, monkeypatch: pytest.MonkeyPatch, warm: CacheOptions
 ) -> None:
-    from fic.engines import OnnxEngine
+    from fic.bottlenecks.engines import OnnxEngine
 
     original = OnnxEngine.run
     monkeypatch.setattr(OnnxEngine, "run", lambda self, pixels: 1.5 * original(self, pixels))

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from fic.errors import CacheError, DataError, RunError
-from fic.head_archive import save_files
-from fic.head_files import HeadFile
+from fic.heads.keras_files import save_files
+from fic.heads.standalone import HeadFile
 from fic.options import BaseOptions
 from fic.prediction import evaluate_run, predict_files
 from fic.runs import Run

@@ -1,0 +1,273 @@
+"""The frozen base as a Keras model, cut at the bottleneck.
+
+TensorFlow is imported inside the functions: whoever only lists the bases does not pay for it.
+"""
+
+import difflib
+import hashlib
+import logging
+import random
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import BaseOptionError, WeightsError
+from .table import Base
+from .weights import first_line, load_file, mend_released_normalization
+
+if TYPE_CHECKING:
+    import keras
+
+Pooling = Literal["avg", "max", "none"]
+
+logger = logging.getLogger(__name__)
+
+# Blocks in each stage of ResNet50 (He et al. 2015, table 1).
+_RESNET50_STAGES = {2: 3, 3: 4, 4: 6, 5: 3}
+
+
+def build_base(
+    base: Base,
+    *,
+    weights: str = "imagenet",
+    size: int | None = None,
+    seed: int = 0,
+    tensor: str | None = None,
+    pooling: Pooling = "avg",
+) -> "keras.Model":
+    """Return the base as a frozen Functional model, from pixels in its own scale to bottleneck.
+
+    The input is float32 (n, size, size, 3), scaled and ordered as `base.pixels` says; the output
+    is float32, (n, features) when pooled and (n, height, width, channels) when not. Layers are
+    named as in a fresh process, whatever was built before.
+
+    Args:
+        base: the row of the table.
+        weights: `imagenet`, `none` for random weights, or the path of a `.h5`, `.weights.h5` or
+            `.keras` file of the same architecture, with or without its classifier.
+        size: side of the square input; the base's own unless given.
+        seed: of the random weights; one seed gives the same weights in every process.
+        tensor: name of the layer whose output is the bottleneck; the base's last unless given.
+        pooling: what makes a vector of a feature map; `none` keeps the map.
+
+    Raises:
+        WeightsError: the weights cannot be downloaded or read, or do not fit the base.
+        BaseOptionError: no layer is called `tensor`, or `size` is too small for the base.
+    """
+    side = base.size if size is None else size
+    if side < base.minimum_size:
+        raise BaseOptionError(
+            f"{base.name}: an image size of {side} is too small; "
+            f"the smallest that it accepts is {base.minimum_size}"
+        )
+    # A cut may name the pooling layer itself, so it must be there to be found.
+    own_pooling = "avg" if tensor is not None and pooling == "none" else pooling
+    with _plain_keras(seed):
+        model = _construct(base, imagenet=weights == "imagenet", side=side, pooling=own_pooling)
+    _name_layers_afresh(model)
+    if weights not in ("imagenet", "none"):
+        load_file(model, base, Path(weights))
+    if tensor is not None:
+        model = _cut(model, base, tensor, pooling)
+    model.trainable = False
+    return model
+
+
+def build_rest(
+    base: Base, tensor: str, *, weights: str = "imagenet", size: int | None = None, seed: int = 0
+) -> "keras.Model":
+    """Return what the base does after the layer `tensor`, as a trainable copy.
+
+    From the bottleneck, float32 and not pooled, to the base's own pooled features, float32
+    (n, features). Normalisation keeps the statistics and the scales of the base: those of small
+    batches of another data set would only be noisier. Training the copy leaves the base alone.
+
+    Args:
+        base: the row of the table.
+        tensor: name of the layer that gives the bottleneck.
+        weights: see `build_base`.
+        size: see `build_base`.
+        seed: see `build_base`.
+
+    Raises:
+        BaseOptionError: no layer is called so, or the rest needs more than its output.
+        WeightsError: see `build_base`.
+    """
+    import keras
+
+    whole = build_base(base, weights=weights, size=size, seed=seed)
+    layer = _find_layer(whole, base, tensor)
+    bottleneck = keras.Input(tuple(layer.output.shape[1:]), name="bottleneck")
+    rest = _after(whole, layer)
+    if rest is None:
+        later = whole.layers[whole.layers.index(layer) + 1 :]
+        place = next((each.name for each in later if _after(whole, each) is not None), None)
+        hint = f"; the next layer where that is so is {place}" if place else ""
+        raise BaseOptionError(
+            f"{base.name}: after {layer.name} the rest of the base needs more than the output of "
+            f"this layer, so it cannot be the head{hint}"
+        )
+    copy = keras.models.clone_model(rest, input_tensors=bottleneck)
+    copy.set_weights(rest.get_weights())
+    for each in copy.layers:
+        each.trainable = not isinstance(each, keras.layers.BatchNormalization)
+    return copy
+
+
+def _after(whole: "keras.Model", layer: Any) -> "keras.Model | None":
+    """Return the model from this layer's output to the end; None where that is not all it needs."""
+    import keras
+
+    try:
+        return keras.Model(layer.output, whole.output)
+    except ValueError:
+        return None
+
+
+def copy_base(
+    model: "keras.Model",
+    base: Base,
+    *,
+    size: int | None = None,
+    tensor: str | None = None,
+    pooling: Pooling = "avg",
+) -> "keras.Model":
+    """Return a base of its own with the weights of `model`, which `build_base` gave for the rest.
+
+    The copy has the layers that `weights="none"` builds, so a file of its weights fits those.
+    """
+    copy = build_base(base, weights="none", size=size, tensor=tensor, pooling=pooling)
+    copy.set_weights(model.get_weights())
+    mend_released_normalization(copy)
+    return copy
+
+
+def weights_digest(model: "keras.Model") -> str:
+    """Return 32 hexadecimal digits over names, shapes and values of all weights, in layer order.
+
+    Names of layers do not enter, nor does the number of a weight without a name (`variable_17`,
+    in ConvNeXt): both are counted per process, and what was built before shall not matter.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for layer in model.layers:
+        for variable, array in zip(layer.weights, layer.get_weights(), strict=True):
+            name = re.sub(r"^variable_\d+$", "variable", variable.name)
+            digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "keras.Model":
+    import keras
+
+    def call(weights: str | None) -> "keras.Model":
+        return getattr(keras.applications, base.constructor)(
+            include_top=False,
+            weights=weights,
+            input_shape=(side, side, 3),
+            pooling=None if pooling == "none" else pooling,
+            **dict(base.arguments),
+        )
+
+    if not imagenet:
+        return call(None)
+    logger.info("loading the ImageNet weights of %s", base.name)
+    try:
+        return call("imagenet")
+    # Keras raises a bare Exception when a download fails, and whatever HDF5 does for a broken file.
+    except Exception as error:
+        raise WeightsError(
+            f"{base.name}: its ImageNet weights could not be loaded ({first_line(error)}); check "
+            "the network, delete a broken file in models/ of KERAS_HOME (~/.keras), or use "
+            "--weights FILE or --weights none"
+        ) from error
+
+
+@contextmanager
+def _plain_keras(seed: int) -> Iterator[None]:
+    """Build in float32 and channels last, from the seed, without a word; then restore."""
+    import keras
+
+    policy = keras.config.dtype_policy()
+    data_format = keras.config.image_data_format()
+    interactive = keras.config.is_interactive_logging_enabled()
+    # Keras draws the seeds of its initializers from the standard library's generator.
+    state = random.getstate()
+    random.seed(seed)
+    keras.config.set_dtype_policy("float32")
+    keras.config.set_image_data_format("channels_last")
+    keras.config.disable_interactive_logging()
+    try:
+        with warnings.catch_warnings():
+            # At a size that has no weights of its own, Keras loads those of 224 and warns.
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if interactive:
+            keras.config.enable_interactive_logging()
+        keras.config.set_image_data_format(data_format)
+        keras.config.set_dtype_policy(policy)
+        random.setstate(state)
+
+
+def _name_layers_afresh(model: "keras.Model") -> None:
+    """Count automatic names (`activation_17`) from the start, in the order of construction.
+
+    Keras counts them per process, so they would depend on what was built before.
+    """
+    numbered: dict[str, list[tuple[int, Any]]] = defaultdict(list)
+    for operation in model.operations:
+        stem = re.sub(r"_\d+$", "", operation.name)
+        if stem.replace("_", "") == type(operation).__name__.lower():
+            numbered[stem].append((int(operation.name[len(stem) + 1 :] or 0), operation))
+    for stem, operations in numbered.items():
+        for number, (_, operation) in enumerate(sorted(operations, key=lambda pair: pair[0])):
+            operation.name = f"{stem}_{number}" if number else stem
+
+
+def _cut(model: "keras.Model", base: Base, tensor: str, pooling: Pooling) -> "keras.Model":
+    import keras
+
+    output = _find_layer(model, base, tensor).output
+    if len(output.shape) == 4 and pooling != "none":
+        pool = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+        output = pool[pooling](name="bottleneck_pool")(output)
+    return keras.Model(model.input, output, name=model.name)
+
+
+def _find_layer(model: "keras.Model", base: Base, tensor: str) -> Any:
+    modern = _name_since_keras_2_2(base, tensor)
+    if modern is not None:
+        logger.warning("%s: the layer %s is called %s today", base.name, tensor, modern)
+        tensor = modern
+    names = [layer.name for layer in model.layers]
+    if tensor not in names:
+        near = difflib.get_close_matches(tensor, names, n=3, cutoff=0.4)
+        hint = f"the nearest are {', '.join(near)}" if near else f"its last is {names[-1]}"
+        raise BaseOptionError(f"{base.name} has no layer {tensor!r}; {hint}")
+    return model.get_layer(tensor)
+
+
+def _name_since_keras_2_2(base: Base, tensor: str) -> str | None:
+    """Return today's name of `activation_N` of ResNet50, as Keras 2.1.6 and older numbered it.
+
+    Activation 1 follows the stem, then each block has three, the last of which is its output; so
+    `activation_31` is the output of the third block of stage 4.
+    """
+    match = re.fullmatch(r"activation_(\d+)", tensor)
+    if base.constructor != "ResNet50" or match is None:
+        return None
+    number = int(match[1])
+    if number == 1:
+        return "conv1_relu"
+    before = 1
+    for stage, blocks in _RESNET50_STAGES.items():
+        block, place = divmod(number - before - 1, 3)
+        if 0 <= block < blocks:
+            return f"conv{stage}_block{block + 1}_{('1_relu', '2_relu', 'out')[place]}"
+        before += 3 * blocks
+    return None

@@ -1,0 +1,302 @@
+"""From data sets to bottlenecks: look them up, extract what is missing, check what was there."""
+
+import random
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fic_runtime.errors import ImageError
+
+from ..bases.frozen import FrozenBase
+from ..cache import BottleneckCache
+from ..cache.maintenance import remove_entries
+from ..data import Dataset, Pictures, Source, read_pictures
+from ..data.dataset import Skipped
+from ..errors import CacheError
+from ..options import BaseOptions, CacheOptions
+from ..progress import Progress, Silence
+from .engines import Engine, choose_engine
+from .extraction import Picture, bottlenecks_of, extract
+from .views import stored_digests, view_keys
+
+# The self-check: how many entries, and how far they may be from a fresh extraction, relative to
+# the largest value. Engines differ by 1e-3 at most and float16 rounds by 5e-4; stale weights or
+# other preprocessing differ by 1e-1 and more.
+_CHECKED = 3
+_CHECK_TOLERANCE = 1e-2
+# Rows read at once for statistics and for evaluation.
+_BLOCK = 512
+
+
+@dataclass(frozen=True)
+class Bottlenecks:
+    """A data set whose bottlenecks are in the cache.
+
+    `rows[i, v]` is where the bottleneck of view v of picture i lies in the cache.
+    """
+
+    cache: BottleneckCache
+    dataset: Dataset
+    rows: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one bottleneck."""
+        return self.cache.fingerprint.shape
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of `truth`."""
+        return self.dataset.classes
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """Index of each picture's class, shape (pictures,)."""
+        return np.asarray(self.dataset.labels)
+
+    def read(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the float32 bottlenecks at these rows, shape (len(rows), *shape)."""
+        return self.cache.read(rows)
+
+    def epoch(
+        self, random: np.random.Generator, batch_size: int
+    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, None]:
+        """Yield each picture once, in a new order, as one of its views; see `TrainingData`."""
+        count, views = self.rows.shape
+        order = random.permutation(count)
+        rows = self.rows[order, random.integers(views, size=count)]
+        truth = self.truth[order]
+        for start in range(0, count, batch_size):
+            batch = slice(start, start + batch_size)
+            yield self.read(rows[batch]), truth[batch]
+
+    def plain(self) -> Generator[NDArray[Any], None, None]:
+        """Yield blocks of the plain view's bottlenecks."""
+        return self._blocks(self.rows[:, 0])
+
+    def for_statistics(self) -> Generator[NDArray[Any], None, None]:
+        """Yield blocks of the bottlenecks of all views."""
+        return self._blocks(self.rows.ravel())
+
+    def close(self) -> None:
+        """Close the cache."""
+        self.cache.close()
+
+    def _blocks(self, rows: NDArray[Any]) -> Generator[NDArray[Any], None, None]:
+        for start in range(0, len(rows), _BLOCK):
+            yield self.read(rows[start : start + _BLOCK])
+
+
+@dataclass(kw_only=True)
+class CacheUse:
+    """What the cache held and what had to be extracted.
+
+    `hits` and `extracted` count bottlenecks: one for each view of each different picture.
+    """
+
+    hits: int = 0
+    extracted: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    engine: str | None = None
+    seconds: float = 0.0
+
+
+def prepare(
+    pictures: Pictures, base: FrozenBase, options: CacheOptions, progress: Progress
+) -> tuple[Bottlenecks, Bottlenecks, CacheUse]:
+    """Return the bottlenecks of training and validation pictures, extracting what is missing.
+
+    Training pictures have `options.views` views, validation pictures the plain one. On a warm
+    cache a few entries are extracted again and compared before anything is trained on them.
+
+    Raises:
+        ImageError: a picture cannot be decoded, and the options say to stop then.
+        CacheError: the cache cannot be used, or holds other bottlenecks than the base gives.
+    """
+    started = time.perf_counter()
+    wanted = _Wanted()
+    train = wanted.add(pictures.train, pictures.digests, options.views)
+    val = wanted.add(pictures.val, pictures.digests, 1)
+    if options.create:
+        # Removed first, not passed over: no later run may find the old ones beside the new.
+        remove_entries(options.bottleneck_dir, base.fingerprint, wanted.keys())
+    cache = BottleneckCache(
+        options.bottleneck_dir, base.fingerprint, compression=options.compression
+    )
+    try:
+        rows, use = _fill(cache, wanted, base, options, progress)
+    except BaseException:
+        cache.close()
+        raise
+    use.skipped = [*pictures.skipped, *_with_copies(use.skipped, pictures)]
+    use.seconds = time.perf_counter() - started
+    return (
+        _found(cache, pictures.train, rows[train]),
+        _found(cache, pictures.val, rows[val]),
+        use,
+    )
+
+
+def _fill(
+    cache: BottleneckCache,
+    wanted: "_Wanted",
+    base: FrozenBase,
+    options: CacheOptions,
+    progress: Progress,
+) -> tuple[NDArray[Any], CacheUse]:
+    """Return the row of each bottleneck that is wanted, -1 where its picture was skipped."""
+    keys = wanted.keys()
+    rows = cache.find(keys)
+    use = CacheUse(hits=int((rows >= 0).sum()))
+    if len(rows):
+        chosen = choose_engine(options.engine, base, few=bool((rows >= 0).all()))
+        use.engine = chosen.engine.name
+        _self_check(cache, rows, wanted, chosen.engine, base)
+    missing = np.flatnonzero(rows < 0)
+    if len(missing):
+        progress.note(f"engine {chosen.engine.name}: {chosen.reason}")
+        progress.start("extracting", len(rows), unit="image", done=use.hits)
+        try:
+            use.skipped = extract(
+                wanted.pictures(missing.tolist()),
+                cache,
+                chosen.engine,
+                base.preprocessing.geometry,
+                batch_size=options.batch_size,
+                stop_on_error=options.on_error == "fail",
+                progress=progress.advance,
+            )
+        finally:
+            progress.finish()
+        rows = cache.find(keys)
+        use.extracted = int((rows >= 0).sum()) - use.hits
+    return rows, use
+
+
+def _with_copies(skipped: Iterable[Skipped], pictures: Pictures) -> list[Skipped]:
+    """Add the other files with the content of a skipped one: they were decoded only once."""
+    first = {pictures.digests[each.path]: each for each in skipped}
+    found: dict[Path, Skipped] = {}
+    for path in (*pictures.train.paths, *pictures.val.paths):
+        each = first.get(pictures.digests[path])
+        if each is not None and path == each.path:
+            found[path] = each
+        elif each is not None:
+            found[path] = Skipped(path, f"{path}: is a copy of {each.path}, which was skipped")
+    return list(found.values())
+
+
+def fill_cache(
+    source: Source,
+    *,
+    base: BaseOptions | None = None,
+    cache: CacheOptions | None = None,
+    shard: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> CacheUse:
+    """Extract what is missing in the cache, and train nothing.
+
+    Args:
+        shard: (i, n) takes the i-th of n parts of the pictures, from 1, by their content.
+
+    Raises:
+        See `fic.training.pipeline.train`.
+    """
+    base, cache, progress = base or BaseOptions(), cache or CacheOptions(), progress or Silence()
+    source.keep_apart(cache.bottleneck_dir)
+    frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
+    # Any picture of one folder may be for training, with one seed or another: all get all views.
+    pictures = read_pictures(
+        source, memo=cache.memo, seed=None, on_error=cache.on_error, progress=progress
+    )
+    if shard is not None:
+        pictures = pictures.part(*shard)
+    found, _, use = prepare(pictures, frozen, cache, progress)
+    found.cache.close()
+    return use
+
+
+def kept_digests(place: Path, progress: Progress) -> set[bytes]:
+    """Return the digests under which the pictures of a data set, and their views, are cached.
+
+    Raises:
+        DataError: the data set cannot be used, or a picture of it cannot be read.
+    """
+    pictures = read_pictures(
+        Source(data=place), memo=None, seed=None, on_error="fail", progress=progress
+    )
+    return {each for digest in pictures.digests.values() for each in stored_digests(digest)}
+
+
+class _Wanted:
+    """The different bottlenecks that some data sets need: one per content and view."""
+
+    def __init__(self) -> None:
+        self._index: dict[tuple[bytes, int], int] = {}
+        self._paths: list[Path] = []
+
+    def add(self, dataset: Dataset, digests: Mapping[Path, bytes], views: int) -> NDArray[Any]:
+        """Return for each picture and view its place among the keys, (pictures, views)."""
+        places = np.empty((len(dataset), views), np.int64)
+        for i, path in enumerate(dataset.paths):
+            for view in range(views):
+                place = self._index.setdefault((digests[path], view), len(self._paths))
+                if place == len(self._paths):
+                    self._paths.append(path)
+                places[i, view] = place
+        return places
+
+    def keys(self) -> NDArray[Any]:
+        """Return the cache keys, in the order of their places."""
+        return view_keys(self._index)
+
+    def pictures(self, places: Iterable[int]) -> Iterator[Picture]:
+        """Yield the files to decode for the bottlenecks at these places, in ascending order."""
+        entries = list(self._index)
+        # The views of a picture have neighbouring places.
+        for digest, group in groupby(places, key=lambda place: entries[place][0]):
+            own = list(group)
+            yield Picture(self._paths[own[0]], digest, [entries[place][1] for place in own])
+
+
+def _self_check(
+    cache: BottleneckCache,
+    rows: NDArray[Any],
+    wanted: _Wanted,
+    engine: Engine,
+    base: FrozenBase,
+) -> None:
+    """Extract a few entries again, so that nobody trains on a cache that was filled wrongly."""
+    there = np.flatnonzero(rows >= 0).tolist()
+    places = random.sample(there, min(_CHECKED, len(there)))
+    for place in places:
+        (picture,) = wanted.pictures([place])
+        row = rows[place : place + 1]
+        stored = cache.read(row)
+        try:
+            fresh = bottlenecks_of(picture, engine, base.preprocessing.geometry)
+        except ImageError:
+            continue  # gone or locked since it was extracted, which says nothing about the cache
+        scale = float(np.abs(fresh).max()) or 1.0
+        difference = float(np.abs(stored - fresh).max()) / scale
+        if not difference <= _CHECK_TOLERANCE:
+            raise CacheError(
+                f"{cache.shard_of(int(row[0]))}: the bottleneck of {picture.path} differs from a "
+                f"fresh one by {difference:.1%}; delete this shard, or give another "
+                "--bottleneck-dir, and run again"
+            )
+
+
+def _found(cache: BottleneckCache, dataset: Dataset, rows: NDArray[Any]) -> Bottlenecks:
+    """Keep the pictures all of whose views are in the cache."""
+    kept = np.flatnonzero((rows >= 0).all(axis=1))
+    return Bottlenecks(cache, dataset.subset(kept.tolist()), rows[kept])

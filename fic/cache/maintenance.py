@@ -1,0 +1,330 @@
+"""What `fic cache info | verify | compact | prune` and `--create-bottleneck` do to a cache."""
+
+import json
+import logging
+import shutil
+import time
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from stat import S_ISREG
+
+import numpy as np
+
+from ..digests import DIGEST_SIZE
+from ..errors import CacheError
+from ..fingerprint import Fingerprint
+from ..progress import Progress, Silence
+from .compaction import first_copies, rewrite_shards
+from .keys import KeyIndex, Keys
+from .locks import (
+    SharedLock,
+    abandoned_temporaries,
+    hold_exclusively,
+    last_used,
+    remove_abandoned_temporaries,
+)
+from .rows import checked_pieces
+from .shards import DamagedShard, Shard, damaged_paths, open_shard, set_aside, shard_paths
+from .store import FINGERPRINT_FILE
+from .writer import COMMIT_BYTES
+
+log = logging.getLogger(__name__)
+
+_DAY = 86400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderInfo:
+    """One fingerprint's folder: `images` counts different keys, `bytes` all files.
+
+    Times are seconds since 1970; `oldest` and `newest` are those of shards.
+    """
+
+    path: Path
+    fingerprint: Fingerprint
+    shards: int
+    images: int
+    duplicates: int
+    bytes: int
+    oldest: float | None
+    newest: float | None
+    used: float
+    damaged: tuple[Path, ...]
+    temporaries: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyReport:
+    """What was compared, and the shards that were damaged, under the names they have now."""
+
+    shards: int
+    images: int
+    damaged: tuple[Path, ...]
+
+
+@dataclass(kw_only=True)
+class CompactReport:
+    """Shards and bytes before and after, and how many second copies were dropped."""
+
+    shards_before: int = 0
+    shards_after: int = 0
+    bytes_before: int = 0
+    bytes_after: int = 0
+    duplicates: int = 0
+
+
+@dataclass(kw_only=True)
+class PruneReport:
+    """What was removed: folders, single files, entries of shards, and bytes in all."""
+
+    folders: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    images: int = 0
+    bytes: int = 0
+
+
+def cache_info(directory: Path | str) -> list[FolderInfo]:
+    """Describe each fingerprint of a cache directory, sorted by folder; changes nothing.
+
+    Raises:
+        CacheError: there is no such directory.
+    """
+    return [_describe(folder, own) for folder, own in _folders(directory)]
+
+
+def verify_cache(directory: Path | str, *, progress: Progress | None = None) -> VerifyReport:
+    """Compare every checksum of every shard, and set damaged shards aside.
+
+    Raises:
+        CacheError: there is no such directory, or a file cannot be read.
+    """
+    shards = images = 0
+    damaged: list[Path] = []
+    for folder, fingerprint in _folders(directory):
+        lock = SharedLock(folder)
+        try:
+            good, bad = _verify(folder, fingerprint, progress or Silence())
+        finally:
+            lock.release()
+        shards += len(good) + len(bad)
+        images += sum(len(shard.keys) for shard in good)
+        damaged += bad
+    return VerifyReport(shards=shards, images=images, damaged=tuple(damaged))
+
+
+def compact_cache(directory: Path | str, *, progress: Progress | None = None) -> CompactReport:
+    """Merge small shards into shards of 64 MB and drop second copies of a bottleneck.
+
+    All checksums are compared first. Old shards go only when the new ones are on the disk, so a
+    kill leaves second copies at worst.
+
+    Raises:
+        CacheError: there is no such directory, a folder of it is in use, or the disk is full.
+    """
+    report = CompactReport()
+    for folder, fingerprint in _folders(directory):
+        with hold_exclusively(folder):
+            remove_abandoned_temporaries(folder)
+            shards, _ = _verify(folder, fingerprint, progress or Silence())
+            report.shards_before += len(shards)
+            report.bytes_before += _total_size(shard.path for shard in shards)
+            kept = first_copies(shards)
+            report.duplicates += sum(int(np.count_nonzero(~mask)) for mask in kept)
+            touched = [
+                (shard, mask)
+                for shard, mask in zip(shards, kept, strict=True)
+                if not mask.all() or 2 * shard.path.stat().st_size < COMMIT_BYTES
+            ]
+            # A single small shard has nothing to be merged with.
+            if len(touched) > 1 or not all(mask.all() for _, mask in touched):
+                rewrite_shards(folder, fingerprint, touched)
+            after = shard_paths(folder)
+            report.shards_after += len(after)
+            report.bytes_after += _total_size(after)
+    return report
+
+
+def prune_cache(
+    directory: Path | str,
+    *,
+    keep: Collection[bytes] | None = None,
+    unused_days: float | None = None,
+    fingerprints: Collection[str] = (),
+    damaged: bool = False,
+    progress: Progress | None = None,
+) -> PruneReport:
+    """Remove what is not needed any more; temporaries that nobody writes go in any case.
+
+    Args:
+        keep: the 16-byte digests that keys may begin with; entries of others are removed.
+        unused_days: folders that were not opened for so many days are removed whole.
+        fingerprints: names of folders that are removed whole.
+        damaged: remove the files that were set aside.
+
+    Raises:
+        CacheError: there is no such directory or folder, or a folder to be changed is in use.
+    """
+    folders = list(_folders(directory))
+    if unknown := sorted(set(fingerprints) - {folder.name for folder, _ in folders}):
+        raise CacheError(
+            f"{directory}: has no folder {unknown[0]}; it has "
+            f"{', '.join(folder.name for folder, _ in folders) or 'none'}"
+        )
+    before = time.time() - unused_days * _DAY if unused_days is not None else -1.0
+    report = PruneReport()
+    for folder, fingerprint in folders:
+        if folder.name in fingerprints or last_used(folder) < before:
+            with hold_exclusively(folder):
+                report.bytes += _total_size(folder.rglob("*"))
+                _remove_folder(folder)
+            report.folders.append(folder)
+            continue
+        if damaged:
+            for path in damaged_paths(folder):
+                report.bytes += path.stat().st_size
+                path.unlink()
+                report.files.append(path)
+        report.files += remove_abandoned_temporaries(folder)
+        if keep is not None:
+            with hold_exclusively(folder):
+                _keep_only(folder, fingerprint, keep, report, progress or Silence())
+    return report
+
+
+def remove_entries(directory: Path | str, fingerprint: Fingerprint, keys: Keys) -> int:
+    """Remove single bottlenecks of one fingerprint, and return how many there were.
+
+    Raises:
+        CacheError: the fingerprint's folder is in use, or cannot be rewritten.
+    """
+    folder = Path(directory) / fingerprint.folder_name
+    if not folder.is_dir():
+        return 0
+    with hold_exclusively(folder):
+        shards, _ = _verify(folder, fingerprint, Silence())
+        removed = [np.isin(shard.keys, keys) for shard in shards]
+        rewrite_shards(
+            folder,
+            fingerprint,
+            [(shard, ~mask) for shard, mask in zip(shards, removed, strict=True) if mask.any()],
+        )
+    return sum(int(np.count_nonzero(mask)) for mask in removed)
+
+
+def _folders(directory: Path | str) -> Iterator[tuple[Path, Fingerprint]]:
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise CacheError(
+            f"{directory}: no cache there; give --bottleneck-dir the folder that `fic train` filled"
+        )
+    for path in sorted(directory.glob(f"*/{FINGERPRINT_FILE}")):
+        try:
+            fingerprint = Fingerprint.from_dict(json.loads(path.read_bytes()))
+        except (CacheError, OSError, TypeError, ValueError) as error:
+            log.warning("%s: left out, %s", path, error)
+            continue
+        # Of another release, or renamed: its shards would all look like foreign ones.
+        if path.parent.name != fingerprint.folder_name:
+            log.warning("%s: left out, it is not a folder of this release's format", path.parent)
+            continue
+        yield path.parent, fingerprint
+
+
+def _describe(folder: Path, fingerprint: Fingerprint) -> FolderInfo:
+    index = KeyIndex()
+    damaged = damaged_paths(folder)
+    times: list[float] = []
+    keys: list[Keys] = []
+    for path in shard_paths(folder):
+        try:
+            keys.append(open_shard(path, fingerprint).keys)
+            times.append(path.stat().st_mtime)
+        except FileNotFoundError:
+            continue
+        except (DamagedShard, OSError) as error:
+            log.warning("%s: %s", path, error)
+            damaged.append(path)
+    if keys:
+        merged = np.concatenate(keys)
+        index.add(merged, np.arange(len(merged), dtype=np.int64))
+    return FolderInfo(
+        path=folder,
+        fingerprint=fingerprint,
+        shards=len(keys),
+        images=len(index),
+        duplicates=sum(map(len, keys)) - len(index),
+        bytes=_total_size(folder.rglob("*")),
+        oldest=min(times, default=None),
+        newest=max(times, default=None),
+        used=last_used(folder),
+        damaged=tuple(damaged),
+        temporaries=tuple(abandoned_temporaries(folder)),
+    )
+
+
+def _verify(
+    folder: Path, fingerprint: Fingerprint, progress: Progress
+) -> tuple[list[Shard], list[Path]]:
+    """Return the good shards, and the damaged ones under the names they have now."""
+    good: list[Shard] = []
+    damaged: list[Path] = []
+    paths = shard_paths(folder)
+    progress.start(f"verifying {folder.name}", len(paths), unit="shard")
+    for path in paths:
+        try:
+            shard = open_shard(path, fingerprint)
+            for _ in checked_pieces(shard, fingerprint):
+                pass
+            good.append(shard)
+        except FileNotFoundError:
+            continue
+        except DamagedShard as error:
+            damaged.append(set_aside(path, str(error)) or path)
+        except OSError as error:
+            raise CacheError(
+                f"{path}: cannot be read ({error.strerror}); check its permissions and the disk"
+            ) from error
+        finally:
+            progress.advance(1)
+    progress.finish()
+    return good, damaged
+
+
+def _keep_only(
+    folder: Path,
+    fingerprint: Fingerprint,
+    digests: Collection[bytes],
+    report: PruneReport,
+    progress: Progress,
+) -> None:
+    wanted = np.array(list(digests), f"S{DIGEST_SIZE}")
+    shards, _ = _verify(folder, fingerprint, progress)
+    # Fixed-width strings: the cast cuts the view's number off.
+    kept = [np.isin(shard.keys.astype(wanted.dtype), wanted) for shard in shards]
+    touched = [(shard, mask) for shard, mask in zip(shards, kept, strict=True) if not mask.all()]
+    before = _total_size(shard_paths(folder))
+    rewrite_shards(folder, fingerprint, touched)
+    report.images += sum(int(np.count_nonzero(~mask)) for _, mask in touched)
+    report.bytes += before - _total_size(shard_paths(folder))
+
+
+def _remove_folder(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise CacheError(
+            f"{error.filename or folder}: cannot be removed ({error.strerror}); ask whoever owns it"
+        ) from error
+
+
+def _total_size(paths: Iterable[Path]) -> int:
+    total = 0
+    for path in paths:
+        try:
+            status = path.stat()
+        except FileNotFoundError:  # another process has just renamed or removed it
+            continue
+        if S_ISREG(status.st_mode):
+            total += status.st_size
+    return total

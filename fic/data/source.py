@@ -1,0 +1,222 @@
+"""Where the pictures of a run come from, and which of them are for validation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import DataError
+from ..options import OnError
+from ..progress import Progress
+from .csv_files import read_csv
+from .dataset import Dataset, Skipped, Split
+from .file_memo import FileDigests
+from .folders import read_folder
+from .splitting import split_dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One data set to be split, or two that are split already.
+
+    Each is a folder with one sub-folder per class, or a CSV file (`fic.data.csv_files.read_csv`).
+
+    Attributes:
+        data: all pictures; a CSV file with the column `split` is split already.
+        val_split: share of `data` for validation.
+        train: the training pictures, instead of `data`.
+        val: the validation pictures.
+    """
+
+    data: Path | None = None
+    val_split: float = 0.2
+    train: Path | None = None
+    val: Path | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.places) != (2 if self.data is None else 1):
+            raise ValueError("give either data, or both train and val")
+
+    @property
+    def places(self) -> list[Path]:
+        """The folders and CSV files that hold or list the pictures."""
+        return [place for place in (self.data, self.train, self.val) if place is not None]
+
+    def absolute(self) -> "Source":
+        """Return the same source with paths that hold in every working folder."""
+        return Source(
+            val_split=self.val_split,
+            **{
+                name: None if place is None else place.absolute()
+                for name, place in (("data", self.data), ("train", self.train), ("val", self.val))
+            },
+        )
+
+    def keep_apart(self, *outputs: Path) -> None:
+        """Refuse to write among the pictures: results there would be the next run's extra class.
+
+        The pictures of a CSV file are listed one by one, so there only the file itself is kept.
+
+        Raises:
+            DataError: an output lies inside one of the folders, or is one of the files.
+        """
+        for place in self.places:
+            for output in outputs:
+                if not output.resolve().is_relative_to(place.resolve()):
+                    continue
+                if _is_csv(place):
+                    raise DataError(f"{output}: is the list of the pictures; give another place")
+                raise DataError(
+                    f"{output}: lies inside the pictures in {place}; give a folder beside them"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """The pictures of a run: two data sets with the same classes.
+
+    `digests` holds the 16-byte content digest of every file in them; `skipped` are the files that
+    could not be read.
+    """
+
+    train: Dataset
+    val: Dataset
+    digests: Mapping[Path, bytes]
+    skipped: Sequence[Skipped]
+
+    def part(self, part: int, parts: int) -> "Pictures":
+        """Return the pictures whose content falls into this one of `parts`, counted from 1."""
+        train, val = (
+            dataset.subset(
+                [
+                    i
+                    for i, path in enumerate(dataset.paths)
+                    if int.from_bytes(self.digests[path], "big") % parts == part - 1
+                ]
+            )
+            for dataset in (self.train, self.val)
+        )
+        return Pictures(train=train, val=val, digests=self.digests, skipped=self.skipped)
+
+    def with_classes(self, classes: Sequence[str]) -> "Pictures":
+        """Return the same pictures, labelled by their places in `classes`."""
+        if self.train.classes == tuple(classes):
+            return self
+        return replace(
+            self, train=self.train.with_classes(classes), val=self.val.with_classes(classes)
+        )
+
+
+def read_pictures(
+    source: Source,
+    *,
+    memo: Path | None,
+    seed: int | None,
+    on_error: OnError,
+    progress: Progress,
+) -> Pictures:
+    """List the pictures, read their digests, and split them if they are not split already.
+
+    Args:
+        memo: file that remembers digests of unchanged files, or none.
+        seed: of the split; None takes all pictures that are not split for training.
+
+    Raises:
+        DataError: a data set cannot be used, or, with `on_error="fail"`, a file cannot be read.
+    """
+    datasets = _datasets(source)
+    if source.data is not None and len(datasets) == 2 and seed is not None:
+        progress.note(f"{source.data}: split as its column says, not by --val-split")
+    digests, skipped = read_digests(datasets, memo, progress)
+    if skipped and on_error == "fail":
+        raise DataError(skipped[0].reason)
+    readable = [
+        dataset.subset([i for i, path in enumerate(dataset.paths) if path in digests])
+        for dataset in datasets
+    ]
+    if len(readable) == 2:
+        train, val = readable
+    elif seed is None:
+        (train,) = readable
+        val = train.subset([])
+    else:
+        (whole,) = readable
+        split = split_dataset(
+            whole,
+            [digests[path] for path in whole.paths],
+            fraction=source.val_split,
+            seed=seed,
+        )
+        train, val = split.train, split.val
+    return Pictures(train=train, val=val, digests=digests, skipped=skipped)
+
+
+def _datasets(source: Source) -> list[Dataset]:
+    """Return one data set that is to be split, or training and validation."""
+    if source.data is None:
+        train_place, val_place = source.places
+        train = _unsplit(train_place)
+        return [train, _unsplit(val_place, classes=train.classes)]
+    data = read_dataset(source.data)
+    return [data] if isinstance(data, Dataset) else [data.train, data.val]
+
+
+def _unsplit(place: Path, *, classes: Sequence[str] | None = None) -> Dataset:
+    data = read_dataset(place, classes=classes)
+    if isinstance(data, Split):
+        raise DataError(
+            f"{place}: has a column split, so it holds both sides; give it as --data, or leave "
+            "out the column"
+        )
+    return data
+
+
+def read_dataset(place: Path, *, classes: Sequence[str] | None = None) -> Dataset | Split:
+    """Read a folder of classes, or a CSV file of the name `*.csv`.
+
+    Returns:
+        A split where a CSV file has the column `split`, else the data set.
+
+    Raises:
+        DataError: see `fic.data.folders.read_folder` and `fic.data.csv_files.read_csv`.
+    """
+    read = read_csv if _is_csv(place) else read_folder
+    return read(place, classes=classes)
+
+
+def read_validation(place: Path, *, classes: Sequence[str] | None = None) -> Dataset:
+    """Read the pictures to measure on: all, or those that the column `split` marks `val`.
+
+    Raises:
+        DataError: see `read_dataset`.
+    """
+    data = read_dataset(place, classes=classes)
+    return data.val if isinstance(data, Split) else data
+
+
+def _is_csv(place: Path) -> bool:
+    return place.suffix.lower() == ".csv" and not place.is_dir()
+
+
+def split_pictures(place: Path, *, fraction: float, seed: int, progress: Progress) -> Split:
+    """Split a folder of classes, or a CSV file, as `fic train --data` does.
+
+    Raises:
+        DataError: the data set cannot be used, or a file of it cannot be read.
+    """
+    source = Source(data=place, val_split=fraction)
+    pictures = read_pictures(source, memo=None, seed=seed, on_error="fail", progress=progress)
+    return Split(train=pictures.train, val=pictures.val)
+
+
+def read_digests(
+    datasets: Sequence[Dataset], memo: Path | None, progress: Progress
+) -> tuple[dict[Path, bytes], list[Skipped]]:
+    """Return the content digest of each file, and the files that cannot be read."""
+    paths = {path for dataset in datasets for path in dataset.paths}
+    progress.start("reading", len(paths), unit="file")
+    try:
+        with FileDigests(memo) as files:
+            digests, failures = files.digests(paths, progress=progress.advance)
+    finally:
+        progress.finish()
+    return digests, [Skipped(path, reason) for path, reason in failures.items()]

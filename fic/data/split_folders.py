@@ -1,0 +1,197 @@
+"""Write both sides of a split to disk, as links, as copies or by moving."""
+
+import errno
+import filecmp
+import os
+import shutil
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ..errors import DataError
+from .dataset import Dataset, Split
+
+Mode = Literal["link", "copy", "move"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitReport:
+    """What `write_split` did: `written` files are new, `unchanged` ones were right before."""
+
+    train: Path
+    val: Path
+    written: int
+    unchanged: int
+
+
+def write_split(
+    split: Split,
+    out: str | Path,
+    *,
+    mode: Mode = "link",
+    train_name: str = "train",
+    val_name: str = "val",
+) -> SplitReport:
+    """Write a split as `out/train/<class>/…` and `out/val/<class>/…`.
+
+    Pictures keep their names, and the folders below their class. Everything is looked at before
+    anything is written; what is right already is left alone, so a run that was interrupted can be
+    repeated. No picture is ever overwritten or deleted; `move` renames, and where the target is
+    on another disk it deletes the source once the copy has been compared with it.
+
+    Args:
+        split: the pictures of each side.
+        out: folder for the two sides, outside the data set; created if need be.
+        mode: `link` makes symbolic links, or hard links or copies where the system has none.
+        train_name: name of the folder for the training side.
+        val_name: name of the folder for the validation side.
+
+    Raises:
+        DataError: `out` lies in the data set, holds other files, or cannot be written.
+    """
+    out = Path(out)
+    folder = split.train.folder
+    if folder is not None and out.resolve().is_relative_to(folder.resolve()):
+        raise DataError(
+            f"{out}: lies inside the data set {folder}, where it would be read as a class; "
+            f"choose a folder outside"
+        )
+    sides = {train_name: split.train, val_name: split.val}
+    plan = dict(_plan(out, sides))
+    _check_unknown_files(out, sides, plan, mode)
+    waiting = {
+        target: source for target, source in plan.items() if not _is_right(target, source, mode)
+    }
+    for target, source in waiting.items():
+        if os.path.lexists(target) and not _may_replace(target, source):
+            raise DataError(f"{target}: is not the picture {source}; choose a new folder")
+    for target, source in waiting.items():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _WRITE[mode](source, target)
+        except OSError as error:
+            raise DataError(
+                f"{target}: cannot {mode} {source}: {error.strerror or error}; "
+                f"remedy that and run again, what is done already stays"
+            ) from error
+    return SplitReport(
+        train=out / train_name,
+        val=out / val_name,
+        written=len(waiting),
+        unchanged=len(plan) - len(waiting),
+    )
+
+
+def _plan(out: Path, sides: dict[str, Dataset]) -> Iterator[tuple[Path, Path]]:
+    """Yield target and source of each picture."""
+    pictures = sorted(
+        (path, dataset.classes[label], side, dataset.folder)
+        for side, dataset in sides.items()
+        for path, label in zip(dataset.paths, dataset.labels, strict=True)
+    )
+    taken: set[str] = set()
+    for source, name, side, folder in pictures:
+        if not name or name.startswith(".") or Path(name).name != name:
+            raise DataError(f"{name!r} cannot be the name of a folder; rename this class")
+        below = source.relative_to(folder).parts[1:] if folder is not None else (source.name,)
+        wanted = Path(name, *below)
+        target, number = wanted, 1
+        # Two files of one name come from a CSV file, or from a file system that tells A from a.
+        while (key := unicodedata.normalize("NFC", str(target)).casefold()) in taken:
+            number += 1
+            target = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+        taken.add(key)
+        yield out / side / target, source
+
+
+def _check_unknown_files(
+    out: Path, sides: dict[str, Dataset], plan: dict[Path, Path], mode: Mode
+) -> None:
+    for side in (out / name for name in sides):
+        if side.is_symlink() or (side.exists() and not side.is_dir()):
+            raise DataError(f"{side}: is not a plain folder; choose another folder")
+        for root, folders, files in os.walk(side):
+            # Through a linked folder, source and target could be one and the same file.
+            linked = [name for name in folders if Path(root, name).is_symlink()]
+            # What was moved before an interruption is in no plan any more.
+            unknown = [
+                name
+                for name in files
+                if mode != "move" and not name.startswith(".") and Path(root, name) not in plan
+            ]
+            for name in linked + unknown:
+                raise DataError(
+                    f"{Path(root, name)}: is not part of this split; choose a new folder"
+                )
+
+
+def _is_right(target: Path, source: Path, mode: Mode) -> bool:
+    if mode == "move" or not target.exists():
+        return False
+    same_file = target.samefile(source)
+    if mode == "copy" and (same_file or target.is_symlink()):
+        return False
+    return same_file or _same_content(target, source)
+
+
+def _may_replace(target: Path, source: Path) -> bool:
+    """Tell whether nothing is lost when `source` takes the place of what is there."""
+    if target.is_symlink() and not target.exists():
+        return True
+    return _same_content(target, source)
+
+
+def _same_content(target: Path, source: Path) -> bool:
+    return target.is_file() and filecmp.cmp(target, source, shallow=False)
+
+
+def _link(source: Path, target: Path) -> None:
+    real = source.resolve(strict=True)
+    # Windows makes symbolic links only for some users, and some disks know no links at all.
+    try:
+        _replace(target, lambda part: part.symlink_to(real))
+    except OSError:
+        try:
+            _replace(target, lambda part: part.hardlink_to(real))
+        except OSError:
+            _copy(real, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    _replace(target, lambda part: shutil.copy2(source, part))
+
+
+def _move(source: Path, target: Path) -> None:
+    if source.is_symlink():
+        _link(source, target)  # as it stands, a relative link would lead elsewhere
+    elif target.exists() and not target.is_symlink():
+        # Copied before an interruption. One file under two paths must not be deleted as its copy.
+        if target.samefile(source) and source.stat().st_nlink == 1:
+            raise OSError("this is one and the same file")
+    else:
+        try:
+            source.replace(target)
+            return
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        _copy(source, target)
+        if not _same_content(target, source):
+            raise OSError("the copy differs from the source")
+    source.unlink()
+
+
+def _replace(target: Path, write: Callable[[Path], object]) -> None:
+    """Write a file under a temporary name, then rename it."""
+    part = target.parent / ".fic-split.part"
+    part.unlink(missing_ok=True)
+    try:
+        write(part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+_WRITE: dict[Mode, Callable[[Path, Path], None]] = {"link": _link, "copy": _copy, "move": _move}

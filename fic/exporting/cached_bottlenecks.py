@@ -1,0 +1,111 @@
+"""The bottlenecks that a run was trained and validated on, as far as the cache still has them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cache import BottleneckCache
+from ..cache.store import make_keys
+from ..data import Dataset, Source, read_pictures
+from ..errors import CacheError, DataError
+from ..progress import Progress
+from ..runs import Run
+
+# Pictures of each side at most, or ten of each class, but no more than fit in these bytes: what is
+# measured on them hardly changes with more.
+_PICTURES = 4000
+_PER_CLASS = 10
+_BYTES = 256 << 20
+_BLOCK_BYTES = 32 << 20
+_SEED = 20181124
+
+
+@dataclass(frozen=True)
+class CachedPart:
+    """Cached bottlenecks of one side of a run's split, a sample of them where there are many.
+
+    Attributes:
+        cache: what holds them.
+        rows: where they are in the cache, (pictures,).
+        truth: the index of each one's label in the labels of the run, (pictures,).
+    """
+
+    cache: BottleneckCache
+    rows: NDArray[Any]
+    truth: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Yield the bottlenecks, float32 (n, *bottleneck), some at a time."""
+        step = max(1, _BLOCK_BYTES // (4 * int(np.prod(self.cache.fingerprint.shape))))
+        for start in range(0, len(self.rows), step):
+            yield self.cache.read(self.rows[start : start + step])
+
+
+@dataclass(frozen=True)
+class RunBottlenecks:
+    """Both sides; close the cache when they have been read."""
+
+    train: CachedPart
+    val: CachedPart
+
+    def close(self) -> None:
+        """Close the cache."""
+        self.train.cache.close()
+
+
+def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
+    """Find the bottlenecks of a run's pictures, and extract nothing.
+
+    The pictures are read and split as in the training, so those that have changed since are left
+    out.
+
+    Returns:
+        The bottlenecks, or in a few words why there are none.
+    """
+    try:
+        recorded = run.record["source"]
+        folders = {
+            name: None if recorded[name] is None else Path(recorded[name])
+            for name in ("data", "train", "val")
+        }
+        source = Source(val_split=float(recorded["val_split"]), **folders)
+        seed = int(run.record["training"]["seed"])
+    except (KeyError, TypeError, ValueError):
+        return "run.json does not say what the run was trained on"
+    try:
+        pictures = read_pictures(
+            source, memo=run.cache_options.memo, seed=seed, on_error="skip", progress=progress
+        )
+    except (DataError, CacheError) as error:
+        return f"its pictures cannot be read: {error}"
+    cache = BottleneckCache(run.cache_options.bottleneck_dir, run.frozen_base().fingerprint)
+    train, val = (
+        _part(cache, part, pictures.digests, run.labels) for part in (pictures.train, pictures.val)
+    )
+    if not len(train) or not len(val):
+        cache.close()
+        return (
+            "its bottlenecks are not in the cache, where `fic train` leaves them unless it trains "
+            "through the whole network"
+        )
+    return RunBottlenecks(train, val)
+
+
+def _part(
+    cache: BottleneckCache, part: Dataset, digests: Mapping[Path, bytes], labels: tuple[str, ...]
+) -> CachedPart:
+    rows = cache.find(make_keys([digests[path] for path in part.paths]))
+    index = {label: place for place, label in enumerate(labels)}
+    truth = np.array([index.get(part.classes[label], -1) for label in part.labels], np.int64)
+    found = np.flatnonzero((rows >= 0) & (truth >= 0))
+    features = cache.fingerprint.shape[-1]
+    most = min(max(_PICTURES, _PER_CLASS * len(labels)), _BYTES // (4 * features))
+    chosen = np.sort(np.random.default_rng(_SEED).permutation(len(found))[:most])
+    return CachedPart(cache, rows[found[chosen]], truth[found[chosen]])

@@ -1,0 +1,100 @@
+"""Which pictures of a run's data set an export is proved and calibrated on."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+
+from fic_runtime.errors import ImageError
+from fic_runtime.images import read_image
+from fic_runtime.preprocessing import Geometry
+
+from ..data.source import read_validation
+from ..errors import RunError
+from ..runs import Run
+from .training_pictures import training_pictures
+
+log = logging.getLogger(__name__)
+
+
+def comparison_pictures(
+    run: Run, data: Path | None, geometry: Geometry, number: int
+) -> list[tuple[Path, str]]:
+    """Return readable validation pictures with their labels, one of each class in turn.
+
+    Args:
+        run: the run whose validation pictures are taken.
+        data: folder or CSV file of pictures instead; of a CSV file with the column `split`, those
+            marked `val`.
+        geometry: what they are read for.
+        number: how many at most.
+
+    Raises:
+        RunError: there are none.
+        DataError: `data` cannot be used.
+    """
+    candidates = in_turn(_by_class(run, data))
+    chosen = list(islice((each for each in candidates if _is_readable(each[0], geometry)), number))
+    if not chosen:
+        raise RunError(
+            f"{data or run.folder}: none of its pictures can be read; "
+            "give --data with other pictures"
+        )
+    return chosen
+
+
+def calibration_files(run: Run, data: Path | None, geometry: Geometry, number: int) -> list[Path]:
+    """Return readable training pictures, one of each class in turn, in an order that is mixed.
+
+    Args:
+        run: the run whose training pictures are taken.
+        data: folder or CSV file of training pictures instead.
+        geometry: what they are read for.
+        number: how many at most.
+
+    Raises:
+        RunError: there are none.
+        DataError: `data` cannot be used.
+    """
+    mixed = in_turn(training_pictures(run, data))
+    chosen = list(islice((path for path, _ in mixed if _is_readable(path, geometry)), number))
+    if not chosen:
+        raise RunError(
+            f"{data or run.folder}: none of its training pictures can be read; "
+            "give --calibration-data with other pictures"
+        )
+    return chosen
+
+
+def _by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:
+    by_class: dict[str, list[Path]] = {}
+    if data is not None:
+        dataset = read_validation(data)
+        for path, label in zip(dataset.paths, dataset.labels, strict=True):
+            by_class.setdefault(dataset.classes[label], []).append(path)
+        return by_class
+    for row in run.validation():
+        if row.path.is_file():
+            by_class.setdefault(row.label, []).append(row.path)
+    if not by_class:
+        raise RunError(
+            f"{run.folder}: none of its validation pictures is where it was; "
+            "give --data with other pictures"
+        )
+    return by_class
+
+
+def in_turn(by_class: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, str]]:
+    """Yield the pictures with their labels, taking one of each class in turn."""
+    labelled = ([(path, label) for path in paths] for label, paths in by_class.items())
+    turns = chain.from_iterable(zip_longest(*labelled))
+    return (each for each in turns if each is not None)
+
+
+def _is_readable(path: Path, geometry: Geometry) -> bool:
+    try:
+        read_image(path, geometry=geometry)
+    except ImageError as error:
+        log.warning("not compared: %s", error)
+        return False
+    return True

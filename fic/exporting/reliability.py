@@ -1,0 +1,183 @@
+"""How far an exported run can be relied on: calibrated probabilities, and a sense for strangers."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fic_export.calibration import (
+    Calibration,
+    ends_in_softmax,
+    fit_calibration,
+    with_temperature,
+)
+from fic_export.foreign_pictures import foreign_pictures
+from fic_export.out_of_distribution import (
+    Answers,
+    FittedScore,
+    fit_out_of_distribution,
+    why_not,
+)
+from fic_runtime.errors import ImageError
+from fic_runtime.graphs import Graph
+from fic_runtime.images import load_image
+from fic_runtime.ood_scores import pooled
+from fic_runtime.picture_files import find_pictures
+from fic_runtime.preprocessing import Geometry
+
+from ..bases.frozen import FrozenBase
+from ..errors import DataError
+from ..progress import Progress
+from ..runs import Run
+from .cached_bottlenecks import CachedPart, RunBottlenecks, cached_bottlenecks
+
+if TYPE_CHECKING:
+    import keras
+
+log = logging.getLogger(__name__)
+
+_BATCH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityOptions:
+    """What is measured of a run before it is exported.
+
+    Attributes:
+        calibrate: fit a temperature, and keep it if it helps.
+        known: fit what tells pictures like those of the training from others.
+        foreign: folder of pictures that show none of the classes; drawn ones by default.
+        false_rejection: share of pictures like the validation's that may be called unknown.
+    """
+
+    calibrate: bool = True
+    known: bool = True
+    foreign: Path | None = None
+    false_rejection: float = 0.05
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What was found; None where nothing was asked for or could be fitted."""
+
+    calibration: Calibration | None = None
+    known: FittedScore | None = None
+
+
+def measure_reliability(
+    run: Run,
+    base: FrozenBase,
+    head: "keras.Model",
+    options: ReliabilityOptions,
+    progress: Progress,
+) -> Reliability:
+    """Fit both on the bottlenecks of the run that the cache has; say why where that cannot be.
+
+    Raises:
+        DataError: none of the foreign pictures can be read.
+    """
+    if not (options.calibrate or options.known):
+        return Reliability()
+    found = cached_bottlenecks(run, progress)
+    if isinstance(found, str):
+        if options.known:
+            progress.note(f"no score for unknown pictures: {found}")
+        return Reliability(Calibration(reason=found) if options.calibrate else None)
+    with closing(found):
+        val = _answers(found.val, lambda block: np.asarray(head.predict_on_batch(block)))
+        calibration = None
+        if options.calibrate:
+            calibration = _calibration(head, val, found.val.truth)
+        temperature = 1.0 if calibration is None else calibration.temperature
+        if not options.known:
+            return Reliability(calibration)
+
+        def answer(bottlenecks: NDArray[Any]) -> NDArray[Any]:
+            return with_temperature(np.asarray(head.predict_on_batch(bottlenecks)), temperature)
+
+        val = Answers(
+            features=val.features, probabilities=with_temperature(val.probabilities, temperature)
+        )
+        return Reliability(calibration, _known(found, val, base, answer, options, progress))
+
+
+def _calibration(head: "keras.Model", val: Answers, truth: NDArray[Any]) -> Calibration:
+    if not ends_in_softmax(head):
+        return Calibration(reason="the head does not end in a softmax")
+    return fit_calibration(val.probabilities, truth)
+
+
+def _known(
+    found: RunBottlenecks,
+    val: Answers,
+    base: FrozenBase,
+    answer: Callable[[NDArray[Any]], NDArray[Any]],
+    options: ReliabilityOptions,
+    progress: Progress,
+) -> FittedScore | None:
+    train = found.train
+    classes = len(np.intersect1d(train.truth, found.val.truth))
+    if reason := why_not(classes, len(train), len(val), options.false_rejection):
+        progress.note(f"no score for unknown pictures: {reason}")
+        return None
+    foreign = _foreign(base, answer, options.foreign, progress)
+    return fit_out_of_distribution(
+        np.concatenate([pooled(block) for block in train.blocks()]),
+        train.truth,
+        validation=val,
+        validation_truth=found.val.truth,
+        foreign=foreign,
+        foreign_source="drawn" if options.foreign is None else "files",
+        false_rejection=options.false_rejection,
+    )
+
+
+def _answers(part: CachedPart, answer: Callable[[NDArray[Any]], NDArray[Any]]) -> Answers:
+    pairs = [(pooled(block), answer(block)) for block in part.blocks()]
+    features, probabilities = zip(*pairs, strict=True)
+    return Answers(features=np.concatenate(features), probabilities=np.concatenate(probabilities))
+
+
+def _foreign(
+    base: FrozenBase,
+    answer: Callable[[NDArray[Any]], NDArray[Any]],
+    folder: Path | None,
+    progress: Progress,
+) -> Answers:
+    geometry = base.preprocessing.geometry
+    pictures: Iterable[NDArray[Any]]
+    if folder is None:
+        pictures = drawn = foreign_pictures(geometry)
+        count = len(drawn)
+    else:
+        files = find_pictures([folder])
+        pictures, count = _readable(files, geometry), len(files)
+    graph = Graph(base.graph_file(), device="cpu")
+    features, probabilities = [], []
+    progress.start("looking at foreign pictures", count, unit="image")
+    remaining = iter(pictures)
+    try:
+        while batch := list(islice(remaining, _BATCH)):
+            bottlenecks = graph.run(np.stack(batch))
+            features.append(pooled(bottlenecks))
+            probabilities.append(answer(bottlenecks))
+            progress.advance(len(batch))
+    finally:
+        progress.finish()
+    if not features:
+        raise DataError(f"{folder}: none of its pictures can be read; give --foreign another one")
+    return Answers(features=np.concatenate(features), probabilities=np.concatenate(probabilities))
+
+
+def _readable(files: Iterable[Path], geometry: Geometry) -> Iterator[NDArray[Any]]:
+    for file in files:
+        try:
+            yield load_image(file, geometry)
+        except ImageError as error:
+            log.warning("not looked at: %s", error)

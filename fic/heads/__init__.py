@@ -1,0 +1,1 @@
+"""The trainable part: what a user can hand in or take away."""

@@ -1,0 +1,193 @@
+"""Heads as files of Keras: saved so that the same head gives the same bytes, loaded with one check.
+
+Keras puts the time of saving and addresses in memory into the archive; both say nothing about the
+head, and would make each run of one training look like another result.
+"""
+
+import io
+import json
+import logging
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fic_export.errors import OutputError
+
+from ..bases.weights import read_layers
+from ..errors import HeadError
+
+if TYPE_CHECKING:
+    import keras
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
+_WEIGHTS_ONLY = ".weights.h5"
+_FORMATS = ".keras, .h5, or .weights.h5 for the weights alone"
+_SHARED = re.compile(rb'"shared_object_id": (\d+)')
+
+
+def save_head(head: "keras.Model", path: Path) -> None:
+    """Save a head in Keras's own format; same head and release of Keras, same bytes."""
+    head.save(path)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(path) as saved, zipfile.ZipFile(packed, "w") as archive:
+        for name in sorted(saved.namelist()):
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), _timeless(name, saved.read(name)))
+    path.write_bytes(packed.getvalue())
+
+
+def _timeless(name: str, data: bytes) -> bytes:
+    if name == "metadata.json":
+        return json.dumps({**json.loads(data), "date_saved": "1980-01-01@00:00:00"}).encode()
+    if name == "config.json":
+        # Objects that several layers share are told by their addresses; their order does as well.
+        seen: dict[bytes, int] = {}
+        return _SHARED.sub(
+            lambda found: b'"shared_object_id": %d' % seen.setdefault(found[1], len(seen)), data
+        )
+    return data
+
+
+def _is_one_shape(shape: Any) -> bool:
+    return isinstance(shape, tuple) and all(side is None or isinstance(side, int) for side in shape)
+
+
+def load_head(path: Path) -> "keras.Model":
+    """Load a head that Keras saved: a whole model, or the one dense layer of a file of Keras 2.
+
+    Raises:
+        HeadError: the file cannot be read, or holds no model with one input and one output.
+    """
+    if not path.is_file():
+        raise HeadError(f"{path}: no such file; give a head that Keras saved ({_FORMATS})")
+    if path.name.endswith(_WEIGHTS_ONLY):
+        raise HeadError(
+            f"{path}: holds weights and not the layers they belong to; save the whole head as "
+            ".keras or .h5"
+        )
+    if path.suffix not in (".keras", ".h5"):
+        raise HeadError(f"{path}: is no file of Keras by its name; give a .keras or .h5 file")
+    import keras
+
+    try:
+        with _quiet_absl():
+            head = _single_layer(path) or keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises a different class for each way to be damaged
+        reason = " ".join(str(error).split())[:200]
+        raise HeadError(
+            f"{path}: Keras cannot load it as a whole model ({reason}); save the head anew with "
+            "model.save"
+        ) from error
+    if not (_is_one_shape(head.input_shape) and _is_one_shape(head.output_shape)):
+        raise HeadError(
+            f"{path}: has several inputs or outputs; give a head that turns one bottleneck into "
+            "the probabilities of the classes"
+        )
+    return head
+
+
+def _single_layer(path: Path) -> "keras.Model | None":
+    """Return the head of an HDF5 file of Keras 2 that holds the weights of one layer alone.
+
+    Those can only be the kernel and the bias of a linear classifier, the scripts' usual head.
+    """
+    import h5py
+    import keras
+
+    if not h5py.is_hdf5(path):
+        return None
+    with h5py.File(path) as file:
+        if "model_config" in file.attrs:
+            return None
+    layers = read_layers(path)
+    if len(layers) != 1 or [array.ndim for array in layers[0][1]] != [2, 1]:
+        raise ValueError("it holds weights alone, and more than those of one dense layer")
+    kernel, bias = layers[0][1]
+    dense = keras.layers.Dense(len(bias), activation="softmax")
+    head = keras.Sequential([keras.Input(kernel.shape[:1]), dense])
+    dense.set_weights([kernel, bias])
+    return head
+
+
+def check_files(weight_file: Path | None, label_file: Path | None) -> None:
+    """Find out before a training whether its head and labels can be saved there.
+
+    Raises:
+        OutputError: the name says no format, or nothing can be written at that place.
+    """
+    if weight_file is not None:
+        if weight_file.suffix not in (".keras", ".h5"):
+            raise OutputError(f"{weight_file}: the name must end in {_FORMATS}")
+        _check_place(weight_file)
+    if label_file is not None:
+        if label_file.suffix != ".json":
+            raise OutputError(f"{label_file}: the name must end in .json")
+        _check_place(label_file)
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; give the name of a file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def save_files(
+    head: "keras.Model",
+    labels: Sequence[str],
+    *,
+    weight_file: Path | None = None,
+    label_file: Path | None = None,
+) -> None:
+    """Write the head as the suffix says, and the labels as a JSON object from label to index.
+
+    Files that are there are replaced, each in one step.
+
+    Raises:
+        OutputError: see `check_files`.
+    """
+    check_files(weight_file, label_file)
+    if weight_file is not None:
+        weights_only = weight_file.name.endswith(_WEIGHTS_ONLY)
+        with _quiet_absl():
+            _replace(weight_file, head.save_weights if weights_only else head.save)
+    if label_file is not None:
+        indices = {label: index for index, label in enumerate(labels)}
+        text = json.dumps(indices, indent=2, ensure_ascii=False)
+        _replace(label_file, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+
+def _replace(target: Path, write: Callable[[Path], object]) -> None:
+    try:
+        # Through a link: what it leads to is replaced. Beside it, since a rename needs one disk;
+        # under its own name, since Keras goes by the suffix.
+        target = target.resolve()
+        with tempfile.TemporaryDirectory(prefix=".fic-", dir=target.parent) as work:
+            part = Path(work) / target.name
+            write(part)
+            part.replace(target)
+    except OSError as error:
+        raise _cannot_write(target, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"{path}: cannot be written ({error.strerror or error}); give another place")
+
+
+@contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """Hold back what Keras logs of its older file format, which the user has chosen."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,6 @@
+"""The run folder: what a training leaves on disk."""
+
+from .run import RUN_FILE as RUN_FILE
+from .run import Run as Run
+from .run import read_record as read_record
+from .run import write_run as write_run

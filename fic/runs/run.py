@@ -1,0 +1,292 @@
+"""The run folder: what `fic train` writes and the other commands read."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fic_export.errors import OutputError
+from fic_export.folders import check_replaceable, replacing_folder
+
+from ..bases.frozen import FrozenBase
+from ..errors import CacheError, RunError
+from ..fingerprint import Fingerprint
+from ..heads.keras_files import save_head
+from ..options import BaseOptions, CacheOptions, TrainingOptions
+
+if TYPE_CHECKING:
+    import keras
+
+FORMAT = 1
+RUN_FILE = "run.json"
+METRICS_FILE = "metrics.json"
+HISTORY_FILE = "history.csv"
+LABELS_FILE = "labels.txt"
+HEAD_FILE = "head.keras"
+REPORT_FILE = "report.html"
+VALIDATION_FILE = "validation.csv"
+BASE_WEIGHTS_FILE = "base.weights.h5"
+
+_FILES = frozenset(
+    {
+        RUN_FILE,
+        METRICS_FILE,
+        HISTORY_FILE,
+        LABELS_FILE,
+        HEAD_FILE,
+        REPORT_FILE,
+        VALIDATION_FILE,
+        BASE_WEIGHTS_FILE,
+    }
+)
+# What a desktop leaves in a folder that somebody looks at.
+_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+
+_Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the head said of one validation picture."""
+
+    path: Path
+    label: str
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained classifier on disk: its options, its labels, its head and its figures.
+
+    `bottleneck_dir` is the cache to use instead of the one that the run was trained with.
+    """
+
+    folder: Path
+    bottleneck_dir: Path | None = None
+
+    @cached_property
+    def record(self) -> Mapping[str, Any]:
+        """The content of `run.json`.
+
+        Raises:
+            RunError: no run there, or written by a newer fic.
+        """
+        return read_record(self.folder / RUN_FILE)
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Any]:
+        """The content of `metrics.json`.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        metrics = _read_json(self.folder / METRICS_FILE)
+        if not isinstance(metrics.get("val"), dict):
+            raise RunError(f"{self.folder / METRICS_FILE}: has no 'val'; train again")
+        return metrics
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the order of the head's outputs."""
+        labels = self._field("labels")
+        if not isinstance(labels, list):
+            raise RunError(f"{self.folder / RUN_FILE}: 'labels' is not a list; train again")
+        return tuple(str(label) for label in labels)
+
+    @property
+    def base_options(self) -> BaseOptions:
+        """Which base the head was trained on."""
+        return self._options("base", BaseOptions)
+
+    @property
+    def cache_options(self) -> CacheOptions:
+        """Where the bottlenecks came from, and where those of other pictures go."""
+        options = self._options("bottlenecks", CacheOptions)
+        folder = self.bottleneck_dir or Path(options.bottleneck_dir)
+        return replace(options, bottleneck_dir=folder, create=False)
+
+    def frozen_base(self) -> FrozenBase:
+        """Return the base that the head was trained on, known without building it.
+
+        Raises:
+            RunError: the base was fine-tuned, and the file of its weights is missing.
+        """
+        fingerprint = self._fingerprint
+        tuned = self.folder / BASE_WEIGHTS_FILE if self.record.get("base_weights") else None
+        if tuned is not None and not tuned.is_file():
+            raise RunError(f"{tuned}: is missing; put it back or train again")
+        return FrozenBase(
+            self.base_options,
+            self.cache_options.bottleneck_dir,
+            dtype=fingerprint.dtype,
+            fingerprint=fingerprint,
+            tuned_weights=tuned,
+        )
+
+    def validation(self) -> list[Answer]:
+        """Return the validation pictures with their labels and the head's answers.
+
+        Raises:
+            RunError: `validation.csv` is missing or damaged.
+        """
+        path = self.folder / VALIDATION_FILE
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                return [
+                    Answer(
+                        path=Path(row["path"]),
+                        label=row["label"],
+                        predicted=row["predicted"],
+                        probability=float(row["probability"]),
+                    )
+                    for row in csv.DictReader(file)
+                ]
+        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+            raise RunError(f"{path}: cannot be read ({error}); train again") from error
+
+    def head(self) -> "keras.Model":
+        """Load the trained head, from bottleneck to probabilities.
+
+        Raises:
+            RunError: `head.keras` is missing, damaged, or the head of another run.
+        """
+        import keras
+
+        path = self.folder / HEAD_FILE
+        try:
+            head = keras.models.load_model(path, compile=False)
+        except Exception as error:  # Keras raises a different class for each way to be damaged
+            reason = " ".join(str(error).split())[:200]
+            raise RunError(f"{path}: cannot be loaded ({reason}); train again") from error
+        shapes = tuple(head.input_shape[1:]), head.output_shape[-1]
+        if shapes != (self._fingerprint.shape, len(self.labels)):
+            raise RunError(
+                f"{path}: is not the head of this run, it takes {shapes[0]} and gives {shapes[1]} "
+                "probabilities; train again"
+            )
+        return head
+
+    @property
+    def _fingerprint(self) -> Fingerprint:
+        try:
+            return Fingerprint.from_dict(self._field("fingerprint"))
+        except CacheError as error:
+            raise RunError(f"{self.folder / RUN_FILE}: {error}; train again") from error
+
+    def _options(self, section: str, kind: type[_Options]) -> _Options:
+        values = self._field(section)
+        known = {field.name for field in fields(kind)}
+        try:
+            return kind(**{name: value for name, value in values.items() if name in known})
+        except (TypeError, AttributeError) as error:
+            raise RunError(
+                f"{self.folder / RUN_FILE}: {section!r} makes no sense ({error}); train again"
+            ) from error
+
+    def _field(self, name: str) -> Any:
+        try:
+            return self.record[name]
+        except KeyError:
+            raise RunError(f"{self.folder / RUN_FILE}: has no {name!r}; train again") from None
+
+
+def read_record(path: Path) -> Mapping[str, Any]:
+    """Return the content of a `run.json`, given the file or its folder.
+
+    Raises:
+        RunError: it is missing, damaged, or written by a newer fic.
+    """
+    path = path / RUN_FILE if path.is_dir() else path
+    record = _read_json(path)
+    if record.get("format") != FORMAT:
+        raise RunError(
+            f"{path}: format {record.get('format')!r} is not the one that this fic reads "
+            f"({FORMAT}); upgrade fic or train again"
+        )
+    return record
+
+
+def check_run_folder(folder: Path) -> None:
+    """Make sure that a run may be written to `folder`, in place of a run at most.
+
+    Raises:
+        OutputError: it holds something else, alone or beside a run; a run replaces the folder.
+    """
+    check_replaceable(folder, mark=RUN_FILE)
+    if folder.is_dir():
+        for entry in sorted(folder.iterdir()):
+            if entry.name not in _FILES | _LITTER:
+                raise OutputError(
+                    f"{folder}: holds {entry.name} beside an earlier run, and a new run replaces "
+                    "the folder; move it away or give another folder"
+                )
+
+
+def write_run(
+    folder: Path,
+    *,
+    record: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, float]],
+    labels: Sequence[str],
+    head: "keras.Model",
+    validation: Sequence[Answer],
+    report: str,
+    base: "keras.Model | None" = None,
+) -> Run:
+    """Write a run folder whole, in place of an earlier run if there is one.
+
+    Args:
+        base: the base, if the run has one of its own because it was fine-tuned.
+
+    Raises:
+        OutputError: the folder holds something that is not a run.
+    """
+    check_run_folder(folder)
+    with replacing_folder(folder, mark=RUN_FILE) as temporary:
+        save_head(head, temporary / HEAD_FILE)
+        own_base = None if base is None else BASE_WEIGHTS_FILE
+        if base is not None:
+            base.save_weights(temporary / BASE_WEIGHTS_FILE)
+        content = {"format": FORMAT, **record, "base_weights": own_base, "labels": list(labels)}
+        _write_json(temporary / RUN_FILE, content)
+        _write_json(temporary / METRICS_FILE, metrics)
+        (temporary / HISTORY_FILE).write_text(_csv(history), encoding="utf-8", newline="")
+        (temporary / LABELS_FILE).write_text("".join(f"{x}\n" for x in labels), encoding="utf-8")
+        answers = [asdict(answer) for answer in validation]
+        (temporary / VALIDATION_FILE).write_text(_csv(answers), encoding="utf-8", newline="")
+        (temporary / REPORT_FILE).write_text(report, encoding="utf-8")
+    return Run(folder)
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(
+            f"{path.parent}: no {path.name} there; give a folder that `fic train` wrote"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); train again") from error
+    if not isinstance(values, dict):
+        raise RunError(f"{path}: is not a JSON object; train again")
+    return values
+
+
+def _write_json(path: Path, values: Mapping[str, Any]) -> None:
+    text = json.dumps(values, indent=2, ensure_ascii=False, default=str)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,3 @@
+"""Training: the only home of gradients."""
+
+from .pipeline import train as train

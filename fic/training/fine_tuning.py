@@ -1,0 +1,260 @@
+"""Train the last layers of the base together with the head, through the whole network.
+
+The base is a copy: the one that the cache belongs to keeps its weights.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fic_runtime.preprocessing import Pixels
+
+from ..bases.frozen import FrozenBase
+from ..bottlenecks.live import LivePictures
+from ..errors import BaseOptionError, TrainingError
+from ..options import TrainingOptions
+from ..progress import EpochFigures, Progress
+from .data import Array
+from .event_files import EventFiles
+from .head import TrainedHead
+from .objective import Objective, merit, training_objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuned:
+    """What became of a classifier.
+
+    Attributes:
+        head: the head of the best epoch, with the figures of all epochs, the head's own first.
+        base: the base of the best epoch, or None if no epoch was better than none at all.
+        answers: of the best epoch for the validation pictures, (pictures, classes).
+        record: what `run.json` says of it.
+    """
+
+    head: TrainedHead
+    base: keras.Model | None
+    answers: Array
+    record: dict[str, Any]
+
+
+def check_layers(base: FrozenBase, count: int) -> None:
+    """Make sure that so many layers of the base can be trained, before the work begins.
+
+    Raises:
+        BaseOptionError: the base does not have so many.
+    """
+    _last_layers(base.model, count)
+
+
+def fine_tune(
+    base: FrozenBase,
+    trained: TrainedHead,
+    train: LivePictures,
+    val: LivePictures,
+    options: TrainingOptions,
+    progress: Progress,
+) -> FineTuned:
+    """Train the last layers of a copy of the base, and the head; the best epoch wins.
+
+    What the head reached without fine-tuning is a candidate, too. The same seed, pictures and
+    machine give the same classifier, on a CPU.
+
+    Raises:
+        BaseOptionError: the base does not have so many layers.
+        ImageError: a picture cannot be read any more.
+        TrainingError: the loss is not a number any more.
+    """
+    started = time.perf_counter()
+    keras.utils.set_random_seed(options.seed)
+    model = base.copy_model()
+    layers = _last_layers(model, options.fine_tune)
+    objective = training_objective(
+        trained.model, train.dataset, options, decay=options.weight_decay
+    )
+    network = _Network(
+        model,
+        trained.model,
+        layers,
+        base.preprocessing.pixels,
+        objective,
+        options.fine_tune_learning_rate,
+    )
+    # Not the stream that ordered the pictures of the head's training.
+    random = np.random.default_rng([options.seed, 1])
+    before = best = _validate(network, val)
+    best_epoch, best_weights = 0, network.weights()
+    history: list[EpochFigures] = []
+    first = len(trained.history) + 1
+    last = len(trained.history) + options.fine_tune_epochs
+    with EventFiles(options.logs) as events:
+        for epoch in range(first, last + 1):
+            loss, accuracy = _train_epoch(network, train, options.batch_size, random)
+            reached = _validate(network, val)
+            _check_finite(epoch, options, loss, reached.loss)
+            figures = EpochFigures(
+                epoch=epoch,
+                loss=loss,
+                accuracy=accuracy,
+                val_loss=reached.loss,
+                val_accuracy=reached.accuracy,
+            )
+            history.append(figures)
+            events.write(figures)
+            progress.epoch(figures, last)
+            if merit(reached.loss, reached.accuracy, options) > merit(
+                best.loss, best.accuracy, options
+            ):
+                best, best_epoch, best_weights = reached, epoch, network.weights()
+            elif options.patience and epoch - max(best_epoch, first - 1) >= options.patience:
+                break
+    network.set_weights(best_weights)
+    if not best_epoch:
+        progress.note("fine-tuning gained nothing in validation; the base stays as it was")
+    return FineTuned(
+        head=replace(
+            trained,
+            history=[*trained.history, *history],
+            best_epoch=best_epoch or trained.best_epoch,
+        ),
+        base=model if best_epoch else None,
+        answers=best.answers,
+        record={
+            "layers": [layer.name for layer in layers],
+            "first_epoch": first,
+            "kept": bool(best_epoch),
+            "val_before": {"loss": before.loss, "accuracy": before.accuracy},
+            "val_after": {"loss": best.loss, "accuracy": best.accuracy},
+            "seconds": time.perf_counter() - started,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class _Validation:
+    loss: float
+    accuracy: float
+    answers: Array
+
+
+class _Network:
+    """Base and head as one, from uint8 pixels to probabilities, and one step of its training."""
+
+    def __init__(
+        self,
+        base: keras.Model,
+        head: keras.Model,
+        layers: Sequence[keras.layers.Layer],
+        pixel_numbers: Pixels,
+        objective: Objective,
+        learning_rate: float,
+    ) -> None:
+        base.trainable = True
+        own = [weight for layer in layers for weight in layer.trainable_weights]
+        base.trainable = False
+        self._variables = [*own, *head.variables]
+        self.classes = head.output_shape[-1]
+        variables = [*own, *head.trainable_variables]
+        optimizer = keras.optimizers.Adam(learning_rate)
+        optimizer.build(variables)
+        pixels = tf.TensorSpec((None, *base.input_shape[1:]), tf.uint8)
+
+        def classify(pixels: Any, training: bool) -> Any:
+            # The base in inference mode, whatever is trained of it: BatchNormalization keeps
+            # its statistics.
+            bottlenecks = base(pixel_numbers.apply(tf.cast(pixels, tf.float32)), training=False)
+            return head(bottlenecks, training=training)
+
+        @tf.function(input_signature=[pixels])  # type: ignore[untyped-decorator] # no types
+        def answer(pixels: Any) -> Any:
+            return classify(pixels, False)
+
+        @tf.function(input_signature=[pixels, tf.TensorSpec((None,), tf.int64)])  # type: ignore[untyped-decorator] # no types
+        def step(pixels: Any, truth: Any) -> Any:
+            # Only what leads to these variables is recorded: the lower part runs without gradients.
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch([each.value for each in variables])
+                answers = classify(pixels, True)
+                losses, loss = objective(answers, truth)
+            gradients = tape.gradient(loss, [each.value for each in variables])
+            optimizer.apply(gradients, variables)
+            right = tf.equal(tf.argmax(answers, axis=1), truth)
+            return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.float32))
+
+        self.answer: Callable[[Array], Any] = answer
+        self.step: Callable[[Array, Array], Any] = step
+
+    def weights(self) -> list[Array]:
+        """Return copies of all that training changes."""
+        return [np.array(each) for each in self._variables]
+
+    def set_weights(self, weights: Sequence[Array]) -> None:
+        """Take back what `weights` returned."""
+        for variable, value in zip(self._variables, weights, strict=True):
+            variable.assign(value)
+
+
+def _last_layers(base: keras.Model, count: int) -> list[keras.layers.Layer]:
+    """Return the base's last layers that can be trained, the last one last.
+
+    BatchNormalization is never among them: in inference mode it is a scale and an offset with the
+    statistics of ImageNet, which a few small batches would spoil.
+    """
+    base.trainable = True  # a frozen layer does not tell which of its weights could be trained
+    found = [
+        layer
+        for layer in _flat(base)
+        if layer.trainable_weights and not isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    base.trainable = False
+    if count > len(found):
+        raise BaseOptionError(
+            f"--fine-tune {count}: {base.name} has {len(found)} layers that can be trained up to "
+            "where it is cut; give a smaller number"
+        )
+    return found[len(found) - count :]
+
+
+def _flat(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _flat(layer)
+        else:
+            yield layer
+
+
+def _train_epoch(
+    network: _Network, train: LivePictures, batch_size: int, random: np.random.Generator
+) -> tuple[float, float]:
+    sums, count = np.zeros(2), 0
+    batches = train.epoch_of(train.pixels(train.altered(random)), batch_size)
+    with closing(batches):
+        for pixels, truth in batches:
+            sums += [float(each) for each in network.step(pixels, truth)]
+            count += len(truth)
+    loss, accuracy = sums / count
+    return float(loss), float(accuracy)
+
+
+def _validate(network: _Network, val: LivePictures) -> _Validation:
+    with closing(val.all_of("validating", val.pixels(val.unaltered()))) as batches:
+        answers = np.concatenate([network.answer(pixels).numpy() for pixels in batches])
+    losses = keras.losses.sparse_categorical_crossentropy(val.truth, answers)
+    return _Validation(
+        float(np.mean(losses)), float(np.mean(answers.argmax(axis=1) == val.truth)), answers
+    )
+
+
+def _check_finite(epoch: int, options: TrainingOptions, *losses: float) -> None:
+    for loss in losses:
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss} after epoch {epoch}; use a smaller --fine-tune-lr than "
+                f"{options.fine_tune_learning_rate:g}"
+            )

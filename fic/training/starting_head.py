@@ -1,0 +1,248 @@
+"""The head that a training starts from: a new one, or one that was trained before."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..bases.frozen import FrozenBase
+from ..bases.models import build_rest
+from ..errors import HeadError, RunError
+from ..fingerprint import Fingerprint
+from ..heads.building import Statistics, build_head, parse_head
+from ..heads.keras_files import load_head
+from ..options import BaseOptions, TrainingOptions
+from ..runs import Run
+from .data import TrainingData
+
+if TYPE_CHECKING:
+    import keras
+
+log = logging.getLogger(__name__)
+
+_WEIGHTS_SUFFIX = ".weights.h5"
+
+
+@dataclass(frozen=True)
+class EarlierHead:
+    """What `--load-weights` names: a run folder, or a file of a head or of its weights.
+
+    Raises:
+        HeadError: the path holds neither, or does not go with the other options.
+    """
+
+    path: Path
+    extend_classes: bool = False
+
+    @classmethod
+    def of(cls, options: TrainingOptions) -> "EarlierHead | None":
+        """Return what the options name, checked as far as is possible without Keras."""
+        if options.load_weights is None:
+            if options.extend_classes:
+                raise HeadError("--extend-classes: needs --load-weights with a run folder")
+            return None
+        earlier = cls(options.load_weights, options.extend_classes)
+        if not earlier.path.exists():
+            raise HeadError(f"{earlier.path}: no such run folder or file of a head's weights")
+        if options.extend_classes and earlier.run is None:
+            raise HeadError(
+                f"{earlier.path}: a file does not say which classes it knows; --extend-classes "
+                "needs --load-weights with the run folder"
+            )
+        if options.head is not None and not earlier.is_weights_only:
+            raise HeadError(
+                f"--head {options.head}: the head comes whole from {earlier.path}; leave --head out"
+            )
+        return earlier
+
+    @cached_property
+    def run(self) -> Run | None:
+        """The run, if it is one."""
+        return Run(self.path) if self.path.is_dir() else None
+
+    @property
+    def is_weights_only(self) -> bool:
+        """Whether the file does not say what kind of head it belongs to."""
+        return self.path.name.endswith(_WEIGHTS_SUFFIX)
+
+    def classes(self, found: Sequence[str]) -> tuple[str, ...]:
+        """Return the classes of a head that continues this one on a data set with those `found`.
+
+        Raises:
+            HeadError: they are not those that the run knows, and may not be added to it.
+        """
+        if self.run is None:
+            return tuple(found)
+        known = self.run.labels
+        if self.extend_classes:
+            return tuple(sorted({*known, *found}))
+        if known != tuple(found):
+            new, gone = sorted(set(found) - set(known)), sorted(set(known) - set(found))
+            difference = "; ".join(
+                f"{what} {', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+                for what, names in (("it does not know", new), ("the data set lacks", gone))
+                if names
+            )
+            raise HeadError(
+                f"{self.path}: was trained on other classes: {difference or 'in another order'}; "
+                "give --extend-classes to keep what it knows and add the new ones, or train "
+                "without --load-weights"
+            )
+        return known
+
+    def load(self, fingerprint: Fingerprint, classes: Sequence[str]) -> "keras.Model":
+        """Return the head for `classes`, ready to be trained on.
+
+        Raises:
+            HeadError: it cannot be loaded or does not fit the bottlenecks or the classes.
+        """
+        if self.run is None:
+            head = load_head(self.path)
+        else:
+            try:
+                earlier = self.run.frozen_base().fingerprint
+                head = self.run.head()
+            except RunError as error:
+                raise HeadError(str(error)) from error
+            _check_same_base(self.path, earlier, fingerprint)
+            if self.run.labels != tuple(classes):
+                head = _with_classes(head, self.run.labels, classes, self.path)
+        check_fit(head, self.path, fingerprint, classes)
+        return head
+
+
+def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOptions) -> "keras.Model":
+    """Return the head that the options ask for, untrained or as `load_weights` has it.
+
+    Raises:
+        HeadError: it cannot be built, loaded or exported, or does not fit.
+        BaseOptionError: the rest of the base cannot be a head.
+    """
+    earlier = EarlierHead.of(options)
+    if earlier is not None and not earlier.is_weights_only:
+        return earlier.load(base.fingerprint, train.classes)
+    choice = parse_head(options.head or "linear")
+    head = build_head(
+        choice,
+        train.shape,
+        len(train.classes),
+        statistics=partial(_statistics, train),
+        rest=_rest(base.options) if choice.kind == "rest" else None,
+    )
+    if earlier is not None:
+        if choice.kind != "custom":
+            log.warning(
+                "%s: holds no statistics of the bottlenecks; those of these pictures are used",
+                earlier.path,
+            )
+        try:
+            head.load_weights(earlier.path)
+        except Exception as error:  # Keras raises a different class for each way not to fit
+            raise HeadError(
+                f"{earlier.path}: does not hold the weights of this head "
+                f"({' '.join(str(error).split())[:200]}); give the --head that they belong to"
+            ) from error
+    return head
+
+
+def check_fit(
+    head: "keras.Model", path: Path, fingerprint: Fingerprint, classes: Sequence[str]
+) -> None:
+    """Make sure that a head takes these bottlenecks and has an output for each class.
+
+    Raises:
+        HeadError: it does not.
+    """
+    if tuple(head.input_shape[1:]) != fingerprint.shape:
+        raise HeadError(
+            f"{path}: takes bottlenecks of shape {tuple(head.input_shape[1:])} and "
+            f"{fingerprint.base} gives {fingerprint.shape}; give the same --base-model, "
+            "--bottleneck-tensorname and --pooling as in its training"
+        )
+    if head.output_shape[1:] != (len(classes),):
+        raise HeadError(
+            f"{path}: has {head.output_shape[-1]} outputs and there are {len(classes)} classes; "
+            "give the head of these classes"
+        )
+
+
+def _check_same_base(path: Path, earlier: Fingerprint, now: Fingerprint) -> None:
+    # The type on disk makes a difference in the fourth digit only.
+    if replace(earlier, dtype=now.dtype) == now:
+        return
+    names = ("base", "tensor", "pooling", "preprocessing", "weights", "shape")
+    other = next(name for name in names if getattr(earlier, name) != getattr(now, name))
+    raise HeadError(
+        f"{path}: was trained on the bottlenecks of another base: its {other} is "
+        f"{getattr(earlier, other)} and here it is {getattr(now, other)}; "
+        "give the same options of the base, or train without --load-weights"
+    )
+
+
+def _with_classes(
+    head: "keras.Model", known: Sequence[str], classes: Sequence[str], path: Path
+) -> "keras.Model":
+    """Return the head with an output for each class; those that it knew keep their weights."""
+    import keras
+
+    dense = [layer for layer in head.layers if isinstance(layer, keras.layers.Dense)]
+    last = dense[-1] if dense else None
+    if last is None or last.units != len(known):
+        raise HeadError(
+            f"{path}: its head does not end in a dense layer of {len(known)} units, so no class "
+            "can be added; train without --load-weights"
+        )
+
+    def wider(layer: Any) -> Any:
+        config = layer.get_config()
+        if layer is last:
+            config["units"] = len(classes)
+        return type(layer).from_config(config)
+
+    wide = keras.models.clone_model(head, clone_function=wider)
+    places = [list(classes).index(name) for name in known]
+    for old, new in zip(head.layers, wide.layers, strict=True):
+        arrays = old.get_weights()
+        if old is last:
+            # A new class starts with no opinion: no weights, and the mean bias of the others.
+            kernel, *bias = arrays
+            arrays = [_spread(kernel, places, np.zeros((len(kernel), len(classes)), np.float32))]
+            arrays += [_spread(each, places, np.full(len(classes), each.mean())) for each in bias]
+        new.set_weights(arrays)
+    return wide
+
+
+def _spread(
+    array: np.ndarray[Any, Any], places: Sequence[int], into: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
+    into[..., places] = array
+    return into
+
+
+def _statistics(train: TrainingData, model: "keras.Model | None") -> Statistics:
+    """Return mean and variance of each feature, maps averaged first."""
+    total, squares, count = np.zeros(()), np.zeros(()), 0
+    with closing(train.for_statistics()) as blocks:
+        for block in blocks:
+            made = block if model is None else np.asarray(model.predict_on_batch(block))
+            features = made.mean(axis=tuple(range(1, made.ndim - 1)), dtype=np.float64)
+            total = total + features.sum(axis=0)
+            squares = squares + np.square(features).sum(axis=0)
+            count += len(features)
+    mean = total / count
+    return Statistics(mean=mean, variance=np.maximum(squares / count - np.square(mean), 0.0))
+
+
+def _rest(base: BaseOptions) -> "keras.Model":
+    from ..bases import find_base
+
+    if base.tensor is None:
+        raise ValueError("the rest of a base begins after a layer that has to be named")
+    return build_rest(
+        find_base(base.base_model), base.tensor, weights=base.weights, size=base.image_size
+    )

@@ -1,0 +1,173 @@
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from fic.data import Dataset
+from fic.data.folders import read_folder
+from fic.errors import DataError
+
+
+def put(folder: Path, *names: str) -> Path:
+    """Make files; listing a data set never opens them."""
+    for name in names:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+    return folder
+
+
+def names(dataset: Dataset) -> list[str]:
+    return [path.name for path in dataset.paths]
+
+
+def test_classes_are_the_folders_sorted_by_code_point(tmp_path: Path) -> None:
+    put(tmp_path, "b/1.jpg", "Z/1.jpg", "a10/1.jpg", "a9/1.jpg", "é/1.jpg")
+    assert read_folder(tmp_path).classes == ("Z", "a10", "a9", "b", "é")
+
+
+def test_class_names_are_in_composed_form_whatever_the_disk_holds(tmp_path: Path) -> None:
+    put(tmp_path, f"{unicodedata.normalize('NFD', 'é')}/1.jpg", "f/1.jpg")
+    dataset = read_folder(tmp_path)
+    assert dataset.classes == ("f", unicodedata.normalize("NFC", "é"))
+    assert dataset.paths[1].exists()
+
+
+def test_each_picture_has_the_label_of_its_folder(tmp_path: Path) -> None:
+    put(tmp_path, "daisy/2.jpg", "daisy/1.jpg", "rose/3.png")
+    dataset = read_folder(tmp_path)
+    assert names(dataset) == ["1.jpg", "2.jpg", "3.png"]
+    assert dataset.labels == (0, 0, 1)
+    assert dataset.counts == (2, 1)
+    assert len(dataset) == 3
+
+
+@pytest.mark.parametrize("name", ["1.JPG", "1.jpeg", "1.Png", "1.bmp", "1.webp", "1.TIFF"])
+def test_pictures_of_every_format_are_listed(tmp_path: Path, name: str) -> None:
+    put(tmp_path, f"a/{name}", "b/1.jpg")
+    assert names(read_folder(tmp_path)) == [name, "1.jpg"]
+
+
+def test_folders_below_a_class_belong_to_it(tmp_path: Path) -> None:
+    put(tmp_path, "a/x/2.jpg", "a/1.jpg", "a/x/y/3.jpg", "b/1.jpg")
+    dataset = read_folder(tmp_path)
+    assert dataset.counts == (3, 1)
+    assert names(dataset) == ["1.jpg", "2.jpg", "3.jpg", "1.jpg"]
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        *("a/.hidden.jpg", "a/._1.jpg", "a/Thumbs.db", "a/desktop.ini", "a/.DS_Store"),
+        *(".git/1.jpg", "__MACOSX/a/1.jpg", "@eaDir/1.jpg", "a/@eaDir/1.jpg"),
+        *("a/notes.txt", "LICENSE.txt", "1.jpg"),
+    ],
+)
+def test_what_other_programs_leave_behind_is_no_picture_and_no_class(
+    tmp_path: Path, stray: str
+) -> None:
+    put(tmp_path, "a/1.jpg", "b/1.jpg", stray)
+    dataset = read_folder(tmp_path)
+    assert dataset.classes == ("a", "b")
+    assert len(dataset) == 2
+
+
+def test_links_to_pictures_and_to_folders_are_followed(tmp_path: Path) -> None:
+    put(tmp_path, "elsewhere/1.jpg", "elsewhere/more/2.jpg", "data/a/0.jpg", "data/b/0.jpg")
+    (tmp_path / "data/a/1.jpg").symlink_to(tmp_path / "elsewhere/1.jpg")
+    (tmp_path / "data/a/more").symlink_to(tmp_path / "elsewhere/more")
+    assert names(read_folder(tmp_path / "data")) == ["0.jpg", "1.jpg", "2.jpg", "0.jpg"]
+
+
+def test_a_loop_of_links_is_walked_once(tmp_path: Path) -> None:
+    put(tmp_path, "a/x/1.jpg", "b/1.jpg")
+    (tmp_path / "a/x/again").symlink_to(tmp_path / "a")
+    assert read_folder(tmp_path).counts == (1, 1)
+
+
+def test_a_link_that_leads_nowhere_stays_in_the_list_to_be_reported(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.jpg", "b/1.jpg")
+    (tmp_path / "a/2.jpg").symlink_to(tmp_path / "gone.jpg")
+    assert names(read_folder(tmp_path)) == ["1.jpg", "2.jpg", "1.jpg"]
+
+
+def test_a_class_of_nothing_but_dead_links_is_an_error(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.jpg", "b/notes.txt")
+    (tmp_path / "b/1.jpg").symlink_to(tmp_path / "gone.jpg")
+    with pytest.raises(DataError, match=r"b: holds only links that lead nowhere"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+def test_a_pipe_with_the_name_of_a_picture_is_not_opened(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.jpg", "b/1.jpg")
+    os.mkfifo(tmp_path / "a/2.jpg")
+    assert len(read_folder(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ([], "holds no class folders"),
+        (["1.jpg", "2.jpg"], "holds pictures but no class folders; .*for example .*roses"),
+        (["roses/1.jpg"], r"needs at least two class folders, found 1 \(roses\); a data set is"),
+        (["photos/a/1.jpg", "photos/b/1.jpg"], r"found 1 \(photos\); is .*photos the data set\?"),
+        (["a/1.jpg", "b/notes.txt"], r"b: no pictures of a format that fic reads \(.*jpg.*\)"),
+        (["train/a/1.jpg", "val/a/1.jpg"], "is already split into train and val; give these"),
+        (["a\nb/1.jpg", "c/1.jpg"], r"a class name may hold no line break"),
+        (["é/1.jpg", "e\u0301/1.jpg"], "two class folders are both called 'é'"),
+    ],
+)
+def test_a_folder_that_is_no_data_set_is_told_why(
+    tmp_path: Path, files: list[str], message: str
+) -> None:
+    folder = put(tmp_path / "data", *files)
+    folder.mkdir(exist_ok=True)
+    with pytest.raises(DataError, match=message) as caught:
+        read_folder(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_classes_may_be_called_train_and_val(tmp_path: Path) -> None:
+    put(tmp_path, "train/1.jpg", "test/1.jpg")
+    assert read_folder(tmp_path).classes == ("test", "train")
+
+
+def test_a_missing_folder_and_a_file_are_told_apart(tmp_path: Path) -> None:
+    put(tmp_path, "data.zip")
+    with pytest.raises(DataError, match="no such folder"):
+        read_folder(tmp_path / "data")
+    with pytest.raises(DataError, match="is a file, not a folder"):
+        read_folder(tmp_path / "data.zip")
+
+
+def test_a_validation_set_that_lacks_a_class_keeps_the_labels(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.jpg", "c/1.jpg", "c/2.jpg")
+    dataset = read_folder(tmp_path, classes=("a", "b", "c"))
+    assert dataset.classes == ("a", "b", "c")
+    assert dataset.labels == (0, 2, 2)
+    assert dataset.counts == (1, 0, 2)
+
+
+def test_a_validation_class_may_be_an_empty_folder(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.jpg")
+    (tmp_path / "b").mkdir()
+    assert read_folder(tmp_path, classes=("a", "b")).labels == (0,)
+
+
+def test_a_validation_class_that_training_lacks_is_an_error(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.jpg", "d/1.jpg")
+    with pytest.raises(DataError, match=r"d: the training set has no class 'd'"):
+        read_folder(tmp_path, classes=("a", "b"))
+
+
+def test_a_subset_keeps_the_classes() -> None:
+    dataset = Dataset((Path("1"), Path("2"), Path("3")), (0, 1, 1), ("a", "b"))
+    assert dataset.subset([2, 0]) == Dataset((Path("3"), Path("1")), (1, 0), ("a", "b"))
+
+
+def test_paths_without_labels_are_a_slip_of_the_programmer() -> None:
+    with pytest.raises(ValueError, match="1 paths do not go with 2 labels"):
+        Dataset((Path("1"),), (0, 1), ("a", "b"))

@@ -1,0 +1,146 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fic.errors import RunError
+from fic.options import BaseOptions, CacheOptions
+from fic.runs import Run
+from fic.runs.run import check_run_folder
+from fic_export.errors import OutputError
+
+
+def edit(run: Run, file: str, change: Any) -> None:
+    """Change the JSON of a run."""
+    path = run.folder / file
+    values = json.loads(path.read_text(encoding="utf-8"))
+    change(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+def everything(run: Run) -> None:
+    """Read all that other commands read of a run."""
+    _ = run.record, run.metrics, run.labels, run.base_options, run.cache_options
+    run.frozen_base()
+    run.validation()
+    run.head()
+
+
+def test_a_run_knows_how_it_was_trained(cold_run: Run, base: BaseOptions) -> None:
+    run = Run(cold_run.folder)
+    assert run.base_options == base
+    assert isinstance(run.cache_options, CacheOptions)
+    assert run.cache_options.bottleneck_dir.is_absolute()
+    assert run.labels == ("blue", "green", "red")
+    assert run.frozen_base().folder.is_dir()
+
+
+def test_the_head_of_a_run_answers(cold_run: Run) -> None:
+    answers = cold_run.head().predict_on_batch(np.zeros((2, 256), np.float32))
+    assert answers.shape == (2, 3)
+    np.testing.assert_allclose(np.sum(answers, axis=1), 1, rtol=1e-5)
+
+
+def test_validation_lists_the_pictures_with_their_answers(cold_run: Run) -> None:
+    answers = cold_run.validation()
+    assert all(answer.path.is_absolute() and answer.path.is_file() for answer in answers)
+    right = sum(answer.predicted == answer.label for answer in answers) / len(answers)
+    assert right == pytest.approx(cold_run.metrics["val"]["accuracy"])
+
+
+DAMAGES = [
+    (file, damage)
+    for file in ("run.json", "metrics.json", "validation.csv", "head.keras")
+    for damage in ("missing", "binary", "folder", "empty", "cut")
+    # A shorter list of pictures is still one.
+    if file != "validation.csv" or damage not in ("empty", "cut")
+]
+
+
+@pytest.mark.parametrize(("file", "damage"), DAMAGES)
+def test_a_damaged_file_is_named(run: Run, file: str, damage: str) -> None:
+    path = run.folder / file
+    whole = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage != "missing":
+        content = {"empty": b"", "cut": whole[: len(whole) // 3 - 7], "binary": b"\xff\x00" * 50}
+        path.write_bytes(content[damage])
+    with pytest.raises(RunError) as caught:
+        everything(run)
+    assert str(run.folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", ["labels", "base", "bottlenecks", "fingerprint"])
+@pytest.mark.parametrize("value", [None, "missing", 3, []])
+def test_a_record_that_makes_no_sense_is_refused(run: Run, field: str, value: Any) -> None:
+    if (field, value) == ("labels", []):
+        value = {}
+
+    def change(record: dict[str, Any]) -> None:
+        record[field] = value
+        if value == "missing":
+            del record[field]
+
+    edit(run, "run.json", change)
+    with pytest.raises(RunError, match=r"run\.json"):
+        everything(run)
+
+
+@pytest.mark.parametrize("number", [None, 0, 2, "1"])
+def test_another_format_is_refused(run: Run, number: Any) -> None:
+    edit(run, "run.json", lambda record: record.update(format=number))
+    with pytest.raises(RunError, match="upgrade fic or train again"):
+        everything(run)
+
+
+def test_fields_of_a_later_release_are_passed_over(run: Run) -> None:
+    edit(run, "run.json", lambda record: record["bottlenecks"].update(colour="blue"))
+    everything(run)
+
+
+def test_figures_without_the_validation_are_refused(run: Run) -> None:
+    edit(run, "metrics.json", lambda metrics: metrics.pop("val"))
+    with pytest.raises(RunError, match=r"metrics\.json: has no 'val'"):
+        _ = run.metrics
+
+
+def test_the_head_of_another_run_is_refused(run: Run) -> None:
+    edit(run, "run.json", lambda record: record["labels"].append("yellow"))
+    with pytest.raises(RunError, match="is not the head of this run"):
+        run.head()
+
+
+def test_a_folder_without_a_run_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no run\.json there; give a folder that `fic train` wrote"):
+        _ = Run(tmp_path).record
+
+
+# --- where a run may be written -------------------------------------------------------------------
+
+
+def test_a_run_may_replace_a_run(run: Run) -> None:
+    (run.folder / ".DS_Store").touch()
+    check_run_folder(run.folder)
+
+
+def test_a_run_may_be_written_to_a_new_or_empty_folder(tmp_path: Path) -> None:
+    check_run_folder(tmp_path)
+    check_run_folder(tmp_path / "new")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "bundle/manifest.json", ".git/config"])
+def test_what_somebody_put_beside_a_run_is_not_replaced(run: Run, name: str) -> None:
+    (run.folder / name).parent.mkdir(exist_ok=True)
+    (run.folder / name).touch()
+    with pytest.raises(OutputError, match=f"holds {name.split('/')[0]} beside"):
+        check_run_folder(run.folder)
+
+
+def test_another_folder_is_not_replaced(photos: Path) -> None:
+    with pytest.raises(OutputError, match=r"no run\.json"):
+        check_run_folder(photos)
