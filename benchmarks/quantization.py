@@ -28,8 +28,8 @@ from fic.exporting.pictures import in_turn as one_of_each_class
 from fic.exporting.training_pictures import training_pictures
 from fic.runs import Run
 from fic_export.conversion import convert_head
-from fic_export.half_precision import convert_to_half
-from fic_export.int8_graphs import quantize_int8
+from fic_export.quantization.fp16 import convert_to_half
+from fic_export.quantization.int8 import quantize_int8
 from fic_runtime.graphs import Graph
 from fic_runtime.images import load_image
 from fic_runtime.picture_files import IMAGE_SUFFIXES

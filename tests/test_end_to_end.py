@@ -13,7 +13,7 @@ import pytest
 
 from fic.bases import find_base
 from fic.runs import Run
-from fic_export.parity import keras_probabilities
+from fic_export.bundle.parity import keras_probabilities
 from fic_runtime.classifier import Classifier
 from fic_runtime.images import load_image
 

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bundle import export_bundle as export_bundle
+    from .bundle import export_head as export_head
+    from .bundle.parity import Bounds as Bounds
+    from .bundle.parity import Parity as Parity
     from .conversion import convert_base as convert_base
     from .conversion import convert_head as convert_head
     from .errors import ConversionError as ConversionError
@@ -16,17 +19,14 @@ if TYPE_CHECKING:
     from .errors import ParityError as ParityError
     from .errors import SignatureError as SignatureError
     from .errors import SigningError as SigningError
-    from .head_export import export_head as export_head
-    from .parity import Bounds as Bounds
-    from .parity import Parity as Parity
     from .quantization import Quantization as Quantization
     from .signing import verify_bundle as verify_bundle
     from .triton import export_triton as export_triton
 
 _HOME = {
-    "Bounds": "parity",
+    "Bounds": "bundle.parity",
     "ConversionError": "errors",
-    "Parity": "parity",
+    "Parity": "bundle.parity",
     "Quantization": "quantization",
     "OutputError": "errors",
     "ParityError": "errors",
@@ -35,7 +35,7 @@ _HOME = {
     "convert_base": "conversion",
     "convert_head": "conversion",
     "export_bundle": "bundle",
-    "export_head": "head_export",
+    "export_head": "bundle",
     "export_triton": "triton",
     "verify_bundle": "signing",
 }

@@ -10,7 +10,7 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 from .errors import OutputError
 from .folders import check_replaceable, replacing_folder
-from .graph_files import weights_file
+from .graphs.files import weights_file
 
 _SUFFIX = ".zip"
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip archive can hold; the time says nothing here

@@ -15,7 +15,7 @@ from fic_runtime.graph_spec import GraphSpec, Tensor
 
 from .errors import OutputError
 from .folders import check_replaceable, replacing_folder
-from .graph_files import weights_file
+from .graphs.files import weights_file
 
 # At the repository's top, where Triton reads folders only: what clients must know of pictures.
 MARK = "bundle.json"

@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 
 from fic_export.archives import check_place
-from fic_export.bundle import export_bundle
-from fic_export.head_export import check_no_base_at, export_head
-from fic_export.parity import Bounds
+from fic_export.bundle import export_bundle, export_head
+from fic_export.bundle.head_only import check_no_base_at
+from fic_export.bundle.parity import Bounds
 from fic_export.quantization import MAX_ACCURACY_DROP, Scheme
 from fic_export.signing import check_signing
 from fic_runtime.bundle import open_bundle

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fic_export.calibration import (
+from fic_export.fits.out_of_distribution import (
+    Answers,
+    FittedScore,
+    fit_out_of_distribution,
+    why_not,
+)
+from fic_export.fits.temperature import (
     Calibration,
     ends_in_softmax,
     fit_calibration,
     with_temperature,
 )
 from fic_export.foreign_pictures import foreign_pictures
-from fic_export.out_of_distribution import (
-    Answers,
-    FittedScore,
-    fit_out_of_distribution,
-    why_not,
-)
 from fic_runtime.errors import ImageError
 from fic_runtime.graphs import Graph
 from fic_runtime.images import load_image

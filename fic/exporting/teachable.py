@@ -4,7 +4,7 @@ from contextlib import closing
 
 import numpy as np
 
-from fic_export.teaching_statistics import fit_teaching
+from fic_export.fits.teaching import fit_teaching
 from fic_runtime.ood_scores import pooled
 from fic_runtime.teaching import Teaching
 

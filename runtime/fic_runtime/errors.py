@@ -7,7 +7,7 @@ FicError                 one sentence for the user; a command line exits with `e
 ├── DeviceError          the device or provider asked for cannot be used here
 └── OutputError          results cannot be written to the place asked for
 
-The training side adds its own branches to the same root: `fic.errors` and `fic_export.parity`.
+The training side adds its own branches to the same root: `fic.errors` and `fic_export.errors`.
 """
 
 

@@ -1,7 +1,7 @@
 """The scores of how strange a picture is; a higher one is stranger.
 
 All but the first start from the pooled bottleneck, which costs little beside the base that made it.
-`fic_export.out_of_distribution` fits their numbers and chooses one for a bundle.
+`fic_export.fits.out_of_distribution` fits their numbers and chooses one for a bundle.
 """
 
 from collections.abc import Mapping

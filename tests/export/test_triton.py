@@ -8,8 +8,8 @@ import onnxruntime
 import pytest
 
 import fic_export
+from fic_export.bundle.head_only import without_base
 from fic_export.errors import OutputError
-from fic_export.head_export import without_base
 from fic_export.triton import check_triton, export_triton
 from fic_runtime.bundle import open_bundle
 from fic_runtime.classifier import Classifier

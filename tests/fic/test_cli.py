@@ -768,7 +768,7 @@ def test_no_bar_is_drawn_for_nothing(
 def test_a_quantized_base_is_told_beside_float32(
     fic: Fic, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("fic_export.quantization.time_in_turn", lambda *_: [[0.004], [0.002]])
+    monkeypatch.setattr("fic_export.quantization.gate.time_in_turn", lambda *_: [[0.004], [0.002]])
     options = ["--quantize", "int8", "--calibration-pictures", "5", "--max-accuracy-drop", "1"]
     result = fic("export", run.folder, "--out", "bundle", *options)
     assert result.code == 0
@@ -781,7 +781,7 @@ def test_a_quantized_base_is_told_beside_float32(
 def test_an_int8_base_that_is_slower_has_exit_code_3(
     fic: Fic, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("fic_export.quantization.time_in_turn", lambda *_: [[0.002], [0.004]])
+    monkeypatch.setattr("fic_export.quantization.gate.time_in_turn", lambda *_: [[0.002], [0.004]])
     options = ["--quantize", "int8", "--max-accuracy-drop", "1"]
     result = fic("export", run.folder, "--out", "bundle", *options)
     assert result.code == 3

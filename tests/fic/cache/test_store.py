@@ -308,7 +308,7 @@ def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
     script = (
         "import resource, sys, numpy as np\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n"
-        "from test_cache import *\n"
+        "from test_store import *\n"
         "names = list(range(150))\n"
         "order = np.random.default_rng(0).permutation(150)\n"
         "assert missing(Path(sys.argv[1]), *order) == []\n"

@@ -8,7 +8,7 @@ from fic.errors import RunError
 from fic.exporting import export_run
 from fic.exporting.training_pictures import training_pictures
 from fic.runs import Run
-from fic_export import quantization
+from fic_export.quantization import gate as quantization
 
 
 def files(by_class: Any) -> set[Path]:

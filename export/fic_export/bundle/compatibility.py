@@ -1,0 +1,87 @@
+"""Whether two models, their labels and their preprocessing fit together, and their two ends."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fic_runtime.bundle import BASE_FILE, HEAD_FILE
+from fic_runtime.graph_spec import GraphSpec, Tensor
+from fic_runtime.preprocessing import Preprocessing
+
+from ..conversion.keras_to_onnx import BOTTLENECK, IMAGE, PROBABILITIES
+from ..errors import OutputError
+
+if TYPE_CHECKING:
+    import keras
+
+
+def check_fit(
+    base: "keras.Model",
+    head: "keras.Model",
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+) -> None:
+    """Make sure that base, head, labels and preprocessing go together.
+
+    Raises:
+        OutputError: a label cannot stand in a line of text.
+        ValueError: they do not.
+    """
+    for name, model in (("base", base), ("head", head)):
+        # A Sequential without Input, or a subclass of Model, has no shapes before its first call.
+        if not getattr(model, "inputs", None):
+            raise ValueError(
+                f"the {name}, {model.name}, does not say its input; give it a keras.Input"
+            )
+    geometry = preprocessing.geometry
+    picture = (geometry.height, geometry.width, 3)
+    if tuple(base.input_shape[1:]) != picture:
+        raise ValueError(f"the base takes {base.input_shape[1:]}, preprocessing makes {picture}")
+    if base.output_shape[1:] != head.input_shape[1:]:
+        raise ValueError(f"the base gives {base.output_shape}, the head takes {head.input_shape}")
+    if head.output_shape[1:] != (len(labels),):
+        raise ValueError(f"the head gives {head.output_shape} for {len(labels)} labels")
+    if len(set(labels)) != len(labels):
+        raise ValueError(f"two labels are the same: {', '.join(sorted(labels))}")
+    for label in labels:
+        # labels.txt has a line for each; a surrogate is a byte of a file name that is no UTF-8.
+        if label.splitlines() != [label] or any("\ud800" <= char <= "\udfff" for char in label):
+            raise OutputError(f"the label {label!r} is not one line of text; rename the class")
+
+
+def check_pictures(pictures: Sequence[Any] | None, truth: Sequence[int] | None) -> None:
+    """Make sure that there are pictures, unless drawn ones are wanted, and a label for each.
+
+    Raises:
+        ValueError: there are not.
+    """
+    if pictures is not None and not pictures:
+        raise ValueError("pictures is empty; give image files, or None to compare on drawn ones")
+    if truth is not None and len(truth) != len(pictures or ()):
+        raise ValueError(f"{len(truth)} labels do not go with {len(pictures or ())} pictures")
+
+
+def base_spec(base: "keras.Model") -> GraphSpec:
+    """Return file, input and output of the graph that the base becomes."""
+    return _spec(BASE_FILE, IMAGE, "uint8", base.input_shape, BOTTLENECK, base.output_shape)
+
+
+def head_spec(head: "keras.Model") -> GraphSpec:
+    """Return file, input and output of the graph that the head becomes."""
+    return _spec(
+        HEAD_FILE, BOTTLENECK, "float32", head.input_shape, PROBABILITIES, head.output_shape
+    )
+
+
+def _spec(
+    file: str,
+    input_name: str,
+    input_dtype: str,
+    input_shape: Sequence[int | None],
+    output_name: str,
+    output_shape: Sequence[int | None],
+) -> GraphSpec:
+    return GraphSpec(
+        file=file,
+        input=Tensor(name=input_name, dtype=input_dtype, shape=(None, *input_shape[1:])),
+        output=Tensor(name=output_name, dtype="float32", shape=(None, *output_shape[1:])),
+    )

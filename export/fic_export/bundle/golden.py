@@ -1,0 +1,43 @@
+"""A few pictures with their recorded results, so that a device can be tested without a data set.
+
+The pictures are drawn from a seed and not taken from the user's photos: a bundle goes to many
+devices, and photos are private.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from fic_runtime.classifier import Classifier
+from fic_runtime.images import load_image
+
+from ..drawn_pictures import draw
+
+_PICTURES = 3
+_SEED = 20180601
+
+
+def write_golden(path: Path, bundle: Path) -> None:
+    """Write `golden.npz` with the results of the bundle's own graphs on the CPU.
+
+    `picture` holds the bytes of a PNG larger than the input, whose pixels after decode and resize
+    are `images[0]`; `images` is uint8 (n, height, width, 3), `bottlenecks` and `probabilities`
+    are float32.
+    """
+    # One thread: the order of the sums, and so the bytes, do not depend on the number of cores.
+    with Classifier(bundle, device="cpu", threads=1, graph_cache=False) as classifier:
+        geometry = classifier.manifest.preprocessing.geometry
+        random = np.random.default_rng(_SEED)
+        # Not a multiple of the input and of another shape, so that resizing has work to do.
+        drawn = [draw(random, geometry.height + 57, geometry.width + 93) for _ in range(_PICTURES)]
+        images = np.stack([load_image(picture, geometry) for picture in drawn])
+        bottlenecks, probabilities = classifier.run(images)
+    _, encoded = cv2.imencode(".png", drawn[0][..., ::-1])
+    np.savez_compressed(
+        path,
+        picture=encoded.ravel(),
+        images=images,
+        bottlenecks=bottlenecks,
+        probabilities=probabilities,
+    )

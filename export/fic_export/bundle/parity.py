@@ -1,0 +1,206 @@
+"""The gate of the export: files through Keras and files through the runtime must agree.
+
+Both ways start at the files, so decoding, resizing, preprocessing and the two graphs are all in
+the comparison.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fic_runtime.classifier import Classifier
+from fic_runtime.images import load_image
+from fic_runtime.manifest import Known
+from fic_runtime.preprocessing import Preprocessing
+
+from ..errors import ParityError
+from ..fits.out_of_distribution import least_validation, rejection_threshold
+from ..fits.temperature import with_temperature
+
+if TYPE_CHECKING:
+    import keras
+
+_BATCH = 16
+_WORST = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What a bundle must keep to be written.
+
+    Attributes:
+        max_difference: of any probability between Keras and the runtime.
+        min_agreement: share of the pictures for which both name the same class.
+        min_accuracy: share of the pictures whose class the runtime must name; None asks for none.
+    """
+
+    max_difference: float = 1e-3
+    min_agreement: float = 1.0
+    min_accuracy: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How far the bundle is from the Keras models, over real pictures or drawn ones.
+
+    Attributes:
+        pictures: how many were compared.
+        largest_difference: of any probability.
+        mean_difference: over all probabilities.
+        top_1_agreement: share of the pictures for which both name the same class.
+        worst_files: names of the pictures with the largest differences, the largest first.
+        keras_accuracy: share of the pictures whose class Keras names; None if it is not known.
+        runtime_accuracy: likewise of the runtime.
+        source: `files` that were given, or `drawn` where none were.
+    """
+
+    pictures: int
+    largest_difference: float
+    mean_difference: float
+    top_1_agreement: float
+    worst_files: list[str]
+    keras_accuracy: float | None = None
+    runtime_accuracy: float | None = None
+    source: str = "files"
+
+    def check(self, bounds: Bounds) -> None:
+        """Refuse a bundle that is too far away.
+
+        Raises:
+            ParityError: a bound is not kept.
+        """
+        # A difference that is not a number keeps no bound.
+        if not self.largest_difference <= bounds.max_difference:
+            raise ParityError(
+                f"the exported graphs differ from Keras by {self.largest_difference:.2g} on "
+                f"{', '.join(self.worst_files)} (at most {bounds.max_difference:.2g} is allowed); "
+                "nothing was written, try another base or report it with the name of this one"
+            )
+        if not self.top_1_agreement >= bounds.min_agreement:
+            raise ParityError(
+                f"the exported graphs name another class than Keras for "
+                f"{1 - self.top_1_agreement:.2%} of {self.pictures} pictures (at least "
+                f"{bounds.min_agreement:.2%} must agree); nothing was written, try another base or "
+                f"report it with the name of this one (worst: {', '.join(self.worst_files)})"
+            )
+        self._check_least(bounds.min_accuracy)
+
+    def check_accuracy(self, max_drop: float, min_accuracy: float | None = None) -> None:
+        """Refuse a bundle on a quantized base, which differs anyway, only if it loses too much.
+
+        Args:
+            max_drop: how much less often than Keras the bundle may name the class; where the
+                classes are not known, how often it may name another one than Keras.
+            min_accuracy: share of the pictures whose class it must name.
+
+        Raises:
+            ParityError: a bound is not kept.
+        """
+        drop = 1 - self.top_1_agreement
+        if self.keras_accuracy is not None and self.runtime_accuracy is not None:
+            drop = self.keras_accuracy - self.runtime_accuracy
+        # Shares of few pictures are not exact in binary: 0.9 - 0.89 is a little more than 0.01.
+        if not (np.isfinite(self.largest_difference) and drop <= max_drop + 1e-9):
+            raise ParityError(
+                f"on the quantized base the classifier loses {drop:.2%} of {self.pictures} "
+                f"pictures (at most {max_drop:.2%} may be lost); nothing was written, allow a "
+                "larger --max-accuracy-drop or deploy a base that is not quantized"
+            )
+        self._check_least(min_accuracy)
+
+    def _check_least(self, min_accuracy: float | None) -> None:
+        if min_accuracy is None:
+            return
+        if self.runtime_accuracy is None or not self.runtime_accuracy >= min_accuracy:
+            found = "not known" if self.runtime_accuracy is None else f"{self.runtime_accuracy:.2%}"
+            raise ParityError(
+                f"the accuracy of the exported graphs on {self.pictures} pictures is {found} (at "
+                f"least {min_accuracy:.2%} is asked for); nothing was written, train a better "
+                "classifier or ask for less"
+            )
+
+
+def compare(
+    bundle: Path,
+    base: "keras.Model",
+    head: "keras.Model",
+    preprocessing: Preprocessing,
+    pictures: Sequence[Path],
+    *,
+    truth: Sequence[int] | None = None,
+    temperature: float = 1.0,
+    progress: Callable[[int], None] | None = None,
+) -> Parity:
+    """Run the pictures through the bundle and through the Keras models.
+
+    Args:
+        truth: for each picture the index of its label, if that is known.
+        temperature: what the bundle's head divides its logits by, and Keras's does not.
+
+    Raises:
+        ImageError: a picture cannot be read.
+    """
+    ours: list[np.ndarray[Any, Any]] = []
+    theirs: list[np.ndarray[Any, Any]] = []
+    with Classifier(bundle, device="cpu", graph_cache=False) as classifier:
+        for start in range(0, len(pictures), _BATCH):
+            batch = pictures[start : start + _BATCH]
+            answers = keras_probabilities(base, head, preprocessing, batch)
+            theirs.append(with_temperature(answers, temperature))
+            ours += [each.probabilities for each in classifier.predict_batch(batch)]
+            if progress is not None:
+                progress(len(batch))
+    found, expected = np.stack(ours), np.concatenate(theirs)
+    difference = np.abs(found - expected)
+    # NaN counts as the worst there is, not as the least.
+    worst = np.where(np.isnan(difference), np.inf, difference).max(axis=1)
+    named, wanted = found.argmax(axis=1), expected.argmax(axis=1)
+    return Parity(
+        pictures=len(pictures),
+        largest_difference=float(difference.max()),
+        mean_difference=float(difference.mean()),
+        top_1_agreement=float((named == wanted).mean()),
+        worst_files=[pictures[i].name for i in np.argsort(-worst, kind="stable")[:_WORST]],
+        keras_accuracy=None if truth is None else float((wanted == np.asarray(truth)).mean()),
+        runtime_accuracy=None if truth is None else float((named == np.asarray(truth)).mean()),
+    )
+
+
+def keras_probabilities(
+    base: "keras.Model",
+    head: "keras.Model",
+    preprocessing: Preprocessing,
+    pictures: Sequence[Path],
+) -> np.ndarray[Any, Any]:
+    """Return what the Keras models say of image files, shape (pictures, labels)."""
+    pixels = np.stack([load_image(path, preprocessing.geometry) for path in pictures])
+    inputs = preprocessing.pixels.apply(pixels.astype(np.float32))
+    return np.asarray(head.predict_on_batch(base.predict_on_batch(inputs)))
+
+
+def threshold_on_graphs(folder: Path, known: Known, pictures: Sequence[Path]) -> Known:
+    """Return the entry of a score with the threshold that it has on a bundle's own graphs.
+
+    Those of a quantized base give other bottlenecks than those that the score was fitted on.
+
+    Args:
+        folder: the bundle, whole.
+        known: its entry as it was fitted; it stays as it is where there are too few pictures.
+        pictures: image files of the classes that nothing was fitted on.
+
+    Raises:
+        ImageError: one of them cannot be read.
+    """
+    if len(pictures) < least_validation(known.false_rejection):
+        return known
+    with Classifier(folder, device="cpu", graph_cache=False) as classifier:
+        answers = classifier.predict_batch(pictures)
+    scores = np.array([answer.ood_score for answer in answers], np.float64)
+    return replace(
+        known,
+        threshold=rejection_threshold(scores, known.false_rejection),
+        figures={**known.figures, "threshold_pictures": len(pictures)},
+    )

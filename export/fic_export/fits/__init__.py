@@ -1,0 +1,1 @@
+"""Statistics that are fitted on bottlenecks; none of it knows ONNX."""

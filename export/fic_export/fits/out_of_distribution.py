@@ -1,0 +1,219 @@
+"""Choose, by measurement, how a bundle tells pictures like those of the training from others.
+
+Each score is measured on two kinds of strange pictures: of classes that were left out when it was
+fitted, and foreign ones.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fic_runtime.manifest import Known
+from fic_runtime.ood_scores import Array, Score
+from fic_runtime.out_of_distribution import SCORE_FILE
+
+from .ood_scores import FITS
+from .softmax_regression import SoftmaxRegression, fit_softmax_regression
+
+# How much a larger score must gain in AUROC to be preferred to a smaller one.
+_WORTH = 0.015
+_LEAST_CLASSES = 3
+_LEAST_PER_CLASS = 5
+# What the comparison on left-out classes looks at, at most: more changes no ranking and costs time.
+_COMPARED_CLASSES = 20
+_COMPARED_PICTURES = 2000
+_FOLDS = 5
+_SEED = 20220628
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Pictures as the classifier sees them.
+
+    Attributes:
+        features: pooled bottlenecks, float32 (pictures, features).
+        probabilities: what the head says of them, (pictures, labels).
+    """
+
+    features: Array
+    probabilities: Array
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedScore:
+    """The score for a bundle, and its entry in the manifest."""
+
+    score: Score
+    known: Known
+
+    def write(self, folder: Path) -> None:
+        """Write the numbers of the score, if it has any, into a bundle's folder."""
+        if self.known.file is not None:
+            # Matrices as float16, as they were rounded when the score was fitted and measured.
+            arrays = {
+                name: array.astype(np.float16) if array.ndim == 2 else array
+                for name, array in self.score.arrays().items()
+            }
+            np.savez(folder / self.known.file, **arrays)  # type: ignore[arg-type] # names are keys
+
+
+def why_not(classes: int, training: int, validation: int, false_rejection: float) -> str | None:
+    """Return why so few pictures or classes give no score, or None if they do.
+
+    Args:
+        classes: how many have both training and validation pictures.
+        training: how many pictures.
+        validation: how many pictures.
+        false_rejection: see `fit_out_of_distribution`.
+    """
+    needed = least_validation(false_rejection)
+    if classes < _LEAST_CLASSES:
+        return f"{classes} classes, and at least {_LEAST_CLASSES} are needed to leave some out"
+    if training < _LEAST_PER_CLASS * classes:
+        return f"{training} training pictures, fewer than {_LEAST_PER_CLASS} a class"
+    if validation < needed:
+        return (
+            f"{validation} validation pictures, and a false rejection of {false_rejection:g} "
+            f"cannot be measured on fewer than {needed}"
+        )
+    return None
+
+
+def fit_out_of_distribution(
+    features: Array,
+    truth: Array,
+    *,
+    validation: Answers,
+    validation_truth: Array,
+    foreign: Answers,
+    foreign_source: str,
+    false_rejection: float = 0.05,
+) -> FittedScore:
+    """Fit every score, and return the smallest of those within a point of the best AUROC.
+
+    Args:
+        features: pooled bottlenecks of training pictures, float32 (pictures, features).
+        truth: the index of each one's class, (pictures,).
+        validation: pictures of the same classes that nothing was fitted on.
+        validation_truth: the index of each one's class.
+        foreign: pictures that show none of the classes.
+        foreign_source: `drawn` or `files`, for the manifest.
+        false_rejection: share of pictures like the validation's that may be called unknown.
+
+    Raises:
+        ValueError: too few classes or pictures; see `why_not`.
+    """
+    classes = len(np.intersect1d(truth, validation_truth))
+    if reason := why_not(classes, len(features), len(validation), false_rejection):
+        raise ValueError(reason)
+    held_out = _held_out_areas(features, truth, validation.features, validation_truth)
+    head = _head(features, truth)
+    scores = {name: fit(features, truth, head) for name, fit in FITS.items()}
+    found = {}
+    for name, score in scores.items():
+        known = score.score(validation.features, validation.probabilities)
+        strange = score.score(foreign.features, foreign.probabilities)
+        found[name] = {"held_out": held_out[name], "foreign": area_under_roc(known, strange)}
+    best = _choice(found)
+    chosen = scores[best]
+    threshold = rejection_threshold(
+        chosen.score(validation.features, validation.probabilities), false_rejection
+    )
+    strange = chosen.score(foreign.features, foreign.probabilities)
+    return FittedScore(
+        score=chosen,
+        known=Known(
+            method=best,
+            threshold=threshold,
+            file=SCORE_FILE if chosen.arrays() else None,
+            false_rejection=false_rejection,
+            figures={
+                "training_pictures": len(features),
+                "validation_pictures": len(validation),
+                "foreign_pictures": len(foreign),
+                "foreign_source": foreign_source,
+                "foreign_rejected": float((strange > threshold).mean()),
+                "auroc": found,
+            },
+        ),
+    )
+
+
+def least_validation(false_rejection: float) -> int:
+    """Return how many validation pictures a threshold at this rate needs."""
+    return int(np.ceil(1 / false_rejection)) - 1
+
+
+def rejection_threshold(known: Array, false_rejection: float) -> float:
+    """Return the threshold that a new known picture passes with at least this probability.
+
+    The order statistic of split conformal prediction: of n scores the ⌈(n + 1)(1 - rate)⌉-th.
+    """
+    place = int(np.ceil((len(known) + 1) * (1 - false_rejection) - 1e-9))
+    if place > len(known):
+        raise ValueError(f"{len(known)} scores are too few for a rate of {false_rejection:g}")
+    return float(np.sort(known)[place - 1])
+
+
+def area_under_roc(known: Array, strange: Array) -> float:
+    """Return the probability that a strange picture scores higher than a known one; ties half."""
+    ranked = np.sort(known)
+    below = np.searchsorted(ranked, strange, "left") + np.searchsorted(ranked, strange, "right")
+    return float(below.mean() / (2 * len(known)))
+
+
+def _choice(found: Mapping[str, Mapping[str, float]]) -> str:
+    means = {name: float(np.mean(list(areas.values()))) for name, areas in found.items()}
+    best = max(means.values())
+    # The table is in the order of size.
+    return next(name for name in FITS if means[name] >= best - _WORTH)
+
+
+def _held_out_areas(
+    features: Array, truth: Array, others: Array, others_truth: Array
+) -> dict[str, float]:
+    """Return the mean AUROC of each score over groups of classes that are left out in turn."""
+    areas: dict[str, list[float]] = {name: [] for name in FITS}
+    for inside, outside in _folds(truth, others_truth):
+        kept = np.flatnonzero(np.isin(truth, inside))
+        kept = _sample(kept, _COMPARED_PICTURES)
+        known = others[np.isin(others_truth, inside)]
+        strange = np.concatenate(
+            [features[np.isin(truth, outside)], others[np.isin(others_truth, outside)]]
+        )
+        strange = strange[_sample(np.arange(len(strange)), _COMPARED_PICTURES)]
+        head = _head(features[kept], truth[kept])
+        for name, fit in FITS.items():
+            score = fit(features[kept], truth[kept], head)
+            areas[name].append(
+                area_under_roc(
+                    *(score.score(each, head.probabilities(each)) for each in (known, strange))
+                )
+            )
+    return {name: float(np.mean(each)) for name, each in areas.items()}
+
+
+def _folds(truth: Array, others_truth: Array) -> Iterator[tuple[Array, Array]]:
+    """Yield the classes that stay and those that are left out."""
+    random = np.random.default_rng(_SEED)
+    classes = np.intersect1d(truth, others_truth)
+    classes = random.permutation(classes)[:_COMPARED_CLASSES]
+    for group in range(min(_FOLDS, len(classes))):
+        left_out = np.arange(len(classes)) % _FOLDS == group
+        if not left_out.all():
+            yield classes[~left_out], classes[left_out]
+
+
+def _head(features: Array, truth: Array) -> SoftmaxRegression:
+    return fit_softmax_regression(features, np.unique(truth, return_inverse=True)[1])
+
+
+def _sample(indices: Array, most: int) -> Array:
+    """Return at most so many of the indices, in their order."""
+    chosen = np.random.default_rng(_SEED).permutation(len(indices))[:most]
+    return np.asarray(indices[np.sort(chosen)])

@@ -1,0 +1,1 @@
+"""ONNX graphs: changing them without changing what they compute, and writing them."""

@@ -1,0 +1,73 @@
+"""ONNX graphs as files: weights inside, or in one file beside where protobuf cannot hold them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from ..errors import ConversionError
+from .graph_metadata import add_metadata
+
+# Of weights. A message of protobuf ends at 2 GiB; the rest of a graph has ample room above this.
+LARGEST = 1_900_000_000
+# Smaller constants, such as shapes, stay inside: a graph without them cannot be looked at.
+_SMALLEST_OUTSIDE = 1024
+
+
+def is_large(model: onnx.ModelProto) -> bool:
+    """Tell whether a model's weights must lie in a file of their own."""
+    return sum(len(tensor.raw_data) for tensor in model.graph.initializer) > LARGEST
+
+
+def weights_file(graph: str) -> str:
+    """Return the name of the file beside a graph's that holds its weights, if it is large."""
+    return f"{graph}.data"
+
+
+def check(model: onnx.ModelProto) -> None:
+    """Check a model in full, unless it is large: then `write_graph` does.
+
+    Raises:
+        ConversionError: it is not valid ONNX.
+    """
+    if not is_large(model):
+        _check(model, model.graph.name)
+
+
+def write_graph(graph: bytes | onnx.ModelProto, file: Path, metadata: Mapping[str, str]) -> None:
+    """Write a graph; the weights of a large one go to `weights_file` beside it.
+
+    A large model that was given is emptied of its weights.
+
+    Raises:
+        ConversionError: a large one is not valid ONNX.
+    """
+    if isinstance(graph, bytes):
+        # Messages of protobuf merge when their bytes are joined: the weights are not parsed again.
+        file.write_bytes(graph + _serialised(add_metadata(onnx.ModelProto(), metadata)))
+        return
+    add_metadata(graph, metadata)
+    if not is_large(graph):
+        file.write_bytes(_serialised(graph))
+        return
+    onnx.save_model(
+        graph,
+        file,
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=weights_file(file.name),
+        size_threshold=_SMALLEST_OUTSIDE,
+    )
+    _check(file, file.name)
+
+
+def _check(model: onnx.ModelProto | Path, name: str) -> None:
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConversionError(f"the converted {name} is not valid ONNX: {reason}") from error
+
+
+def _serialised(model: onnx.ModelProto) -> bytes:
+    return bytes(model.SerializeToString(deterministic=True))

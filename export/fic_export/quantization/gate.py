@@ -1,0 +1,275 @@
+"""The gate of quantization: a smaller base must still do what the float32 one does."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import onnx
+
+from fic_runtime.bundle import BASE_FILE, HEAD_FILE
+from fic_runtime.devices import usable_cpus
+from fic_runtime.graphs import Graph
+from fic_runtime.images import load_image
+from fic_runtime.onnx_runtime import onnxruntime
+from fic_runtime.preprocessing import Preprocessing
+from fic_runtime.selftest import TOLERANCE
+
+from ..errors import ConversionError, ParityError
+from ..graphs.files import weights_file
+
+Array = np.ndarray[Any, Any]
+Scheme = Literal["int8", "fp16"]
+
+MAX_ACCURACY_DROP = 0.01
+_BATCH = 16
+_ROUNDS = 11
+_TURN_SECONDS = 0.12
+# Between the two ways that are measured, and a device that is unlike both.
+_MARGIN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """What became of a base in fewer bits, beside the float32 one, over the same pictures.
+
+    Attributes:
+        scheme: `int8` or `fp16`.
+        calibration_pictures: on how many pictures the ranges of values were measured; 0 for fp16.
+        pictures: on how many the two were compared.
+        largest_difference: of any probability.
+        mean_difference: over all probabilities.
+        top_1_agreement: share of the pictures for which both name the same class.
+        float32_accuracy: share of the pictures whose class the float32 bundle names; None if it
+            is not known.
+        accuracy: likewise of the bundle as written.
+        float32_bytes: size of the float32 `base.onnx`.
+        bytes: size of `base.onnx` as written.
+        float32_milliseconds: for one picture through the base, on the processor of the export.
+        milliseconds: likewise of the base as written.
+        speedup: median of the ratios of both, measured in turn; more than 1 is faster.
+        tolerance: how far another device may be from `golden.npz`: `bottlenecks`, relative, and
+            `probabilities`.
+    """
+
+    scheme: str
+    calibration_pictures: int
+    pictures: int
+    largest_difference: float
+    mean_difference: float
+    top_1_agreement: float
+    float32_accuracy: float | None
+    accuracy: float | None
+    float32_bytes: int
+    bytes: int
+    float32_milliseconds: float
+    milliseconds: float
+    speedup: float
+    tolerance: Mapping[str, float]
+
+    @property
+    def accuracy_drop(self) -> float:
+        """By how much less often the class is right; how often it is another one, if that is all
+        that is known."""
+        if self.float32_accuracy is None or self.accuracy is None:
+            return 1 - self.top_1_agreement
+        return self.float32_accuracy - self.accuracy
+
+    def check(self, *, max_accuracy_drop: float, min_accuracy: float | None = None) -> None:
+        """Refuse a base that loses too much, or int8 that gains no speed.
+
+        fp16 may be slower on the CPU, where it saves space only.
+
+        Raises:
+            ParityError: a bound is not kept.
+        """
+        way_out = "nothing was written, export without --quantize"
+        if not np.isfinite(self.largest_difference):
+            raise ParityError(f"the {self.scheme} base gives values that are no numbers; {way_out}")
+        # Shares of few pictures are not exact in binary: 0.9 - 0.89 is a little more than 0.01.
+        if not self.accuracy_drop <= max_accuracy_drop + 1e-9:
+            lost = (
+                f"names another class for {self.accuracy_drop:.2%} of"
+                if self.accuracy is None or self.float32_accuracy is None
+                else f"is right for {self.accuracy:.2%} instead of {self.float32_accuracy:.2%} of"
+            )
+            raise ParityError(
+                f"the {self.scheme} base {lost} {self.pictures} pictures (at most "
+                f"{max_accuracy_drop:.2%} may be lost); {way_out} or allow a larger "
+                "--max-accuracy-drop"
+            )
+        if min_accuracy is not None and not (self.accuracy or 0.0) >= min_accuracy:
+            raise ParityError(
+                f"the accuracy of the {self.scheme} bundle on {self.pictures} pictures is "
+                f"{self.accuracy or 0.0:.2%} (at least {min_accuracy:.2%} is asked for); {way_out}"
+            )
+        if self.scheme == "int8" and not self.speedup > 1:
+            raise ParityError(
+                f"the int8 base takes {self.milliseconds:.3g} ms for a picture and the float32 one "
+                f"{self.float32_milliseconds:.3g} ms ({self.speedup:.2f}x the speed), so it is no "
+                f"faster here; {way_out} or export where it will run"
+            )
+
+
+def quantize_base(
+    folder: Path,
+    scheme: Scheme,
+    preprocessing: Preprocessing,
+    pictures: Sequence[Path],
+    *,
+    truth: Sequence[int] | None = None,
+    calibration: Sequence[Path] = (),
+    max_accuracy_drop: float = MAX_ACCURACY_DROP,
+    min_accuracy: float | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Quantization:
+    """Replace the float32 `base.onnx` in a bundle's folder by one of fewer bits.
+
+    The metadata of the graph stay; digests in the manifest are the caller's business.
+
+    Args:
+        folder: holds `base.onnx` and `head.onnx`, both float32.
+        scheme: `int8` or `fp16`.
+        preprocessing: how pictures become inputs.
+        pictures: image files on which both bases are compared, with the same head.
+        truth: for each of them the index of its label, if that is known.
+        calibration: image files for the ranges of int8; training pictures, so that the comparison
+            is on others.
+        max_accuracy_drop: how much accuracy may be lost; where the truth is not known, for which
+            share of the pictures another class may be named.
+        min_accuracy: what the accuracy must be at least.
+        progress: called with the number of pictures just compared.
+
+    Raises:
+        ConversionError: the graph holds nothing to be quantized.
+        ImageError: one of the files cannot be read.
+        ParityError: a bound is not kept; the folder is as it was.
+    """
+    from .fp16 import convert_to_half
+    from .int8 import quantize_int8
+
+    if scheme not in get_args(Scheme):
+        raise ValueError(f"quantize is one of {', '.join(get_args(Scheme))}; received {scheme!r}")
+    if (folder / weights_file(BASE_FILE)).exists():
+        raise ConversionError(
+            "a base of more than 2 GB cannot be quantized; nothing was written, export without "
+            "--quantize"
+        )
+    file = folder / BASE_FILE
+    before = file.read_bytes()
+    model = onnx.load_from_string(before)
+    geometry = preprocessing.geometry
+    if scheme == "int8":
+        images = [load_image(picture, geometry) for picture in calibration]
+        smaller = quantize_int8(model, images)
+    else:
+        calibration = ()
+        smaller = convert_to_half(model)
+    after = bytes(smaller.SerializeToString(deterministic=True))
+    further = len(model.graph.output) - 1
+    bases = [
+        Graph(graph, name=BASE_FILE, device="cpu", further_outputs=further)
+        for graph in (before, after)
+    ]
+    head = Graph(folder / HEAD_FILE, device="cpu")
+    answers: list[list[Array]] = [[], []]
+    for start in range(0, len(pictures), _BATCH):
+        batch = np.stack(
+            [load_image(picture, geometry) for picture in pictures[start : start + _BATCH]]
+        )
+        for base, probabilities in zip(bases, answers, strict=True):
+            probabilities.append(head.run(base.run(batch)))
+        if progress is not None:
+            progress(len(batch))
+    expected, found = (np.concatenate(each) for each in answers)
+    times = time_in_turn(bases, batch[:1])
+    quantization = Quantization(
+        scheme=scheme,
+        calibration_pictures=len(calibration),
+        pictures=len(pictures),
+        **_comparison(expected, found, truth),
+        float32_bytes=len(before),
+        bytes=len(after),
+        float32_milliseconds=_digits(1000 * statistics.median(times[0])),
+        milliseconds=_digits(1000 * statistics.median(times[1])),
+        speedup=_digits(statistics.median(a / b for a, b in zip(*times, strict=True))),
+        tolerance=_tolerance(
+            _unfused(after, batch) if scheme == "int8" else bases[0].run(batch),
+            bases[1].run(batch),
+            head,
+        ),
+    )
+    quantization.check(max_accuracy_drop=max_accuracy_drop, min_accuracy=min_accuracy)
+    file.write_bytes(after)
+    return quantization
+
+
+def _comparison(expected: Array, found: Array, truth: Sequence[int] | None) -> dict[str, Any]:
+    difference = np.abs(found - expected)
+    wanted, named = expected.argmax(axis=1), found.argmax(axis=1)
+    return {
+        "largest_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "top_1_agreement": float((named == wanted).mean()),
+        "float32_accuracy": None if truth is None else float((wanted == np.asarray(truth)).mean()),
+        "accuracy": None if truth is None else float((named == np.asarray(truth)).mean()),
+    }
+
+
+def _unfused(graph: bytes, batch: Array) -> Array:
+    """Return what an int8 graph gives node by node: float32 arithmetic, rounded in between."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = usable_cpus()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: batch})[0])
+
+
+def _tolerance(reference: Array, found: Array, head: Graph) -> dict[str, float]:
+    """Return how far a right device may be, from how far two right ways of computing are.
+
+    A value that is rounded to 8 or 11 bits goes the other way for the least difference in a sum,
+    and every layer after it sees that. Never less than what float32 bundles keep.
+    """
+    bottlenecks = np.abs(found - reference).max() / (np.abs(found).max() or 1.0)
+    probabilities = np.abs(head.run(found) - head.run(reference)).max()
+    return {
+        "bottlenecks": float(np.clip(_digits(_MARGIN * bottlenecks), TOLERANCE, 1)),
+        "probabilities": float(np.clip(_digits(_MARGIN * probabilities), TOLERANCE, 1)),
+    }
+
+
+def _digits(value: float) -> float:
+    """Keep three digits: more would be noise."""
+    return float(f"{value:.3g}")
+
+
+def time_in_turn(bases: Sequence[Graph], batch: Array) -> list[list[float]]:
+    """Return for each base the seconds of its quickest pass in each of several turns, A B A B ...
+
+    In turn, because the speed of a machine wanders while it is measured.
+    """
+    times: list[list[float]] = [[] for _ in bases]
+    for base in bases:
+        base.run(batch)  # the first pass allocates
+    for _ in range(_ROUNDS):
+        for base, seconds in zip(bases, times, strict=True):
+            seconds.append(_seconds(base, batch))
+    return times
+
+
+def _seconds(base: Graph, batch: Array) -> float:
+    """Return the seconds of the quickest pass in a turn: other work on the machine only adds."""
+    quickest, started = math.inf, time.perf_counter()
+    while True:
+        before = time.perf_counter()
+        base.run(batch)
+        now = time.perf_counter()
+        quickest = min(quickest, now - before)
+        if now - started >= _TURN_SECONDS:
+            return quickest

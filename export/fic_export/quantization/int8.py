@@ -1,0 +1,236 @@
+"""A base in 8-bit integers: weights, and what flows between the layers."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+
+from ..errors import ConversionError
+from ..graphs.surgery import canonicalize
+
+Array = np.ndarray[Any, Any]
+
+_LEVELS = 127  # of int8, symmetric
+# docs/decisions.md has the measurements. What is not here stays float32.
+OPERATORS = (
+    "Add",
+    "AveragePool",
+    "Clip",
+    "Concat",
+    "Conv",
+    "Gemm",
+    "GlobalAveragePool",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "Relu",
+    "Sigmoid",
+)
+_PRODUCTS = ("Conv", "MatMul", "Gemm")
+# The quantizer warns unless a graph says that it was prepared.
+_PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
+
+
+def quantize_int8(
+    model: onnx.ModelProto,
+    images: Sequence[Array],
+    *,
+    operators: Sequence[str] = OPERATORS,
+    method: CalibrationMethod = CalibrationMethod.MinMax,
+    correct: bool = True,
+    reduce_range: bool = False,
+) -> onnx.ModelProto:
+    """Return a base graph whose products are done in 8-bit integers.
+
+    Weights are int8 with one scale per output channel, values between layers are uint8 with one
+    scale each, from the least and the largest value that the images cause. Quantize and dequantize
+    nodes say so (QDQ), which ONNX Runtime fuses into integer kernels. Input and output stay as they
+    are, and so does everything before the first product: the pixel arithmetic. The same graph and
+    images give the same bytes.
+
+    Args:
+        model: what `convert_base` returned.
+        images: uint8 (height, width, 3) each, decoded and resized as for the runtime.
+        operators: the kinds of nodes to be quantized.
+        method: how the range of a value follows from what the images cause.
+        correct: whether the biases make up for rounded weights
+            (`fic_export.quantization.bias_correction`).
+        reduce_range: 7 bits for the weights, for processors that saturate 16-bit sums.
+
+    Raises:
+        ConversionError: the graph holds nothing to be quantized.
+        ValueError: no image.
+    """
+    from .bias_correction import correct_biases
+
+    if not len(images):
+        raise ValueError("images is empty: the ranges of values are measured on real pictures")
+    prepared = onnx.ModelProto()
+    prepared.CopyFrom(model)
+    graph = prepared.graph
+    fold_pads(graph)
+    pixel_nodes = nodes_before_the_first_product(graph)
+    if correct:
+        correct_biases(
+            prepared, images, levels=64 if reduce_range else _LEVELS, exclude=pixel_nodes
+        )
+    _drop_unused(graph)
+    prepared.metadata_props.add(key=_PREPARED[0], value=_PREPARED[1])
+    names = [end.name for end in (graph.input[0], graph.output[0])]
+    with tempfile.TemporaryDirectory(prefix="fic-int8-") as folder:
+        file = Path(folder) / "int8.onnx"
+        quantize_static(
+            prepared,
+            file,
+            _Reader(names[0], images),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(operators),
+            per_channel=True,
+            reduce_range=reduce_range,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=pixel_nodes,
+            calibrate_method=method,
+        )
+        quantized = onnx.load(file)
+    if not any(node.op_type == "QuantizeLinear" for node in quantized.graph.node):
+        raise ConversionError(
+            "the base cannot be quantized: it holds no convolution and no product with weights; "
+            "export it without --quantize"
+        )
+    canonicalize(quantized.graph, input_name=names[0], output_name=names[1])
+    del quantized.metadata_props[:]
+    quantized.metadata_props.extend(model.metadata_props)
+    only_used_domains(quantized)
+    quantized.producer_name, quantized.producer_version = (
+        model.producer_name,
+        model.producer_version,
+    )
+    return quantized
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+    def __init__(self, name: str, images: Iterable[Array]) -> None:
+        self._inputs: Iterator[dict[str, Array]] = ({name: image[np.newaxis]} for image in images)
+
+    def get_next(self) -> dict[str, Array] | None:
+        return next(self._inputs, None)
+
+
+def nodes_before_the_first_product(graph: onnx.GraphProto) -> list[str]:
+    """Return the names of the nodes that prepare the pixels.
+
+    The nodes of a converted graph stand in the order of use, so these are at its beginning.
+
+    Raises:
+        ConversionError: the graph holds no product with weights.
+    """
+    names: list[str] = []
+    for node in graph.node:
+        if node.op_type in _PRODUCTS:
+            return names
+        names.append(node.name)
+    raise ConversionError(
+        "the base cannot be quantized: it holds no convolution and no product with weights; "
+        "export it without --quantize"
+    )
+
+
+def only_used_domains(model: onnx.ModelProto) -> None:
+    """Drop the operator sets that a converter declares in case it needs them."""
+    used = {node.domain for node in model.graph.node}
+    kept = [each for each in model.opset_import if each.domain in used | {"", "ai.onnx"}]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def fold_pads(graph: onnx.GraphProto) -> None:
+    """Move zero `Pad` nodes into the convolutions, and some of the pools, that follow them.
+
+    ONNX Runtime does it too, but not between quantize nodes, where a float `Pad` would be left. A
+    pool pads with minus infinity, which is the same as with zeros after a ReLU only.
+    """
+    constants = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if tensor.data_type != onnx.TensorProto.FLOAT or not tensor.dims
+    }
+    producers = {node.output[0]: node for node in graph.node}
+    uses = Counter(name for node in graph.node for name in node.input)
+    for node in list(graph.node):
+        if node.op_type not in ("Conv", "MaxPool"):
+            continue
+        pad = producers.get(node.input[0])
+        between = None
+        if node.op_type == "MaxPool" and pad is not None and pad.op_type == "Max":
+            # What `protect_padded_pools` put there.
+            between, pad = pad, producers.get(pad.input[0])
+        if pad is None or pad.op_type != "Pad":
+            continue
+        above = producers.get(pad.input[0])
+        if node.op_type == "MaxPool" and (above is None or above.op_type != "Relu"):
+            continue
+        sides = _spatial_zeros(pad, constants)
+        if sides is None or not _add_pads(node, sides):
+            continue
+        node.input[0] = pad.input[0]
+        for idle in (between, pad):
+            if idle is not None:
+                uses[idle.output[0]] -= 1
+                if not uses[idle.output[0]]:
+                    graph.node.remove(idle)
+
+
+def _add_pads(node: onnx.NodeProto, sides: list[int]) -> bool:
+    """Let a node pad by itself, if it may be told how."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    automatic = attributes.get("auto_pad")
+    if automatic is not None and automatic.s != b"NOTSET":
+        return False
+    if node.op_type == "MaxPool" and (
+        any(attributes["pads"].ints if "pads" in attributes else ())
+        or max(sides) >= min(attributes["kernel_shape"].ints)
+    ):
+        return False  # a window might hold nothing but padding
+    if "pads" in attributes:
+        old = list(attributes["pads"].ints)
+        attributes["pads"].ints[:] = [a + b for a, b in zip(old, sides, strict=True)]
+    else:
+        node.attribute.append(helper.make_attribute("pads", sides))
+    return True
+
+
+def _spatial_zeros(pad: onnx.NodeProto, constants: dict[str, Array]) -> list[int] | None:
+    """Return how many zeros a `Pad` adds to height and width, begins and then ends.
+
+    None if it does anything else.
+    """
+    if any(each.name == "mode" and each.s != b"constant" for each in pad.attribute):
+        return None
+    sizes = constants.get(pad.input[1])
+    value = constants.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else np.zeros(())
+    if sizes is None or value is None or value.any() or len(pad.input) > 3:
+        return None
+    begins, ends = np.split(sizes, 2)
+    if begins[:2].any() or ends[:2].any() or sizes.min() < 0:
+        return None
+    return [*begins[2:].tolist(), *ends[2:].tolist()]
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

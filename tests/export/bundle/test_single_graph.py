@@ -1,0 +1,155 @@
+"""One graph from picture to probabilities, which says what the two graphs say."""
+
+import ast
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import fic_export
+from fic_export.bundle.single_graph import SINGLE_FILE, fuse, write_single_graph
+from fic_export.errors import ConversionError, ParityError
+from fic_runtime.bundle import open_bundle
+from fic_runtime.classifier import Classifier
+from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
+
+# Quotes, and what must be escaped in one of the notations.
+LABELS = ("Gänseblümchen", 'it\'s "tulip"', "バラ\\の花 🌹")
+PREPROCESSING = Preprocessing(
+    geometry=Geometry(height=24, width=32),
+    pixels=Pixels(channel_order="bgr", scale=(0.02, 0.03, 0.04), offset=(-1.0, -2.0, -3.0)),
+)
+
+
+def models(*, pooled):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((24, 32, 3))
+    layer = keras.layers.Conv2D(6, 3, strides=2, activation="relu")(inputs)
+    layer = keras.layers.DepthwiseConv2D(3, strides=2)(layer)
+    if pooled:
+        layer = keras.layers.GlobalAveragePooling2D()(layer)
+    base = keras.Model(inputs, layer)
+    head = [
+        keras.Input(base.output_shape[1:]),
+        keras.layers.Flatten(),
+        keras.layers.Dense(len(LABELS), activation="softmax"),
+    ]
+    return base, keras.Sequential(head)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["vector", "map"])
+def bundle(request, tmp_path_factory):
+    out = tmp_path_factory.mktemp("single") / "bundle"
+    fic_export.export_bundle(
+        *models(pooled=request.param),
+        labels=LABELS,
+        preprocessing=PREPROCESSING,
+        out=out,
+        single_graph=True,
+    )
+    return out
+
+
+def session(file):
+    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+
+def test_the_fused_graph_says_what_the_classifier_says(bundle):
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3), dtype=np.uint8)
+    (found,) = session(bundle / SINGLE_FILE).run(None, {"image": pixels})
+    with Classifier(bundle, device="cpu") as classifier:
+        _, expected = classifier.run(pixels)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+def test_it_has_one_input_and_one_output_of_any_batch_and_no_operator_of_its_own(bundle):
+    model = onnx.load(bundle / SINGLE_FILE)
+    onnx.checker.check_model(model, full_check=True)
+    ends = (*model.graph.input, *model.graph.output)
+    assert [end.name for end in ends] == ["image", "probabilities"]
+    assert all(end.type.tensor_type.shape.dim[0].dim_param == "n" for end in ends)
+    assert [(each.domain, each.version) for each in model.opset_import] == [("", 17)]
+    parts = [onnx.load(bundle / name).graph for name in ("base.onnx", "head.onnx")]
+    assert len(model.graph.node) == sum(len(part.node) for part in parts)
+
+
+def test_the_manifest_names_it_with_its_digest_and_its_difference(bundle):
+    manifest = open_bundle(bundle).manifest
+    entry = manifest.single_graph
+    assert entry["file"] == SINGLE_FILE
+    assert SINGLE_FILE in manifest.files
+    assert (entry["input"]["name"], entry["output"]["name"]) == ("image", "probabilities")
+    assert entry["output"]["shape"] == [None, 3]
+    assert entry["pictures"] == 32
+    assert entry["largest_difference"] < 1e-6
+
+
+def test_other_tools_find_labels_and_preprocessing_under_their_names(bundle):
+    said = session(bundle / SINGLE_FILE).get_modelmeta().custom_metadata_map
+    # As Ultralytics' loader reads them.
+    assert ast.literal_eval(said["names"]) == dict(enumerate(LABELS))
+    assert ast.literal_eval(said["imgsz"]) == [24, 32]
+    assert said["task"] == "classify"
+    # As ONNX's MetadataProps.md has them: of the input, not of what the graph makes of it.
+    assert said["Image.BitmapPixelFormat"] == "Rgb8"
+    assert said["Image.ColorSpaceGamma"] == "SRGB"
+    assert said["Image.NominalPixelRange"] == "NominalRange_0_255"
+    assert tuple(json.loads(said["labels"])) == LABELS
+    assert Preprocessing.from_dict(json.loads(said["preprocessing"])) == PREPROCESSING
+
+
+def test_each_of_the_two_graphs_says_its_part(bundle):
+    base, head = (
+        session(bundle / name).get_modelmeta().custom_metadata_map.keys()
+        for name in ("base.onnx", "head.onnx")
+    )
+    assert {"preprocessing", "imgsz", "Image.BitmapPixelFormat"} <= base
+    assert {"labels", "names", "task"} == head
+    assert not base & head
+
+
+def test_the_card_tells_how_to_run_it(bundle):
+    assert "`classifier.onnx` takes the same `image`" in (bundle / "README.md").read_text("utf-8")
+
+
+def test_without_being_asked_for_it_is_not_there(tmp_path):
+    manifest = fic_export.export_bundle(
+        *models(pooled=True), labels=LABELS, preprocessing=PREPROCESSING, out=tmp_path / "b"
+    )
+    assert manifest.single_graph == {}
+    assert not (tmp_path / "b" / SINGLE_FILE).exists()
+    assert SINGLE_FILE not in (tmp_path / "b/README.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("value", [5.0, np.nan])
+def test_a_fused_graph_that_differs_is_refused_and_nothing_is_written(value, tmp_path, monkeypatch):
+    def write_another(folder, manifest):
+        write_single_graph(folder, manifest)
+        model = onnx.load(folder / SINGLE_FILE)
+        *_, bias = (each for each in model.graph.initializer if list(each.dims) == [3])
+        other = np.array([0, value, 0], np.float32)
+        bias.CopyFrom(onnx.numpy_helper.from_array(other, bias.name))
+        onnx.save(model, folder / SINGLE_FILE)
+
+    monkeypatch.setattr("fic_export.bundle.export.write_single_graph", write_another)
+    with pytest.raises(ParityError, match=r"classifier\.onnx differs from the two graphs by"):
+        fic_export.export_bundle(
+            *models(pooled=False),
+            labels=LABELS,
+            preprocessing=PREPROCESSING,
+            out=tmp_path / "b",
+            single_graph=True,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_graphs_of_two_operator_sets_are_refused(bundle):
+    base, head = (onnx.load(bundle / name) for name in ("base.onnx", "head.onnx"))
+    head.opset_import[0].version = 13
+    with pytest.raises(ConversionError, match="different operator sets"):
+        fuse(base, head)

@@ -1,0 +1,73 @@
+"""What a device learns from: statistics that make its answers as sure as they should be."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fic_export.fits.teaching import fit_teaching
+from fic_export.fits.temperature import cross_entropies
+from fic_runtime.teaching import Teaching
+
+CLASSES, FEATURES = 4, 200
+
+
+def pictures(each, *, seed=0):
+    """Return features of `each` pictures of every class, and the classes' indices."""
+    centres = np.random.default_rng(1).normal(0, 0.25, (CLASSES, FEATURES))
+    # As of real bases, some directions vary much more than others.
+    spread = np.geomspace(3, 0.3, FEATURES)
+    truth = np.repeat(np.arange(CLASSES), each)
+    noise = np.random.default_rng(seed).normal(0, 1, (len(truth), FEATURES)) * spread
+    return (centres[truth] + noise).astype(np.float32), truth
+
+
+def loss(teaching: Teaching, features, truth):
+    weights = teaching.head()
+    return cross_entropies(features @ weights.kernel + weights.bias, truth).mean()
+
+
+@pytest.mark.parametrize("each", [40, 150])
+def test_the_caution_suits_pictures_that_were_not_in_the_training(each):
+    teaching = fit_teaching(*pictures(each), CLASSES)
+    fresh = pictures(500, seed=2)
+    found = loss(teaching, *fresh)
+    others = [
+        loss(replace(teaching, caution=np.float32(caution)), *fresh) for caution in (0, 2, 8, 100)
+    ]
+    assert found < 1.1 * min(others)
+    assert found < 0.8 * max(others)
+
+
+def test_few_pictures_of_each_class_leave_the_usual_caution():
+    teaching = fit_teaching(*pictures(2), CLASSES)
+    assert teaching.caution == np.float32(6)
+    assert np.isfinite(teaching.head().kernel).all()
+
+
+def test_a_class_without_pictures_is_a_slip():
+    features, truth = pictures(5)
+    with pytest.raises(ValueError, match="class 3 has no picture"):
+        fit_teaching(features[truth < 3], truth[truth < 3], CLASSES)
+
+
+def test_a_class_of_few_pictures_is_told_with_less_confidence():
+    """The same mean, whether of few pictures or of many; what differs is how far it is trusted."""
+    teaching = fit_teaching(*pictures(100), CLASSES)
+    mean = teaching.means[0] + 0.2
+    sure = []
+    for count in (1, 5, 100, 10_000):
+        taught = teaching.taught(CLASSES, np.tile(mean, (count, 1)))
+        weights = taught.head()
+        sure.append(np.exp(-cross_entropies((mean @ weights.kernel + weights.bias)[None], [4])[0]))
+    assert sure == sorted(sure)
+    assert sure[0] < 0.9 * sure[-1]
+
+
+def test_means_of_many_pictures_stay_where_they_are():
+    teaching = fit_teaching(*pictures(100), CLASSES)
+    known = replace(teaching, counts=np.full(CLASSES, 10**9))
+    unit = float(np.sqrt(teaching.variance))
+    np.testing.assert_allclose(
+        known._likely_means(known.means / unit), known.means / unit, atol=1e-6
+    )
