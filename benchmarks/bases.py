@@ -33,7 +33,7 @@ from fic.bases.models import build_base
 from fic_export.conversion import convert_base
 from fic_export.versions import made_with
 from fic_runtime.devices import usable_cpus
-from fic_runtime.graphs import Graph
+from fic_runtime.graphs.graph import Graph
 from fic_runtime.images import load_image
 from fic_runtime.picture_files import IMAGE_SUFFIXES
 from fic_runtime.preprocessing import Geometry

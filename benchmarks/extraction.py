@@ -21,7 +21,7 @@ from fic.bottlenecks.extraction import Picture, extract
 from fic.digests import digest_file
 from fic.options import BaseOptions, CacheOptions
 from fic_runtime.devices import usable_cpus
-from fic_runtime.graphs import Graph
+from fic_runtime.graphs.graph import Graph
 from fic_runtime.images import load_image
 
 

@@ -17,7 +17,7 @@ from measuring import in_turn, median_ratio, spread, wall_seconds
 
 from fic_runtime import Classifier, MultiClassifier
 from fic_runtime.bundle import open_bundle
-from fic_runtime.head_bundles import files_of_the_head, head_files
+from fic_runtime.bundle.head_only import files_of_the_head, head_files
 
 
 def main() -> None:

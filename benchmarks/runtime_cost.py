@@ -26,7 +26,7 @@ import numpy as np
 from measuring import in_turn, median_ratio, spread, wall_seconds
 
 from fic_runtime import Classifier
-from fic_runtime.onnx_runtime import onnxruntime
+from fic_runtime.graphs.onnx_runtime import onnxruntime
 
 # {0} is the bundle, {1} the picture, {2} the threads. The peak, in kB, is that of this program:
 # ru_maxrss would begin with that of the process it was started from.

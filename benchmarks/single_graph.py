@@ -23,7 +23,7 @@ from fic.bases import find_base
 from fic.bases.models import build_base
 from fic_export import export_bundle
 from fic_runtime import Classifier
-from fic_runtime.graphs import Graph
+from fic_runtime.graphs.graph import Graph
 
 _BATCHES = (1, 16)
 

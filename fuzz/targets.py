@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from fic_runtime.bundle import CLASS_WEIGHTS_FILE, GOLDEN_FILE, open_bundle
+from fic_runtime.bundle import CLASS_WEIGHTS_FILE, GOLDEN_FILE, MANIFEST_FILE, open_bundle
+from fic_runtime.bundle.graph_contents import contents_of_file
+from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.classifier import Classifier
+from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.errors import FicError
-from fic_runtime.graph_contents import contents_of_file
 from fic_runtime.images import decode_image
-from fic_runtime.manifest import MANIFEST_FILE, Manifest
 from fic_runtime.preprocessing import Geometry
-from fic_runtime.selftest import run_selftest
 
 BUNDLE = Path(__file__).parents[1] / "tests/data/explaining-bundle"
 

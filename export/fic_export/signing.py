@@ -13,7 +13,7 @@ from typing import Any
 from zipfile import ZipFile
 
 from fic_runtime.bundle import open_bundle
-from fic_runtime.bundle_files import bundle_files
+from fic_runtime.bundle.files import bundle_files
 
 from .errors import SignatureError, SigningError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fic_runtime.bundle import LABELS_FILE, Bundle, open_bundle
 from fic_runtime.errors import BundleError
-from fic_runtime.graph_spec import GraphSpec, Tensor
+from fic_runtime.graphs.spec import GraphSpec, Tensor
 
 from .errors import OutputError
 from .folders import check_replaceable, replacing_folder

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fic_runtime.bundle import file_digest
+from fic_runtime.bundle.opening import file_digest
 from fic_runtime.preprocessing import Preprocessing
 
 from ..cache.locks import new_temporary, publish, remove_abandoned_temporaries

@@ -83,7 +83,7 @@ class OnnxEngine:
     name = "onnx"
 
     def __init__(self, file: Path) -> None:
-        from fic_runtime.graphs import Graph
+        from fic_runtime.graphs.graph import Graph
 
         cpus = usable_cpus()
         on_gpu = _onnx_has_cuda()
@@ -121,7 +121,7 @@ class KerasEngine:
 
 
 def _onnx_has_cuda() -> bool:
-    from fic_runtime.onnx_runtime import onnxruntime
+    from fic_runtime.graphs.onnx_runtime import onnxruntime
 
     return CUDA in onnxruntime.get_available_providers()
 

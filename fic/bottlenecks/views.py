@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fic_runtime.images import resize_image
 from fic_runtime.preprocessing import Geometry
-from fic_runtime.resizing import resize_image
 
 from ..cache.keys import KEY_SIZE, Keys
 from ..digests import digest_bytes

@@ -73,7 +73,7 @@ def predict(
       fic predict run photo.jpg photos
       fic predict --weight-file top.h5 --label-file labels.json --base-model resnet50 photo.jpg
     """
-    from fic_runtime.answers import answer_json, answer_line, table_head, table_row
+    from fic_runtime.cli.answers import answer_json, answer_line, table_head, table_row
     from fic_runtime.errors import ImageError
 
     from ..prediction import predict_files

@@ -25,9 +25,9 @@ from fic_export.fits.temperature import (
 )
 from fic_export.foreign_pictures import foreign_pictures
 from fic_runtime.errors import ImageError
-from fic_runtime.graphs import Graph
+from fic_runtime.graphs.graph import Graph
+from fic_runtime.heads.ood_scores import pooled
 from fic_runtime.images import load_image
-from fic_runtime.ood_scores import pooled
 from fic_runtime.picture_files import find_pictures
 from fic_runtime.preprocessing import Geometry
 

@@ -5,8 +5,8 @@ from contextlib import closing
 import numpy as np
 
 from fic_export.fits.teaching import fit_teaching
-from fic_runtime.ood_scores import pooled
-from fic_runtime.teaching import Teaching
+from fic_runtime.heads.ood_scores import pooled
+from fic_runtime.heads.statistics import Teaching
 
 from ..errors import RunError
 from ..progress import Progress

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
-from .batches import is_one_picture, pixel_batches
 from .bundle import HEAD_FILE, Bundle, open_bundle
+from .bundle.manifest import Manifest
 from .devices import CPU, Device
 from .errors import ImageError
-from .graphs import Batch, Graph, GraphOptions
-from .heads import Head, check_has_base, open_head
+from .graphs.graph import Batch, Graph, GraphOptions
+from .heads.head import Head, check_has_base, open_head
 from .images import load_image
-from .manifest import Manifest
+from .images.batches import is_one_picture, pixel_batches
 from .predictions import FloatArray, Prediction, predictions
 from .preprocessing import ChannelOrder
 
@@ -312,7 +312,7 @@ class Classifier:
             ImageError: one is no picture, or there is none; the message says which.
             ValueError: the label is not one line of text.
         """
-        from .taught_heads import check_teachable, taught_head
+        from .heads.taught import check_teachable, taught_head
 
         check_teachable(self._open_graphs()[1], label)
         bottlenecks = self.extract(images)
@@ -329,7 +329,7 @@ class Classifier:
             BundleError: the bundle was exported without --teachable, has no such label, or would
                 be left with fewer than two.
         """
-        from .taught_heads import forgotten_head
+        from .heads.taught import forgotten_head
 
         with self._changing:
             base, head = self._open_graphs()
@@ -344,7 +344,7 @@ class Classifier:
             OutputError: something else is there, or it cannot be written.
             ValueError: nothing was taught.
         """
-        from .taught_heads import save_head
+        from .heads.taught import save_head
 
         _, head = self._open_graphs()
         save_head(head, Path(place))
@@ -381,7 +381,7 @@ class Classifier:
         arguments, taught = state["arguments"], state["taught"]
         self.__init__(**arguments)  # type: ignore[misc] # on purpose: the other process opens it
         if taught:
-            from .taught_heads import held_head
+            from .heads.taught import held_head
 
             base, _ = self._open_graphs()
             graph = self._head_graph(taught[HEAD_FILE])

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .class_weights import ClassWeights, Floats
+from .bundle.manifest import FeatureMap
 from .errors import BundleError
-from .images import load_image, to_rgb
-from .manifest import FeatureMap
+from .heads.linear import ClassWeights, Floats
+from .images import Pixels8, load_image, to_rgb
+from .images.resizing import central_part, fitted_part
 from .preprocessing import ChannelOrder, Geometry
-from .resizing import Pixels8, central_part, fitted_part
 
 if TYPE_CHECKING:
-    from .graphs import Graph
-    from .heads import Head
+    from .graphs.graph import Graph
+    from .heads.head import Head
     from .images import ImageSource
 
 _LABELS_SHOWN = 20

@@ -6,14 +6,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from .batches import is_one_picture, pixel_batches
+from .bundle.manifest import Manifest
 from .classifier import Classifier
 from .devices import CPU, Device
 from .errors import BundleError, ImageError
-from .graphs import Batch
-from .heads import Head
+from .graphs.graph import Batch
+from .heads.head import Head
 from .images import load_image
-from .manifest import Manifest
+from .images.batches import is_one_picture, pixel_batches
 from .predictions import Prediction, predictions
 from .preprocessing import ChannelOrder
 from .streaming import OnError, stream_pictures

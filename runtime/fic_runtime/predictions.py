@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    from .graphs import Batch
-    from .heads import Head
+    from .graphs.graph import Batch
+    from .heads.head import Head
 
 FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 

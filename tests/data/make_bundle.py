@@ -18,7 +18,7 @@ import onnx
 
 from fic_export import export_bundle
 from fic_runtime import Classifier
-from fic_runtime.manifest import FORMAT
+from fic_runtime.bundle.manifest import FORMAT
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 
 HERE = Path(__file__).parent

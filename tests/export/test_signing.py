@@ -10,9 +10,9 @@ import pytest
 import fic_export
 from fic_export.errors import SignatureError, SigningError
 from fic_export.signing import SIGNATURE_FILE, check_signing, sign_folder, verify_bundle
+from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.errors import BundleError
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
-from fic_runtime.selftest import run_selftest
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +101,7 @@ def test_the_command_of_the_library_passes_it_too(bundle, keys):
 
 def edit_manifest(bundle):
     """Exchange the labels and mend the digests, as somebody would who means it."""
-    from fic_runtime.bundle import file_digest
+    from fic_runtime.bundle.opening import file_digest
 
     before = file_digest(bundle / "labels.txt")
     (bundle / "labels.txt").write_text("b\na\n")

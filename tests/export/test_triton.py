@@ -12,9 +12,9 @@ from fic_export.bundle.head_only import without_base
 from fic_export.errors import OutputError
 from fic_export.triton import check_triton, export_triton
 from fic_runtime.bundle import open_bundle
+from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.classifier import Classifier
 from fic_runtime.errors import BundleError
-from fic_runtime.manifest import Manifest
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 
 LABELS = ("Gänseblümchen", "バラ の花", "tulip")

@@ -14,7 +14,7 @@ import pytest
 
 from fic_runtime import cli
 from fic_runtime.bundle import open_bundle
-from fic_runtime.head_bundles import files_of_the_head, head_files
+from fic_runtime.bundle.head_only import files_of_the_head, head_files
 
 DATA = Path(__file__).parents[1] / "data"
 BIAS = struct.pack("<f", 0.1234567)  # of the golden head's first label; see make_bundle.py

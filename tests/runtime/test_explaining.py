@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fic_runtime import BundleError, Classifier, ImageError
+from fic_runtime.cli.overlays import with_caption
 from fic_runtime.images import read_image
-from fic_runtime.overlay_files import with_caption
 
 
 @pytest.fixture

@@ -250,7 +250,7 @@ def test_onnx_runtime_is_told_to_send_nothing_and_the_environment_is_left_alone(
         "        if name == 'onnxruntime':\n"
         "            print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
         "sys.meta_path.insert(0, Spy())\n"
-        "import fic_runtime.onnx_runtime\n"
+        "import fic_runtime.graphs.onnx_runtime\n"
         "print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
     )
     assert seen.stdout.split() == ["1", "None"], seen.stderr

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fic_runtime.class_weights import ClassWeights
+from fic_runtime.heads.linear import ClassWeights
 
 from ..errors import ConversionError
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fic_runtime.bundle import BASE_FILE, HEAD_FILE
-from fic_runtime.graph_spec import GraphSpec, Tensor
+from fic_runtime.graphs.spec import GraphSpec, Tensor
 from fic_runtime.preprocessing import Preprocessing
 
 from ..conversion.keras_to_onnx import BOTTLENECK, IMAGE, PROBABILITIES

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fic_runtime.bundle import file_digest
-from fic_runtime.manifest import MANIFEST_FILE, Manifest
+from fic_runtime.bundle import MANIFEST_FILE
+from fic_runtime.bundle.manifest import Manifest
+from fic_runtime.bundle.opening import file_digest
 
 
 @dataclass

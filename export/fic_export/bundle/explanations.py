@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 
 from fic_runtime.bundle import Bundle
-from fic_runtime.class_weights import ClassWeights
+from fic_runtime.bundle.manifest import FeatureMap, Layout
 from fic_runtime.explaining import feature_map_of
-from fic_runtime.graph_spec import Tensor
-from fic_runtime.graphs import Graph
+from fic_runtime.graphs.graph import Graph
+from fic_runtime.graphs.spec import Tensor
+from fic_runtime.heads.linear import ClassWeights
 from fic_runtime.images import load_image
-from fic_runtime.manifest import FeatureMap, Layout
 
 from ..errors import ConversionError, ParityError
 

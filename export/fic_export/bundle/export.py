@@ -15,13 +15,14 @@ from fic_runtime.bundle import (
     GOLDEN_FILE,
     HEAD_FILE,
     LABELS_FILE,
+    MANIFEST_FILE,
     TEACHING_FILE,
     Bundle,
     open_bundle,
 )
-from fic_runtime.manifest import MANIFEST_FILE, Manifest
+from fic_runtime.bundle.manifest import Manifest
+from fic_runtime.heads.statistics import Teaching
 from fic_runtime.preprocessing import Preprocessing
-from fic_runtime.teaching import Teaching
 
 from ..archives import check_fits, replacing_result
 from ..conversion import convert_base, convert_head

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fic_runtime.bundle import CARD_FILE, Bundle, open_bundle
-from fic_runtime.bundle_files import bundle_files
+from fic_runtime.bundle import CARD_FILE, MANIFEST_FILE, Bundle, open_bundle
+from fic_runtime.bundle.files import bundle_files
+from fic_runtime.bundle.head_only import files_of_the_head, head_files
+from fic_runtime.bundle.manifest import Manifest, read_manifest
 from fic_runtime.errors import BundleError
-from fic_runtime.head_bundles import files_of_the_head, head_files
-from fic_runtime.manifest import MANIFEST_FILE, Manifest, read_manifest
+from fic_runtime.heads.statistics import Teaching
 from fic_runtime.preprocessing import Preprocessing
-from fic_runtime.teaching import Teaching
 
 from ..archives import replacing_result
 from ..errors import OutputError, ParityError

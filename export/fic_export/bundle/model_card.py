@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fic_runtime.manifest import Manifest
+from fic_runtime.bundle.manifest import Manifest
 
 from .reliability_lines import reliability_lines
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fic_runtime.bundle.manifest import Known
 from fic_runtime.classifier import Classifier
 from fic_runtime.images import load_image
-from fic_runtime.manifest import Known
 from fic_runtime.preprocessing import Preprocessing
 
 from ..errors import ParityError

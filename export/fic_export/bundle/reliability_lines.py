@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fic_runtime.manifest import Known, Manifest
+from fic_runtime.bundle.manifest import Known, Manifest
 
 
 def reliability_lines(manifest: Manifest) -> list[str]:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 
+from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.classifier import Classifier
-from fic_runtime.graph_spec import GraphSpec
-from fic_runtime.graphs import Graph
+from fic_runtime.graphs.graph import Graph
+from fic_runtime.graphs.spec import GraphSpec
 from fic_runtime.images import load_image
-from fic_runtime.manifest import Manifest
 
 from ..conversion.keras_to_onnx import IMAGE, PROBABILITIES
 from ..errors import ConversionError, ParityError

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from fic_runtime.ood_scores import (
+from fic_runtime.heads.ood_scores import (
     Array,
     Energy,
     Mahalanobis,

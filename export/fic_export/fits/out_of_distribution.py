@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fic_runtime.manifest import Known
-from fic_runtime.ood_scores import Array, Score
-from fic_runtime.out_of_distribution import SCORE_FILE
+from fic_runtime.bundle.manifest import Known
+from fic_runtime.heads.ood_scores import Array, Score
+from fic_runtime.heads.out_of_distribution import SCORE_FILE
 
 from .ood_scores import FITS
 from .softmax_regression import SoftmaxRegression, fit_softmax_regression

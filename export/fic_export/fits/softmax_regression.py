@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fic_runtime.ood_scores import Array
+from fic_runtime.heads.ood_scores import Array
 
 # Of fic's own linear head (docs/decisions.md).
 _DECAY = 0.03

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from fic_runtime.ood_scores import Array
-from fic_runtime.teaching import Teaching
+from fic_runtime.heads.ood_scores import Array
+from fic_runtime.heads.statistics import Teaching
 
 from .ood_scores import largest_directions
 from .temperature import cross_entropies

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from fic_runtime.onnx_runtime import onnxruntime
+from fic_runtime.graphs.onnx_runtime import onnxruntime
 
 Array = np.ndarray[Any, Any]
 

@@ -13,11 +13,11 @@ import onnx
 
 from fic_runtime.bundle import BASE_FILE, HEAD_FILE
 from fic_runtime.devices import usable_cpus
-from fic_runtime.graphs import Graph
+from fic_runtime.diagnostics.selftest import TOLERANCE
+from fic_runtime.graphs.graph import Graph
+from fic_runtime.graphs.onnx_runtime import onnxruntime
 from fic_runtime.images import load_image
-from fic_runtime.onnx_runtime import onnxruntime
 from fic_runtime.preprocessing import Preprocessing
-from fic_runtime.selftest import TOLERANCE
 
 from ..errors import ConversionError, ParityError
 from ..graphs.files import weights_file

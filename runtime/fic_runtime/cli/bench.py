@@ -15,7 +15,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..benchmark import Benchmark
+    from ..diagnostics.benchmark import Benchmark
     from .options import Commands
 
 _PARTS = {
@@ -73,8 +73,8 @@ def add_to(commands: "Commands") -> None:
 def _run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from ..benchmark import run_benchmark
-    from ..doctor import examine
+    from ..diagnostics.benchmark import run_benchmark
+    from ..diagnostics.doctor import examine
 
     result = run_benchmark(
         options.bundle,
@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _print(result: "Benchmark", *, drawn: bool) -> None:
-    from ..benchmark import DRAWN_SIZE
+    from ..diagnostics.benchmark import DRAWN_SIZE
 
     what = "a drawn photo of {}x{}".format(*DRAWN_SIZE) if drawn else f"{result.pictures} pictures"
     print(f"{what} on {result.provider}; bundle opened in {result.load_ms:.0f} ms\n")

@@ -23,7 +23,7 @@ def add_to(commands: "Commands") -> None:
 def _run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from ..doctor import examine
+    from ..diagnostics.doctor import examine
 
     found = examine()
     if options.json:

@@ -44,7 +44,7 @@ def add_to(commands: "Commands") -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ..overlay_files import write_overlay
+    from .overlays import write_overlay
 
     failures = 0
     count = Count(answers=True)
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _file_for(path: Path, place: Path, taken: "Collection[Path]") -> Path:
-    from ..overlay_files import overlay_file
+    from .overlays import overlay_file
 
     if _is_file(place):
         if taken:  # pictures from standard input are not known beforehand

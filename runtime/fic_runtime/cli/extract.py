@@ -40,9 +40,9 @@ def _run(options: argparse.Namespace) -> int:
     import numpy as np
 
     from ..devices import CPU
-    from ..feature_files import check_feature_file, write_features
     from ..images import load_image
     from ..streaming import stream_pictures
+    from .feature_files import check_feature_file, write_features
 
     files: list[Path] = []
     rows: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []

@@ -47,7 +47,7 @@ def add_to(commands: "Commands") -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .. import answers, answers_by_head
+    from . import answers, answers_by_head
 
     pictures = named_pictures(options.images)
     options.threads = options.threads or threads_each(pictures)

@@ -29,7 +29,7 @@ def add_to(commands: "Commands") -> None:
 def _run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from ..selftest import PIXEL_TOLERANCE, run_selftest
+    from ..diagnostics.selftest import PIXEL_TOLERANCE, run_selftest
 
     result = run_selftest(
         options.bundle,

@@ -17,9 +17,9 @@ from fic_export.conversion import convert_base
 from fic_export.errors import OutputError, ParityError
 from fic_runtime.bundle import open_bundle
 from fic_runtime.classifier import Classifier
+from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.errors import BundleError, ImageError
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
-from fic_runtime.selftest import run_selftest
 
 LABELS = ("Gänseblümchen", "バラ の花", "tulip | red")
 PREPROCESSING = Preprocessing(

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fic_export.bundle.golden import write_golden
-from fic_runtime.bundle_files import bundle_files
+from fic_runtime.bundle.files import bundle_files
+from fic_runtime.bundle.manifest import read_manifest
 from fic_runtime.images import load_image
-from fic_runtime.manifest import read_manifest
 
 GOLDEN = Path(__file__).parents[2] / "data/bundle-v1"
 

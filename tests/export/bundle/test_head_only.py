@@ -12,9 +12,10 @@ from fic_export.bundle.head_only import without_base
 from fic_export.conversion import convert_base
 from fic_export.errors import OutputError
 from fic_runtime import BundleError, Classifier
-from fic_runtime.bundle import file_digest, open_bundle
+from fic_runtime.bundle import open_bundle
+from fic_runtime.bundle.opening import file_digest
+from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
-from fic_runtime.selftest import run_selftest
 
 PIXELS = Pixels(scale=(0.004, 0.005, 0.006), offset=(-0.5, 0.0, 0.5))
 PREPROCESSING = Preprocessing(geometry=Geometry(height=32, width=32), pixels=PIXELS)

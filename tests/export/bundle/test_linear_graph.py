@@ -5,9 +5,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from fic_runtime.class_weights import ClassWeights
-from fic_runtime.graph_spec import GraphSpec, Tensor
-from fic_runtime.linear_graph import linear_graph
+from fic_runtime.graphs.spec import GraphSpec, Tensor
+from fic_runtime.heads.linear import ClassWeights
+from fic_runtime.heads.linear_graph import linear_graph
 
 
 @pytest.mark.parametrize("places", [(), (4, 5)])

@@ -7,9 +7,9 @@ import fic_export
 from fic_export.drawn_pictures import drawn_files
 from fic_export.errors import ParityError
 from fic_runtime.classifier import Classifier
+from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.images import load_image
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
-from fic_runtime.selftest import run_selftest
 
 LABELS = ("cat", "dog", "neither")
 PREPROCESSING = Preprocessing(

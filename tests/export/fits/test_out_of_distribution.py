@@ -15,11 +15,11 @@ from fic_export.fits.out_of_distribution import (
 )
 from fic_export.fits.softmax_regression import fit_softmax_regression
 from fic_export.foreign_pictures import foreign_pictures
-from fic_runtime.bundle_files import bundle_files
-from fic_runtime.graph_spec import GraphSpec, Tensor
-from fic_runtime.manifest import Manifest
-from fic_runtime.ood_scores import METHODS, Mahalanobis
-from fic_runtime.out_of_distribution import read_out_of_distribution
+from fic_runtime.bundle.files import bundle_files
+from fic_runtime.bundle.manifest import Manifest
+from fic_runtime.graphs.spec import GraphSpec, Tensor
+from fic_runtime.heads.ood_scores import METHODS, Mahalanobis
+from fic_runtime.heads.out_of_distribution import read_out_of_distribution
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 
 CLASSES, FEATURES = 4, 24

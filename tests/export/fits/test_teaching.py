@@ -7,7 +7,7 @@ import pytest
 
 from fic_export.fits.teaching import fit_teaching
 from fic_export.fits.temperature import cross_entropies
-from fic_runtime.teaching import Teaching
+from fic_runtime.heads.statistics import Teaching
 
 CLASSES, FEATURES = 4, 200
 

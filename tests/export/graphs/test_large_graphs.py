@@ -11,9 +11,9 @@ from fic_export.graphs import files as graph_files
 from fic_export.triton import export_triton
 from fic_runtime.bundle import open_bundle
 from fic_runtime.classifier import Classifier
+from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.errors import BundleError
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
-from fic_runtime.selftest import run_selftest
 
 PREPROCESSING = Preprocessing(
     geometry=Geometry(height=24, width=24), pixels=Pixels(scale=(0.01, 0.01, 0.01))

@@ -20,14 +20,14 @@ from fic_export.quantization.bias_correction import correct_biases, rounded
 from fic_export.quantization.fp16 import convert_to_half
 from fic_export.quantization.int8 import fold_pads, quantize_int8
 from fic_runtime.bundle import open_bundle
+from fic_runtime.bundle.manifest import Known
 from fic_runtime.classifier import Classifier
+from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.errors import BundleError
-from fic_runtime.graphs import Graph
+from fic_runtime.graphs.graph import Graph
+from fic_runtime.heads.ood_scores import MaximumProbability
 from fic_runtime.images import load_image
-from fic_runtime.manifest import Known
-from fic_runtime.ood_scores import MaximumProbability
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
-from fic_runtime.selftest import run_selftest
 
 LABELS = ("blue", "green", "red")
 PREPROCESSING = Preprocessing(

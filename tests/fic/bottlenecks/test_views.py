@@ -7,8 +7,8 @@ from fic.bottlenecks import views as augmentation
 from fic.bottlenecks.views import draw_view, stored_digests, view_keys
 from fic.cache.store import make_keys
 from fic.digests import digest_bytes
+from fic_runtime.images import resize_image
 from fic_runtime.preprocessing import Geometry
-from fic_runtime.resizing import resize_image
 
 GEOMETRY = Geometry(height=32, width=48)
 DIGEST = digest_bytes(b"a picture")

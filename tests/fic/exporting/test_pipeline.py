@@ -8,8 +8,8 @@ from fic.errors import RunError
 from fic.exporting import export_run
 from fic.runs import Run
 from fic_export.errors import OutputError, ParityError
+from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.classifier import Classifier
-from fic_runtime.manifest import Manifest
 
 
 @pytest.fixture(scope="module")

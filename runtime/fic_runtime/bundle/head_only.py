@@ -1,0 +1,68 @@
+"""The files of a head-only bundle, some kilobytes for a base that is deployed already.
+
+`fic export --head-only` writes them, and so does whatever makes a head on a device.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .manifest import MANIFEST_FILE, Manifest
+from .opening import GOLDEN_FILE, Bundle
+
+
+def head_files(manifest: Manifest, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return all files of a head-only bundle by their names, `manifest.json` among them.
+
+    Args:
+        manifest: of the head; its `files` must hold the digests of the base's files, as those of
+            the deployed bundle do, and whatever else it has in `files` does not count.
+        files: the content of the head's graph and of every other file of the bundle.
+
+    Raises:
+        ValueError: the head's graph or a digest of the base is missing, or a file would stand in
+            for one of the base's or for the manifest.
+    """
+    base = manifest.base_files
+    if manifest.head.file not in files or manifest.base.file not in base:
+        raise ValueError(f"{manifest.head.file} and the digest of {manifest.base.file} are needed")
+    own = {file: hashlib.sha256(data).hexdigest() for file, data in files.items()}
+    files_by_name = dict(sorted({**base, **own}.items()))
+    manifest = replace(manifest, head_only=True, files=files_by_name, single_graph={})
+    if MANIFEST_FILE in own or manifest.own_files.keys() != own.keys():
+        raise ValueError(f"a head-only bundle holds no such file: {', '.join(sorted(own))}")
+    return {**files, MANIFEST_FILE: manifest.to_json().encode()}
+
+
+def head_golden(
+    bottlenecks: np.ndarray[Any, Any], probabilities: np.ndarray[Any, Any]
+) -> dict[str, bytes]:
+    """Return the `golden.npz` of a head by its name: what it gave for these bottlenecks.
+
+    Args:
+        bottlenecks: float32 (n, *bottleneck), as in the golden results of the base's bundle.
+        probabilities: float32 (n, labels), of the head's graph on a CPU.
+    """
+    file = io.BytesIO()
+    np.savez_compressed(file, bottlenecks=bottlenecks, probabilities=probabilities)
+    return {GOLDEN_FILE: file.getvalue()}
+
+
+def files_of_the_head(bundle: Bundle) -> dict[str, bytes]:
+    """Return what is in a whole bundle for its head alone, ready for `head_files`.
+
+    All files but the manifest, those of the base and the two graphs in one; of the golden results
+    the pictures are left out, which the bundle of the base has.
+    """
+    manifest = bundle.manifest
+    others = manifest.own_files.keys() - manifest.base_files.keys()
+    others -= {manifest.single_graph.get("file")}
+    files = {file: bundle.files.read(file) for file in sorted(others)}
+    if GOLDEN_FILE in files:
+        with np.load(io.BytesIO(files[GOLDEN_FILE]), allow_pickle=False) as arrays:
+            files |= head_golden(arrays["bottlenecks"], arrays["probabilities"])
+    return files

@@ -1,0 +1,57 @@
+"""How a command line prints predictions: one line a picture, as text, JSON or CSV."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import ImageError
+from ..predictions import Prediction
+
+
+def answer_line(path: Path, prediction: Prediction, *, top_k: int) -> str:
+    """Return the file, a tab, the best labels with their probabilities, and a mark of doubt."""
+    scores = prediction.top(top_k)
+    labels = "  ".join(f"{each.label} {each.probability:.4f}" for each in scores)
+    return f"{path}\t{labels}" + ("  (unknown?)" if prediction.known is False else "")
+
+
+def answer_json(path: Path, answer: Prediction | ImageError, *, top_k: int) -> str:
+    """Return one JSON object: the best labels, or the error of a picture that has none."""
+    if isinstance(answer, ImageError):
+        return json.dumps({"file": str(path), "error": str(answer)}, ensure_ascii=False)
+    top = [{"label": each.label, "probability": each.probability} for each in answer.top(top_k)]
+    best: dict[str, Any] = {
+        "label": answer.label,
+        "index": answer.index,
+        "probability": answer.probability,
+    }
+    if answer.known is not None:
+        best |= {"known": answer.known, "ood_score": answer.ood_score}
+    return json.dumps({"file": str(path), **best, "top": top}, ensure_ascii=False)
+
+
+def table_head(*, top_k: int, known: bool = False) -> list[str]:
+    """Return the names of a table's columns; the second best label is in `label_2`, and so on.
+
+    Args:
+        top_k: how many labels a row has.
+        known: whether it says how strange the picture is, for bundles that have such a score.
+    """
+    best = ["label", "probability"]
+    others = [f"{name}_{place}" for place in range(2, top_k + 1) for name in best]
+    return ["file", *best, *others, *(["known", "ood_score"] if known else []), "error"]
+
+
+def table_row(
+    path: Path, answer: Prediction | ImageError, *, top_k: int, known: bool = False
+) -> list[str]:
+    """Return the cells of one picture; those of labels that there are not stay empty."""
+    more = ["", ""] if known else []
+    cells = [""] * (2 * top_k)
+    if isinstance(answer, ImageError):
+        return [str(path), *cells, *more, str(answer)]
+    for place, each in enumerate(answer.top(top_k)):
+        cells[2 * place : 2 * place + 2] = [each.label, f"{each.probability:.6f}"]
+    if known and answer.known is not None:
+        more = [str(answer.known).lower(), f"{answer.ood_score:.6g}"]
+    return [str(path), *cells, *more, ""]

@@ -1,0 +1,84 @@
+"""Explanations as PNG files: the picture with its heat, above a line that says what is seen."""
+
+import os
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import OutputError
+from ..explaining import Explanation
+from ..images import ImageSource, Pixels8
+
+_BAR_WIDTH = 0.3  # of the picture
+_LEAST_WIDTH = 240  # pixels, in which the caption can be read
+
+
+def write_overlay(out: Path, image: ImageSource, explanation: Explanation) -> None:
+    """Write the overlay with its caption as a PNG file that appears whole.
+
+    Raises:
+        ImageError: it is no picture.
+        OutputError: the file cannot be written.
+    """
+    import cv2
+
+    drawn = with_caption(explanation.overlay(image), explanation)
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(drawn[..., ::-1]))
+    try:
+        handle, part = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(encoded.tobytes())
+            Path(part).replace(out)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror}); give another place"
+        ) from error
+
+
+def overlay_file(folder: Path, image: Path, taken: Collection[Path]) -> Path:
+    """Return the file in a folder for the overlay of a picture, none of those that are taken."""
+    number, file = 1, folder / f"{image.name}.png"
+    while file in taken:
+        number += 1
+        file = folder / f"{image.name}-{number}.png"
+    return file
+
+
+def with_caption(picture: Pixels8, explanation: Explanation) -> Pixels8:
+    """Return a picture, uint8 RGB, above its label, probability and the bar of the colours.
+
+    Letters that OpenCV cannot draw stand there as escapes.
+    """
+    import cv2
+
+    # A tiny picture grows, or there would be no room to write.
+    grown: Any = picture
+    if picture.shape[1] < _LEAST_WIDTH:
+        times = -(-_LEAST_WIDTH // picture.shape[1])
+        size = (picture.shape[1] * times, picture.shape[0] * times)
+        grown = cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST)
+    width = grown.shape[1]
+    height = max(24, width // 20)
+    strip = np.full((height, width, 3), 255, np.uint8)
+    bar = int(width * _BAR_WIDTH)
+    ramp = np.linspace(0, 255, bar).round().astype(np.uint8)[None].repeat(height // 2, 0)
+    top, margin = height // 4, height // 4
+    strip[top : top + len(ramp), width - margin - bar : width - margin] = cv2.applyColorMap(
+        ramp, cv2.COLORMAP_TURBO
+    )[..., ::-1]
+    label = explanation.label.encode("ascii", "backslashreplace").decode("ascii")
+    text = f"{label} {explanation.probability:.4f}"
+    room = width - bar - 3 * margin
+    font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, height // 24)
+    (wide, tall), _ = cv2.getTextSize(text, font, 1.0, thickness)
+    scale = min(room / wide, height / 2 / tall)
+    place = (margin, (height + int(tall * scale)) // 2)
+    cv2.putText(strip, text, place, font, scale, (0, 0, 0), thickness, cv2.LINE_AA)
+    return np.concatenate([grown, strip])

@@ -1,0 +1,1 @@
+"""Is this device right, and how fast is it?"""

@@ -1,0 +1,283 @@
+"""One ONNX graph, opened on one device."""
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, TypedDict
+
+import numpy as np
+
+from ..devices import CPU, CUDA, Device, chosen_threads, providers_for
+from ..errors import BundleError, DeviceError
+from ..logs import Log
+from .cache import LEAST_BYTES, MOST_BYTES, graph_cache
+from .device_arrays import DeviceArray
+from .onnx_runtime import onnxruntime
+from .sessions import SessionOptions, cached_session, new_session, one_line
+from .spec import GraphSpec, Tensor
+
+log: Log = Log(__name__)
+
+Model: TypeAlias = Path | bytes
+Batch: TypeAlias = np.ndarray[Any, Any] | DeviceArray
+
+# What ONNX Runtime calls the memory of the providers that have their own.
+_OWN_MEMORY = {CUDA: "cuda"}
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
+
+
+class GraphOptions(TypedDict):
+    """The arguments of `Graph` that say where and how it runs."""
+
+    device: Device | None
+    providers: Sequence[str] | None
+    allow_fallback: bool
+    threads: int | None
+    lean_memory: bool
+
+
+class Graph:
+    """An ONNX graph with one input and one output, ready to run; safe to use from many threads.
+
+    In a process that was forked, the graph is opened anew on first use.
+    Only where `further_outputs` says so it has more outputs, which `run_outputs` gives.
+
+    Args:
+        model: the ONNX file, or its content.
+        name: what errors call it; the path of the file unless given.
+        device: `cpu`, `cuda`, or `auto`, which takes CUDA where it works; FIC_DEVICE or `auto` by
+            default.
+        providers: ONNX Runtime's execution providers instead of `device`; strict, in this order.
+        allow_fallback: take the CPU where `device` or `providers` cannot be had.
+        threads: threads for one run; FIC_THREADS or as many as this process may use by default.
+        lean_memory: give memory back after each run instead of keeping it for the next.
+        digest: what identifies the model, which was checked against it; the optimised form is
+            then kept in the user's cache folder, if the graph is large and runs on the CPU.
+        reopen: what returns the model again in a process that was forked; `model` by default.
+        further_outputs: how many outputs the graph has besides the first.
+
+    Raises:
+        BundleError: the file is no graph that ONNX Runtime can open.
+        DeviceError: the device or a provider that was asked for cannot be used here.
+        ValueError: an unknown device, or a number of threads that is out of range.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        name: str | None = None,
+        device: Device | None = None,
+        providers: Sequence[str] | None = None,
+        allow_fallback: bool = False,
+        threads: int | None = None,
+        lean_memory: bool = False,
+        digest: str | None = None,
+        reopen: Callable[[], Model] | None = None,
+        further_outputs: int = 0,
+    ) -> None:
+        wanted = providers_for(
+            device,
+            onnxruntime.get_available_providers(),
+            providers=providers,
+            allow_fallback=allow_fallback,
+        )
+        self._options = SessionOptions(
+            providers=tuple(wanted.providers),
+            threads=chosen_threads(threads),
+            lean_memory=lean_memory,
+        )
+        self._model = reopen or (lambda: model)
+        self._digest = digest
+        self._name = name or ("the graph" if isinstance(model, bytes) else str(model))
+        self._session: Any = _open_session(
+            model, self._name, self._options, digest, strict=wanted.strict
+        )
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if len(inputs) != 1 or len(outputs) != 1 + further_outputs:
+            raise BundleError(
+                f"{self._name}: has {len(inputs)} inputs and {len(outputs)} outputs instead of one "
+                f"{f'and {1 + further_outputs}' if further_outputs else 'each'}; "
+                "export the bundle again"
+            )
+        self.input: Tensor = _tensor(inputs[0])
+        self.output: Tensor = _tensor(outputs[0])
+        self.further: tuple[Tensor, ...] = tuple(_tensor(each) for each in outputs[1:])
+        self.provider: str = str(self._session.get_providers()[0])
+        """The execution provider that ONNX Runtime really uses."""
+        log.info("%s: runs on %s with %d threads", self._name, self.provider, self._options.threads)
+        self._reopening = threading.Lock()
+        _graphs.add(self)
+
+    def run(self, batch: Batch) -> np.ndarray[Any, Any]:
+        """Return the output for a batch, whose first dimension is the number of items.
+
+        Raises:
+            DeviceError, ValueError: see `run_outputs`.
+        """
+        return self.run_outputs(batch, (self.output.name,))[0]
+
+    def run_outputs(self, batch: Batch, names: Sequence[str]) -> list[np.ndarray[Any, Any]]:
+        """Return the outputs of these names for a batch.
+
+        Raises:
+            DeviceError: the device cannot do it, most often for want of memory.
+            ValueError: the batch has another element type or shape than the input.
+        """
+        if isinstance(batch, DeviceArray) and batch.provider != self.provider:
+            batch = np.asarray(batch)
+        session = self._session_for(batch)
+        try:
+            if isinstance(batch, DeviceArray):
+                values = session.run_with_ort_values(list(names), {self.input.name: batch.value})
+                return [np.asarray(value.numpy()) for value in values]
+            outputs: list[np.ndarray[Any, Any]] = session.run(list(names), {self.input.name: batch})
+        except Exception as error:  # onnxruntime's errors share no base class but this one
+            raise self._failure(batch, error) from error
+        return outputs
+
+    def run_in_place(self, batch: np.ndarray[Any, Any]) -> Batch:
+        """Return the output where it was computed: on CUDA it stays in the card's memory.
+
+        For another graph on the same device, which then needs no copy; elsewhere as `run`.
+
+        Raises:
+            DeviceError, ValueError: see `run_outputs`.
+        """
+        memory = _OWN_MEMORY.get(self.provider)
+        if memory is None:
+            return self.run(batch)
+        session = self._session_for(batch)
+        try:
+            binding = session.io_binding()
+            # The binding uses the array's memory as it lies there.
+            binding.bind_cpu_input(self.input.name, np.ascontiguousarray(batch))
+            binding.bind_output(self.output.name, memory)
+            session.run_with_iobinding(binding)
+            (value,) = binding.get_outputs()
+        except Exception as error:  # as above
+            raise self._failure(batch, error) from error
+        return DeviceArray(value, dtype=self.output.dtype, provider=self.provider)
+
+    def _session_for(self, batch: Batch) -> Any:
+        shape = self.input.shape[1:]
+        if batch.dtype != self.input.dtype or batch.shape[1:] != shape or not len(batch):
+            raise ValueError(
+                f"{self.input.name} is {self.input.dtype} of shape (n, {', '.join(map(str, shape))}"
+                f") with n at least 1; received {batch.dtype} of shape {batch.shape}"
+            )
+        return self._session or self._reopen()
+
+    def _failure(self, batch: Batch, error: Exception) -> DeviceError:
+        return DeviceError(
+            f"{self._name}: {self.provider} failed on a batch of {len(batch)} "
+            f"({one_line(error)}); use smaller batches or device='cpu'"
+        )
+
+    def check(self, spec: GraphSpec, further: Sequence[Tensor] = ()) -> None:
+        """Compare the graph with what the manifest says of it and of its further outputs.
+
+        Raises:
+            BundleError: name, element type or shape differ.
+        """
+        found_there = (self.input, self.output, *self.further)
+        for found, expected in zip(found_there, (spec.input, spec.output, *further), strict=True):
+            if found != expected:
+                raise BundleError(
+                    f"{spec.file}: has {found.name} {found.dtype} {found.shape} where the manifest "
+                    f"says {expected.name} {expected.dtype} {expected.shape}; "
+                    "export the bundle again"
+                )
+
+    def _reopen(self) -> Any:
+        with self._reopening:
+            if self._session is None:
+                if self.provider != CPU:
+                    raise DeviceError(
+                        f"{self._name}: {self.provider} does not work in a process that was "
+                        "forked; start it with multiprocessing's 'spawn', or make the classifier "
+                        "in it"
+                    )
+                self._session = _open_session(
+                    self._model(), self._name, self._options, self._digest, strict=True
+                )
+            return self._session
+
+    def _leave_to_parent(self) -> None:
+        """Forget the session of the process that this one was forked from.
+
+        Its threads are not here. Nobody may wait for them, so its destructor must never run: the
+        reference that is counted here is never given back. Its memory is the parent's, unchanged.
+        """
+        import ctypes
+
+        self._reopening = threading.Lock()
+        if self._session is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(getattr(self._session, "_sess", None)))
+            self._session = None
+
+
+_graphs: weakref.WeakSet[Graph] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for graph in list(_graphs):
+        graph._leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _open_session(
+    model: Model, name: str, options: SessionOptions, digest: str | None, *, strict: bool
+) -> Any:
+    wanted = list(options.providers)
+    try:
+        session = _session(model, options, digest)
+        reason = "ONNX Runtime left it out"
+    except Exception as error:  # onnxruntime's errors share no base class but this one
+        reason = one_line(error)
+        session = None
+    if session is not None and session.get_providers()[: len(wanted)] == wanted:
+        return session
+    # Is the file at fault or the device? The CPU tells.
+    if session is None:
+        try:
+            session = new_session(model, options._replace(providers=(CPU,)))
+        except Exception as error:
+            raise BundleError(
+                f"{name}: ONNX Runtime {onnxruntime.__version__} cannot open it "
+                f"({one_line(error)}); upgrade onnxruntime or export the bundle again"
+            ) from error
+    if strict:
+        raise DeviceError(
+            f"{name}: {', '.join(wanted)} could not be started ({reason}); check the driver and "
+            "its libraries (`pip install 'onnxruntime-gpu[cuda,cudnn]'` brings those of CUDA), use "
+            "device='cpu', or let allow_fallback=True take it"
+        )
+    log.warning(
+        "%s: %s could not be started (%s), running on the CPU", Path(name).name, wanted[0], reason
+    )
+    return session
+
+
+def _session(model: Model, options: SessionOptions, digest: str | None) -> Any:
+    size = len(model) if isinstance(model, bytes) else model.stat().st_size
+    cache = graph_cache()
+    if (
+        cache is None
+        or digest is None
+        or options.providers != (CPU,)
+        or not LEAST_BYTES <= size <= MOST_BYTES
+    ):
+        return new_session(model, options)
+    return cached_session(model, digest, options, cache)
+
+
+def _tensor(value: Any) -> Tensor:
+    # A dynamic dimension is a name or None in ONNX Runtime, and None in a manifest.
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    return Tensor(name=value.name, dtype=_DTYPES.get(value.type, value.type), shape=shape)

@@ -1,0 +1,1 @@
+"""Heads: from bottlenecks to answers."""

@@ -1,0 +1,127 @@
+"""A head that is open, and whether it fits the base that it is to sit on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ..bundle import CLASS_WEIGHTS_FILE, TEACHING_FILE, Bundle, open_bundle
+from ..bundle.manifest import Manifest
+from ..errors import BundleError
+
+if TYPE_CHECKING:
+    from ..graphs.graph import Batch, Graph
+    from .linear import ClassWeights
+    from .out_of_distribution import OutOfDistribution
+    from .statistics import Teaching
+
+OpenGraph: TypeAlias = "Callable[[Bundle, str], Graph]"
+_SHOWN = 12  # digits of a digest that tell two apart for a reader
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A graph with its labels and whatever else belongs to it; never changed, only replaced.
+
+    Who reads one of these once has answers of one head alone, whatever other threads put in its
+    place meanwhile.
+    """
+
+    place: Path
+    manifest: Manifest
+    graph: "Graph"
+    out_of_distribution: "OutOfDistribution | None" = None
+    class_weights: "ClassWeights | None" = None
+    teaching: "Teaching | None" = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """The whole head-only bundle of a head that was taught here and lies nowhere yet."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+        return self.manifest.labels
+
+    def run(self, bottlenecks: "Batch") -> np.ndarray[Any, Any]:
+        """Return the probabilities of bottlenecks, float32 (n, labels)."""
+        return self.graph.run(bottlenecks)
+
+
+def open_head(place: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Head:
+    """Open the head of a bundle, head-only or whole, for the base of the bundle `deployed`.
+
+    Args:
+        place: the folder or zip archive with the head.
+        deployed: the bundle that has the base.
+        open_graph: opens a file of a bundle as a graph.
+
+    Raises:
+        BundleError: it cannot be read, or it was made for another base.
+    """
+    bundle = deployed if Path(place) == deployed.files.path("") else open_bundle(place)
+    check_head(bundle, deployed)
+    spec = bundle.manifest.head
+    graph = open_graph(bundle, spec.file)
+    graph.check(spec)
+    return Head(Path(place), bundle.manifest, graph, **extras_of(bundle))
+
+
+def extras_of(bundle: Bundle) -> dict[str, Any]:
+    """Read what else a head has; what a bundle is without need not be loaded, either."""
+    extras: dict[str, Any] = {}
+    if bundle.manifest.known is not None:
+        from .out_of_distribution import read_out_of_distribution
+
+        extras["out_of_distribution"] = read_out_of_distribution(bundle.files, bundle.manifest)
+    if CLASS_WEIGHTS_FILE in bundle.manifest.own_files:
+        from .linear import read_class_weights
+
+        extras["class_weights"] = read_class_weights(bundle)
+    if TEACHING_FILE in bundle.manifest.own_files:
+        from .statistics import read_teaching
+
+        extras["teaching"] = read_teaching(bundle)
+    return extras
+
+
+def check_head(bundle: Bundle, deployed: Bundle) -> None:
+    """Make sure that the head of `bundle` was made for the very base of `deployed`.
+
+    Raises:
+        BundleError: the bases differ, or what goes into them does.
+    """
+    place, base_place = bundle.files.path(""), deployed.files.path("")
+    head, base = bundle.manifest, deployed.manifest
+    if head.base_files != base.base_files:
+        raise BundleError(
+            f"{place}: is a head for the base {_shown(head)}, and {base_place} has the base "
+            f"{_shown(base)}; use the bundle that the head was made for, or export the head again "
+            f"with `fic export RUN --head-only --base {base_place}`"
+        )
+    if head.base != base.base or head.preprocessing != base.preprocessing:
+        what = "preprocessing" if head.base == base.base else "names and shapes of the base"
+        raise BundleError(
+            f"{place}: its {what} are not those of {base_place}, although the base is the same; "
+            f"export the head again with `fic export RUN --head-only --base {base_place}`"
+        )
+
+
+def check_has_base(bundle: Bundle) -> None:
+    """Make sure that a bundle can be served by itself.
+
+    Raises:
+        BundleError: it is a head only.
+    """
+    if bundle.manifest.head_only:
+        place = bundle.files.path("")
+        raise BundleError(
+            f"{place}: is a head without its base {_shown(bundle.manifest)}; give the bundle that "
+            f"has the base first: Classifier(BUNDLE, head={str(place)!r}), or "
+            f"`fic-runtime predict BUNDLE --head {place}`"
+        )
+
+
+def _shown(manifest: Manifest) -> str:
+    # The weights are what differs most often, and they may lie in a second file.
+    return "+".join(digest[:_SHOWN] for _, digest in sorted(manifest.base_files.items()))

@@ -1,0 +1,211 @@
+"""Heads that are computed on the device from the statistics of the training."""
+
+import io
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..bundle import (
+    CLASS_WEIGHTS_FILE,
+    GOLDEN_FILE,
+    HEAD_FILE,
+    LABELS_FILE,
+    MANIFEST_FILE,
+    TEACHING_FILE,
+    Bundle,
+)
+from ..bundle.arrays import read_arrays
+from ..bundle.files import HeldFiles, bundle_files
+from ..bundle.head_only import head_files, head_golden
+from ..bundle.manifest import Manifest, read_manifest
+from ..errors import BundleError, OutputError
+from .head import Head, extras_of
+from .linear_graph import linear_graph
+from .ood_scores import pooled
+from .statistics import Teaching
+
+if TYPE_CHECKING:
+    from ..graphs.graph import Graph
+
+OpenModel = Callable[[bytes], "Graph"]
+_LEAST_LABELS = 2
+
+
+def check_teachable(head: Head, label: str) -> Teaching:
+    """Return the statistics of a head that may be taught a label.
+
+    Raises:
+        BundleError: it has none.
+        ValueError: the label is not one line of text.
+    """
+    # labels.txt has a line for each; a surrogate is a byte of a file name that is no UTF-8.
+    if label.splitlines() != [label] or any("\ud800" <= char <= "\udfff" for char in label):
+        raise ValueError(f"the label {label!r} is not one line of text")
+    if head.teaching is None:
+        raise BundleError(
+            f"{head.place}: cannot be taught; export it with `fic export RUN --teachable`"
+        )
+    return head.teaching
+
+
+def taught_head(
+    head: Head,
+    label: str,
+    bottlenecks: np.ndarray[Any, Any],
+    deployed: Bundle,
+    open_model: OpenModel,
+) -> Head:
+    """Return the head that knows more pictures of a label, (n, *bottleneck).
+
+    Raises:
+        BundleError, ValueError: see `check_teachable`.
+    """
+    teaching = check_teachable(head, label)
+    labels = head.labels if label in head.labels else (*head.labels, label)
+    teaching = teaching.taught(labels.index(label), pooled(bottlenecks))
+    return _made(head, labels, teaching, deployed, open_model)
+
+
+def forgotten_head(head: Head, label: str, deployed: Bundle, open_model: OpenModel) -> Head:
+    """Return the head without a label.
+
+    Raises:
+        BundleError: it cannot be taught, has no such label, or would have fewer than two.
+    """
+    teaching = check_teachable(head, label)
+    if label not in head.labels:
+        raise BundleError(f"{head.place}: has no label {label!r} to forget")
+    if len(head.labels) <= _LEAST_LABELS:
+        raise BundleError(
+            f"{head.place}: has only {len(head.labels)} labels, and a head needs "
+            f"{_LEAST_LABELS}; teach another one first"
+        )
+    place = head.labels.index(label)
+    labels = head.labels[:place] + head.labels[place + 1 :]
+    return _made(head, labels, teaching.without(place), deployed, open_model)
+
+
+def _made(
+    head: Head,
+    labels: tuple[str, ...],
+    teaching: Teaching,
+    deployed: Bundle,
+    open_model: OpenModel,
+) -> Head:
+    weights = teaching.head()
+    base = deployed.manifest
+    output = replace(head.manifest.head.output, shape=(None, len(labels)))
+    spec = replace(head.manifest.head, file=HEAD_FILE, output=output)
+    model = linear_graph(weights, spec, labels)
+    graph = open_model(model)
+    pictures = dict(zip(labels, teaching.counts.tolist(), strict=True))
+    manifest = replace(
+        head.manifest,
+        labels=labels,
+        head=spec,
+        files=base.base_files,
+        head_only=True,
+        feature_map=base.feature_map,
+        origin={**head.manifest.origin, "head": "taught", "pictures": pictures},
+        parity={},
+        metrics={},
+        calibration={},
+        known=None,
+        single_graph={},
+        quantization=base.quantization,
+    )
+    files = {
+        HEAD_FILE: model,
+        LABELS_FILE: "".join(f"{label}\n" for label in labels).encode(),
+        TEACHING_FILE: _npz(teaching.arrays()),
+        CLASS_WEIGHTS_FILE: _npz({"kernel": weights.kernel, "bias": weights.bias}),
+    }
+    if GOLDEN_FILE in base.own_files:
+        recorded = read_arrays(deployed.files.read(GOLDEN_FILE))["bottlenecks"]
+        files |= head_golden(recorded, graph.run(recorded))
+    return held_head(head.place, head_files(manifest, files), graph)
+
+
+def held_head(place: Path, files: Mapping[str, bytes], graph: "Graph") -> Head:
+    """Return the head of a head-only bundle that lies nowhere yet, as `Head.files` has it.
+
+    Args:
+        place: where the head was that it was taught from.
+        files: every file by its name.
+        graph: the graph among them, opened.
+    """
+    manifest = Manifest.from_json(files[MANIFEST_FILE].decode())
+    graph.check(manifest.head)
+    extras = extras_of(Bundle(HeldFiles(files), manifest, place))
+    return Head(place, manifest, graph, **extras, files=files)
+
+
+def save_head(head: Head, place: Path) -> None:
+    """Write a taught head as a head-only bundle, whole or not at all.
+
+    Raises:
+        OutputError: something that is no head is there, or it cannot be written.
+        ValueError: the head was not taught, so that it lies in its bundle already.
+    """
+    if not head.files:
+        raise ValueError(f"nothing was taught since {head.place} was opened; there is no new head")
+    _check_place(place)
+    place = place.resolve()
+    work = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        fresh = work / "new"
+        if place.suffix.lower() == ".zip":
+            with zipfile.ZipFile(fresh, "w") as archive:
+                for name, data in head.files.items():
+                    archive.writestr(zipfile.ZipInfo(name), data)
+            fresh.replace(place)
+            return
+        fresh.mkdir()
+        for name, data in head.files.items():
+            (fresh / name).write_bytes(data)
+        _exchange(place, fresh, work / "old")
+    except OSError as error:
+        raise OutputError(
+            f"{place}: cannot be written ({error.strerror}); give another place"
+        ) from error
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _exchange(place: Path, fresh: Path, aside: Path) -> None:
+    if place.exists():
+        place.rename(aside)
+    try:
+        fresh.rename(place)
+    except OSError:
+        if aside.exists():
+            aside.rename(place)
+        raise
+
+
+def _check_place(place: Path) -> None:
+    if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
+        return
+    try:
+        fits = place.is_dir() == (place.suffix.lower() != ".zip")
+        if fits and read_manifest(bundle_files(place)).head_only:
+            return
+    except (BundleError, OSError):
+        pass
+    raise OutputError(f"{place}: holds something that is no head; give the head a new place")
+
+
+def _npz(arrays: Any) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()

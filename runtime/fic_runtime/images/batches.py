@@ -1,0 +1,60 @@
+"""Pictures one after the other, decoded into batches of pixels."""
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ImageError
+from ..preprocessing import ChannelOrder, Geometry
+from .loading import load_image
+
+if TYPE_CHECKING:
+    from .loading import ImageSource
+    from .resizing import Pixels8
+
+
+def pixel_batches(
+    images: Iterable["ImageSource"],
+    batch_size: int,
+    geometry: Geometry,
+    *,
+    channel_order: ChannelOrder = "rgb",
+) -> "Iterator[Pixels8]":
+    """Yield the pixels of pictures, uint8 (up to `batch_size`, height, width, 3).
+
+    One array is filled again and again: a batch is gone when the next one is asked for.
+
+    Raises:
+        ImageError: one is no picture that can be classified; the message says which.
+        TypeError: `images` is a single picture.
+        ValueError: `batch_size` is less than 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is at least 1; received {batch_size}")
+    if is_one_picture(images):
+        raise TypeError("images is a list of pictures; for one picture use predict()")
+    batch = np.empty((batch_size, geometry.height, geometry.width, 3), np.uint8)
+    filled = 0
+    for number, image in enumerate(images):
+        try:
+            load_image(image, geometry, channel_order=channel_order, out=batch[filled])
+        except ImageError as error:
+            raise ImageError(f"picture {number}: {error}") from error
+        filled += 1
+        if filled == batch_size:
+            yield batch
+            filled = 0
+    if filled:
+        yield batch[:filled]
+
+
+def is_one_picture(images: Any) -> bool:
+    """Return whether what should be many pictures is a single one."""
+    # An array of three dimensions would pass for a list of grey pictures, its rows.
+    if isinstance(images, np.ndarray):
+        return images.dtype != object and images.ndim < 4
+    return isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(
+        images, "getexif"
+    )

@@ -1,0 +1,242 @@
+"""Bundles on disk: their files are what was exported, and old ones stay readable."""
+
+import json
+import struct
+from pathlib import Path
+from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile
+
+import numpy as np
+import pytest
+
+from fic_runtime.bundle import open_bundle
+from fic_runtime.bundle.files import bundle_files
+from fic_runtime.bundle.manifest import FORMAT
+from fic_runtime.bundle.opening import file_digest
+from fic_runtime.classifier import Classifier
+from fic_runtime.diagnostics.selftest import run_selftest
+from fic_runtime.errors import BundleError
+
+GOLDEN = sorted((Path(__file__).parents[2] / "data").glob("bundle-v*"))
+FILES = ("README.md", "base.onnx", "golden.npz", "head.onnx", "labels.txt")
+
+
+def test_there_is_a_golden_bundle_of_every_format():
+    assert [each.name for each in GOLDEN] == [f"bundle-v{n}" for n in range(1, FORMAT + 1)]
+
+
+@pytest.mark.parametrize("folder", GOLDEN, ids=lambda folder: folder.name)
+def test_a_bundle_of_every_format_gives_what_it_gave_when_it_was_made(folder):
+    expected = json.loads((folder / "expected.json").read_text("utf-8"))
+    with Classifier(folder, device="cpu") as classifier:
+        for name, figures in expected.items():
+            near = {"rtol": 0, "atol": figures["tolerance"]}
+            (bottleneck,) = classifier.extract([folder / name])
+            prediction = classifier.predict(folder / name)
+            np.testing.assert_allclose(bottleneck, figures["bottleneck"], **near)
+            np.testing.assert_allclose(prediction.probabilities, figures["probabilities"], **near)
+
+
+@pytest.mark.parametrize("folder", GOLDEN, ids=lambda folder: folder.name)
+def test_a_bundle_of_every_format_passes_its_self_test(folder):
+    assert run_selftest(folder, device="cpu").passed
+
+
+def test_the_golden_answers_tell_mistakes_apart(golden):
+    """Were they alike, wrong channels or a wrong resize could pass."""
+    expected = json.loads((golden / "expected.json").read_text("utf-8"))
+    rows = np.array([figures["bottleneck"] for figures in expected.values()])
+    apart = np.abs(rows[:, None] - rows[None]).max(axis=2)
+    assert apart[~np.eye(len(rows), dtype=bool)].min() > 0.03
+
+
+def test_labels_stand_in_their_order_one_a_line(golden):
+    lines = (golden / "labels.txt").read_text("utf-8").splitlines()
+    assert tuple(lines) == open_bundle(golden).manifest.labels
+
+
+def test_every_file_is_under_a_digest(golden):
+    assert tuple(sorted(open_bundle(golden).manifest.files)) == FILES
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_byte_is_found(name, bundle):
+    data = bytearray((bundle / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (bundle / name).write_bytes(data)
+    with pytest.raises(BundleError, match=rf"{name}: does not match its checksum .*copy the"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(name, bundle):
+    (bundle / name).unlink()
+    with pytest.raises(BundleError, match=rf"{name}: cannot be read \(No such file.*copy the"):
+        open_bundle(bundle)
+
+
+def test_a_folder_in_place_of_a_file_is_refused(bundle):
+    (bundle / "head.onnx").unlink()
+    (bundle / "head.onnx").mkdir()
+    with pytest.raises(BundleError, match=r"head\.onnx: cannot be read"):
+        open_bundle(bundle)
+
+
+def test_files_that_the_manifest_does_not_name_are_left_alone(bundle):
+    (bundle / "notes.txt").write_text("mine")
+    open_bundle(bundle)
+
+
+def test_a_bundle_may_be_moved_and_linked(bundle, tmp_path):
+    (tmp_path / "current").symlink_to(bundle)
+    assert open_bundle(str(tmp_path / "current")).files.path("base.onnx").is_file()
+
+
+def test_the_digest_is_that_of_sha256sum(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert file_digest(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223b00361a3")
+
+
+# --- archives -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pack(bundle, tmp_path):
+    """Return a function that zips the bundle, with `extra` entries or without some files."""
+
+    def write(*, compression=ZIP_STORED, extra=(), without=()):
+        with ZipFile(tmp_path / "b.zip", "w", compression) as archive:
+            for name in (*FILES, "manifest.json"):
+                if name not in without:
+                    archive.write(bundle / name, name)
+            for name, data in extra:
+                archive.writestr(name, data)
+        return tmp_path / "b.zip"
+
+    return write
+
+
+@pytest.mark.parametrize("compression", [ZIP_STORED, ZIP_DEFLATED, ZIP_LZMA])
+def test_an_archive_gives_what_the_folder_gives(compression, golden, pack):
+    archive = pack(compression=compression)
+    with Classifier(golden, device="cpu") as one, Classifier(archive, device="cpu") as other:
+        for name in ("small.png", "large.png"):
+            np.testing.assert_array_equal(
+                one.predict(golden / name).probabilities, other.predict(golden / name).probabilities
+            )
+    assert run_selftest(archive, device="cpu").passed
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_changed_file_of_an_archive_is_found(name, bundle, pack):
+    data = bytearray((bundle / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    archive = pack(without=[name], extra=[(name, bytes(data))])
+    with pytest.raises(BundleError, match=rf"b\.zip.{name}: does not match its checksum"):
+        open_bundle(archive)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_of_an_archive_is_named(name, pack):
+    with pytest.raises(BundleError, match=rf"b\.zip.{name}: cannot be read \(No such file"):
+        open_bundle(pack(without=[name]))
+
+
+def test_an_archive_without_a_manifest_is_no_bundle(pack):
+    with pytest.raises(BundleError, match=r"b\.zip: no manifest\.json there"):
+        open_bundle(pack(without=["manifest.json"]))
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/base.onnx", "c:evil", "folder/"])
+def test_a_path_in_an_archive_is_refused(name, pack):
+    with pytest.raises(BundleError, match="zip the files of the bundle themselves"):
+        open_bundle(pack(extra=[(name, b"")]))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_files_of_one_name_are_refused(pack):
+    with pytest.raises(BundleError, match="holds two files of one name"):
+        open_bundle(pack(extra=[("labels.txt", b"other")]))
+
+
+def test_an_archive_that_would_fill_the_memory_is_refused_before_it_is_read(pack, monkeypatch):
+    archive = pack(compression=ZIP_DEFLATED, extra=[("bomb", bytes(100 << 20))])
+    assert archive.stat().st_size < 1 << 20
+    monkeypatch.setattr(ZipFile, "open", None)
+    with pytest.raises(BundleError, match=r"would grow from .* as no bundle does"):
+        open_bundle(archive)
+
+
+def test_an_archive_that_states_too_small_a_size_gives_no_more_than_that(pack):
+    """The size is what was looked at, so nothing past it may be unpacked."""
+    archive = pack(
+        compression=ZIP_DEFLATED, without=["labels.txt"], extra=[("labels.txt", b"a" * 999)]
+    )
+    data = archive.read_bytes()
+    stated = (999).to_bytes(4, "little")
+    assert data.count(stated) == 2  # in the header of the file and in the directory
+    archive.write_bytes(data.replace(stated, (9).to_bytes(4, "little")))
+    with pytest.raises(BundleError, match=r"is no zip archive that can be read|does not match"):
+        open_bundle(archive)
+
+
+@pytest.mark.parametrize("cut", [1, 30, 500])
+def test_a_truncated_archive_is_refused(cut, pack):
+    """It may look like the archive of arrays in its end, golden.npz, which holds no manifest."""
+    archive = pack()
+    archive.write_bytes(archive.read_bytes()[:-cut])
+    with pytest.raises(BundleError, match=r"b\.zip: (is no zip|is neither|no manifest)"):
+        open_bundle(archive)
+
+
+def test_no_changed_byte_of_an_archive_is_more_than_an_error(pack):
+    """Each is found, or changes nothing that the bundle depends on, such as a time."""
+    archive = pack(compression=ZIP_DEFLATED)
+    whole = archive.read_bytes()
+    directory = np.arange(whole.index(b"PK\x01\x02"), len(whole))
+    random = np.random.default_rng(0)
+    refused = 0
+    for place in (*directory, *random.integers(len(whole), size=300)):
+        data = bytearray(whole)
+        data[place] ^= int(random.integers(1, 256))
+        archive.write_bytes(data)
+        try:
+            assert open_bundle(archive).manifest.labels
+        except BundleError:
+            refused += 1
+    assert refused > 400
+
+
+def test_an_archive_that_claims_to_span_disks_is_refused(pack):
+    """Such a claim makes zipfile raise where it is only asked whether this is an archive."""
+    archive = pack()
+    end = b"PK\x05\x06"
+    second_of_nine = struct.pack("<4sLQL", b"PK\x06\x07", 1, 0, 9)
+    archive.write_bytes(archive.read_bytes().replace(end, second_of_nine + end))
+    with pytest.raises(BundleError, match="is no zip archive that can be read"):
+        open_bundle(archive)
+
+
+def test_a_name_in_an_archive_that_is_no_utf_8_is_refused(pack):
+    archive = pack(extra=[("ü", b"")])
+    # Where the file begins; in the directory it stays.
+    damaged = archive.read_bytes().replace("ü".encode(), b"\xff\xff", 1)
+    archive.write_bytes(damaged)
+    files = bundle_files(archive)
+    with pytest.raises(BundleError, match="is no zip archive that can be read"):
+        files.digest("ü")
+
+
+@pytest.mark.parametrize("compression", [ZIP_DEFLATED, ZIP_BZIP2, ZIP_LZMA])
+def test_damage_in_packed_files_is_one_sentence_whatever_packed_them(compression, pack):
+    archive = pack(compression=compression)
+    whole = archive.read_bytes()
+    at = whole.index(b"labels.txt") + len("labels.txt")
+    refused = 0
+    for place in range(at, at + 30):
+        archive.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            open_bundle(archive)  # a few bytes mean nothing, such as the version of LZMA
+        except BundleError as error:
+            refused += 1
+            assert "b.zip" in str(error)
+    assert refused > 20

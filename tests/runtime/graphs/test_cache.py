@@ -1,0 +1,309 @@
+"""Optimised graphs are kept, checked, and never the reason for another answer or a failed start."""
+
+import logging
+import os
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from fic_runtime.bundle import open_bundle
+from fic_runtime.classifier import Classifier
+from fic_runtime.devices import CPU, CUDA
+from fic_runtime.graphs import cache as graph_cache
+from fic_runtime.graphs import graph as graphs
+from fic_runtime.graphs import sessions
+from fic_runtime.graphs.cache import GraphCache, cache_folder
+from fic_runtime.graphs.graph import Graph
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Turn the cache on for graphs as small as the golden ones."""
+    monkeypatch.setenv("FIC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(graphs, "LEAST_BYTES", 1000)
+    return tmp_path / "cache/graphs"
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Record the models that sessions are opened of."""
+    models = []
+    real = onnxruntime.InferenceSession
+
+    def session(model, options, **rest):
+        models.append(model if isinstance(model, bytes) else Path(model).name)
+        return real(model, options, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    return models
+
+
+@pytest.fixture
+def expected(golden):
+    with Classifier(golden, device="cpu", graph_cache=False) as classifier:
+        return classifier.predict(IMAGE).probabilities.tobytes()
+
+
+def answer(bundle):
+    with Classifier(bundle, device="cpu") as classifier:
+        return classifier.predict(IMAGE).probabilities.tobytes()
+
+
+def entries(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_the_second_start_opens_the_optimised_graph_and_gives_the_same_answer(
+    golden, folder, expected, opened
+):
+    assert answer(golden) == expected
+    (entry,) = entries(folder)
+    del opened[:]
+    assert answer(golden) == expected
+    assert opened == [entry, "head.onnx"]
+    assert entries(folder) == [entry]
+
+
+def test_an_archive_and_a_folder_share_the_optimised_graph(golden, folder, tmp_path, expected):
+    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", golden)
+    assert answer(archive) == answer(golden) == expected
+    assert len(entries(folder)) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:-100],
+        lambda data: b"not a graph",
+        lambda data: data[:3000] + bytes([data[3000] ^ 1]) + data[3001:],
+    ],
+    ids=["empty", "cut off", "another file", "one bit"],
+)
+def test_a_damaged_entry_is_made_again(golden, folder, expected, opened, damage, caplog):
+    answer(golden)
+    (entry,) = folder.iterdir()
+    entry.write_bytes(damage(entry.read_bytes()))
+    del opened[:]
+    with caplog.at_level(logging.WARNING, logger="fic_runtime"):
+        assert answer(golden) == expected
+    assert opened == ["base.onnx", "head.onnx"]
+    assert "damaged" in caplog.text
+    assert answer(golden) == expected
+    assert opened[2:] == [*entries(folder), "head.onnx"]
+
+
+def test_an_entry_that_onnx_runtime_does_not_open_is_made_again(golden, folder, expected):
+    answer(golden)
+    (entry,) = folder.iterdir()
+    digest = graph_cache._content_digest(golden / "labels.txt")
+    broken = entry.with_name(f"{entry.stem.partition('-')[0]}-{digest}.onnx")
+    entry.unlink()
+    broken.write_bytes((golden / "labels.txt").read_bytes())
+    assert answer(golden) == expected
+    assert broken.name not in entries(folder)
+    assert len(entries(folder)) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda patch: patch.setattr(onnxruntime, "__version__", "9.9.9"),
+        lambda patch: patch.setattr(graph_cache, "_processor", lambda: "avx1024"),
+        lambda patch: patch.setattr(graph_cache, "_FORM", "next"),
+    ],
+    ids=["ONNX Runtime", "processor", "fic's options"],
+)
+def test_an_entry_counts_for_one_version_and_one_processor(
+    golden, folder, expected, opened, other, monkeypatch
+):
+    answer(golden)
+    del opened[:]
+    other(monkeypatch)
+    assert answer(golden) == expected
+    assert opened == ["base.onnx", "head.onnx"]
+    assert len(entries(folder)) == 2
+
+
+def test_another_graph_has_an_entry_of_its_own(golden, folder):
+    for digest in ("one", "two"):
+        Graph(golden / "base.onnx", device="cpu", digest=digest)
+    assert len(entries(folder)) == 2
+
+
+def test_weights_in_a_file_of_their_own_count_as_part_of_the_graph(golden):
+    opened = open_bundle(golden)
+    alone = opened.graph_digest("base.onnx")
+    opened.weights["base.onnx"] = ("head.onnx",)
+    assert opened.graph_digest("base.onnx") == f"{alone} {opened.graph_digest('head.onnx')}"
+
+
+def test_a_small_graph_is_not_kept(golden, tmp_path, monkeypatch):
+    monkeypatch.setenv("FIC_CACHE_DIR", str(tmp_path / "cache"))
+    answer(golden)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("how", ["argument", "environment"])
+def test_the_cache_can_be_turned_off(golden, folder, expected, how, monkeypatch):
+    if how == "environment":
+        monkeypatch.setenv("FIC_CACHE_DIR", "")
+    with Classifier(golden, graph_cache=how == "environment") as classifier:
+        assert classifier.predict(IMAGE).probabilities.tobytes() == expected
+    assert not folder.exists()
+
+
+def test_graphs_on_other_devices_are_not_kept(golden, folder, monkeypatch):
+    real = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda path, options, **_: real(path, options, providers=[CPU]),
+    )
+    Graph(golden / "base.onnx", device="auto", digest="one")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("place", ["a file", "nowhere", "read-only"])
+def test_a_folder_that_cannot_be_written_is_no_error(
+    golden, expected, tmp_path, monkeypatch, place
+):
+    monkeypatch.setattr(graphs, "LEAST_BYTES", 1000)
+    where = tmp_path / "cache"
+    if place == "a file":
+        where.write_text("")
+    elif place == "nowhere":
+        where = Path(os.devnull, "cache")
+    else:
+        if not hasattr(os, "geteuid") or os.geteuid() == 0:
+            pytest.skip("whoever may write everywhere is not kept out")
+        where.mkdir(mode=0o500)
+    monkeypatch.setattr(graph_cache, "cache_folder", lambda: where)
+    assert answer(golden) == expected
+
+
+def test_a_full_disk_is_no_error(golden, folder, expected, monkeypatch, caplog):
+    real = onnxruntime.InferenceSession
+
+    def session(model, options, **rest):
+        if options.optimized_model_filepath:
+            Path(options.optimized_model_filepath).write_bytes(b"half")
+            raise RuntimeError("No space left on device")
+        return real(model, options, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    with caplog.at_level(logging.INFO, logger="fic_runtime"):
+        assert answer(golden) == expected
+    assert "No space left on device" in caplog.text
+    assert entries(folder) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner in this sense")
+def test_an_entry_of_another_user_is_not_used(golden, folder, expected, opened, monkeypatch):
+    answer(golden)
+    (entry,) = folder.iterdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    real = Path.stat
+
+    def stat(path, **options):
+        status = real(path, **options)
+        return os.stat_result((*status[:4], 54321, *status[5:])) if path == entry else status
+
+    monkeypatch.setattr(Path, "stat", stat)
+    del opened[:]
+    assert answer(golden) == expected
+    assert opened == ["base.onnx", "head.onnx"]
+
+
+def test_many_starts_at_once_leave_whole_entries(golden, folder, expected):
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(answer(golden))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [expected] * 8
+    left = list(folder.iterdir())
+    assert left
+    for file in left:
+        assert file.suffix == ".onnx"
+        assert graph_cache._content_digest(file) in file.name
+    assert answer(golden) == expected
+
+
+def test_entries_that_nobody_used_for_long_go_when_another_is_written(golden, folder):
+    answer(golden)
+    (used,) = folder.iterdir()
+    long_ago = time.time() - graph_cache._MOST_SECONDS - 60
+    unused = folder / "0-0.onnx"
+    unfinished = folder / "0.1-1.tmp"
+    for file in (unused, unfinished):
+        file.write_bytes(b"x")
+        os.utime(file, (long_ago, long_ago))
+    Graph(golden / "base.onnx", device="cpu", digest="another")
+    assert used.name in entries(folder)
+    assert not unused.exists()
+    assert not unfinished.exists()
+
+
+def test_the_oldest_entries_go_where_there_is_too_much(golden, folder, monkeypatch):
+    cache = GraphCache(folder)
+    for number in range(4):
+        with cache.writing(f"graph {number}") as unfinished:
+            unfinished.write_bytes(bytes(1000))
+            os.utime(unfinished, (time.time() - 100 + number,) * 2)
+    monkeypatch.setattr(graph_cache, "_MOST_TOTAL", 2500)
+    with cache.writing("the newest") as unfinished:
+        unfinished.write_bytes(bytes(1000))
+    assert len(entries(folder)) == 2
+    assert cache.find("the newest")
+    assert cache.find("graph 3")
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="has its own place for caches")
+def test_the_folder_is_that_of_the_system(monkeypatch, tmp_path):
+    for name in ("FIC_CACHE_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache/fic"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_folder() == tmp_path / ".cache/fic"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg/fic"
+    monkeypatch.setenv("FIC_CACHE_DIR", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.setenv("FIC_CACHE_DIR", "")
+    assert cache_folder() is None
+
+
+def test_the_other_systems_have_their_own_places(monkeypatch, tmp_path):
+    monkeypatch.delenv("FIC_CACHE_DIR", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr(graph_cache.sys, "platform", "darwin")
+    assert cache_folder() == tmp_path / "Library/Caches/fic"
+    monkeypatch.setattr(graph_cache.sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert cache_folder() == tmp_path / "local/fic"
+
+
+def test_a_session_of_an_optimised_graph_is_not_optimised_again(golden, folder, monkeypatch):
+    levels = []
+    real = sessions.new_session
+    monkeypatch.setattr(
+        sessions,
+        "new_session",
+        lambda model, options: levels.append(options.optimise) or real(model, options),
+    )
+    for _ in range(2):
+        Graph(golden / "base.onnx", device="cpu", digest="one")
+    assert levels == [True, False]
