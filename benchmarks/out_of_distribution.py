@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from measuring import in_turn, median_ratio, spread, wall_seconds
 
-from fic_export.fits.ood_scores import FITS
-from fic_export.fits.softmax_regression import fit_softmax_regression
+from fic_export.fits.ood_scores import FITS, fit_softmax_regression
 from fic_runtime.classifier import Classifier
 from fic_runtime.heads.ood_scores import pooled
 

@@ -25,7 +25,7 @@ from measuring import in_turn, median_ratio
 from fic.bases import find_base
 from fic.bases.models import build_base
 from fic.exporting.pictures import in_turn as one_of_each_class
-from fic.exporting.training_pictures import training_pictures
+from fic.exporting.pictures import training_pictures
 from fic.runs import Run
 from fic_export.conversion import convert_head
 from fic_export.quantization.fp16 import convert_to_half

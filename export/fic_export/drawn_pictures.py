@@ -1,6 +1,6 @@
-"""Pictures drawn from a seed, for where photos are private or not there."""
+"""Pictures drawn from a seed: shapes to compare graphs on, and such as show nothing at all."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +13,10 @@ from fic_runtime.preprocessing import Geometry
 
 _SEED = 20261124
 _COUNT = 32
+
+
+_FOREIGN_SEED = 20171108
+_OF_EACH = 12
 
 
 def draw(random: np.random.Generator, height: int, width: int) -> np.ndarray[Any, Any]:
@@ -44,3 +48,52 @@ def drawn_files(geometry: Geometry) -> Iterator[list[Path]]:
             )
             file.write_bytes(cv2.imencode(file.suffix, draw(random, height, width))[1].tobytes())
         yield files
+
+
+def foreign_pictures(geometry: Geometry) -> list[np.ndarray[Any, Any]]:
+    """Return pictures of the input's size, uint8 RGB (height, width, 3), the same each time."""
+    random = np.random.default_rng(_FOREIGN_SEED)
+    size = geometry.height, geometry.width
+    return [make(random, *size) for _ in range(_OF_EACH) for make in _MAKERS]
+
+
+def _noise(random: np.random.Generator, height: int, width: int) -> np.ndarray[Any, Any]:
+    return random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def _blur(random: np.random.Generator, height: int, width: int) -> np.ndarray[Any, Any]:
+    rows, columns = random.integers(2, 40, 2)
+    coarse = random.integers(0, 256, (rows, columns, 3), dtype=np.uint8)
+    soft = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(soft, np.uint8)
+
+
+def _gradient(random: np.random.Generator, height: int, width: int) -> np.ndarray[Any, Any]:
+    return _between(random, _ramp(random, height, width))
+
+
+def _stripes(random: np.random.Generator, height: int, width: int) -> np.ndarray[Any, Any]:
+    waves = random.uniform(2, 40)
+    return _between(random, 0.5 + 0.5 * np.sin(2 * np.pi * waves * _ramp(random, height, width)))
+
+
+def _ramp(random: np.random.Generator, height: int, width: int) -> np.ndarray[Any, Any]:
+    """Return 0 to 1 in some direction, (height, width)."""
+    angle = random.uniform(0, 2 * np.pi)
+    rows, columns = np.mgrid[:height, :width]
+    along = rows * np.sin(angle) + columns * np.cos(angle)
+    return np.asarray((along - along.min()) / max(float(np.ptp(along)), 1.0))
+
+
+def _between(random: np.random.Generator, amount: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    one, other = random.integers(0, 256, (2, 3))
+    return np.asarray(one + (other - one) * amount[..., None], np.uint8)
+
+
+_MAKERS: tuple[Callable[[np.random.Generator, int, int], np.ndarray[Any, Any]], ...] = (
+    _noise,
+    _blur,
+    _gradient,
+    _stripes,
+    draw,
+)

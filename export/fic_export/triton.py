@@ -14,8 +14,8 @@ from fic_runtime.errors import BundleError
 from fic_runtime.graphs.spec import GraphSpec, Tensor
 
 from .errors import OutputError
-from .folders import check_replaceable, replacing_folder
 from .graphs.files import weights_file
+from .results import check_replaceable, replacing_folder
 
 # At the repository's top, where Triton reads folders only: what clients must know of pictures.
 MARK = "bundle.json"

@@ -185,7 +185,7 @@ def export(
       fic export run --triton models           # then: tritonserver --model-repository=models
       fic export new-run --head-only --base flowers.zip --out head
     """
-    from fic_export.bundle.reliability_lines import reliability_lines
+    from fic_export.bundle.model_card import reliability_lines
     from fic_export.triton import check_triton, export_triton
 
     from ..exporting import ReliabilityOptions, export_run

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from fic_export.archives import check_place
 from fic_export.bundle import export_bundle, export_head
 from fic_export.bundle.head_only import check_no_base_at
 from fic_export.bundle.parity import Bounds
 from fic_export.quantization import MAX_ACCURACY_DROP, Scheme
+from fic_export.results import check_place
 from fic_export.signing import check_signing
 from fic_runtime.bundle import MANIFEST_FILE, open_bundle
 from fic_runtime.bundle.manifest import Manifest
@@ -16,9 +16,8 @@ from fic_runtime.bundle.manifest import Manifest
 from ..errors import RunError
 from ..progress import Progress, Silence
 from ..runs import Run
+from .fits import ReliabilityOptions, measure_reliability, teaching_of
 from .pictures import calibration_files, comparison_pictures
-from .reliability import ReliabilityOptions, measure_reliability
-from .teachable import teaching_of
 
 _PICTURES = 200
 _CALIBRATION_PICTURES = 128

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fic_export.errors import OutputError
-from fic_export.folders import check_replaceable, replacing_folder
+from fic_export.results import check_replaceable, replacing_folder
 
 MARK = "manifest.json"
 

@@ -1,12 +1,14 @@
-"""A bundle that is being written."""
+"""A bundle that is being written, and a base taken over from another bundle."""
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fic_runtime.bundle import MANIFEST_FILE
+from fic_runtime.bundle import MANIFEST_FILE, Bundle
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.bundle.opening import file_digest
+from fic_runtime.errors import BundleError
 
 
 @dataclass
@@ -25,3 +27,35 @@ class Draft:
         names = sorted(path.name for path in self.folder.iterdir() if path.name != MANIFEST_FILE)
         self.note(files={name: file_digest(self.folder / name) for name in names})
         (self.folder / MANIFEST_FILE).write_text(self.manifest.to_json(), encoding="utf-8")
+
+
+def copy_base(deployed: Bundle, draft: Draft) -> None:
+    """Copy the files of the base of `deployed` into a draft, and what its manifest says of them.
+
+    Args:
+        deployed: a whole bundle.
+        draft: where the copies go; its manifest has the same names, shapes and preprocessing.
+
+    Raises:
+        BundleError: `deployed` has no base, or one of another kind.
+        OSError: a file cannot be copied.
+    """
+    place, theirs = deployed.files.path(""), deployed.manifest
+    if theirs.head_only:
+        raise BundleError(f"{place}: is a head without its base; give the bundle that has the base")
+    for what, found, wanted in (
+        ("the size or resizing of pictures", theirs.preprocessing, draft.manifest.preprocessing),
+        ("the shape of the bottleneck or of pictures", theirs.base, draft.manifest.base),
+    ):
+        if found != wanted:
+            raise BundleError(
+                f"{place}: differs from the classifier to be exported in {what}; train the head on "
+                "the base of this bundle, with the same options, or give the bundle of its own base"
+            )
+    for file in theirs.base_files:
+        model = deployed.files.model(file)
+        if isinstance(model, bytes):
+            (draft.folder / file).write_bytes(model)
+        else:  # may be larger than the memory
+            shutil.copyfile(model, draft.folder / file)
+    draft.note(feature_map=theirs.feature_map, quantization=theirs.quantization)

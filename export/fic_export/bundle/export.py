@@ -24,23 +24,26 @@ from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.heads.statistics import Teaching
 from fic_runtime.preprocessing import Preprocessing
 
-from ..archives import check_fits, replacing_result
 from ..conversion import convert_base, convert_head
 from ..drawn_pictures import drawn_files
 from ..errors import OutputError
 from ..fits.out_of_distribution import FittedScore
 from ..fits.temperature import Calibration
-from ..graphs.files import write_graph
-from ..graphs.graph_metadata import of_answers, of_pictures
+from ..graphs.files import of_answers, of_pictures, write_graph
 from ..graphs.surgery import fold_temperature
 from ..quantization import MAX_ACCURACY_DROP, Scheme, quantize_base
+from ..results import check_fits, replacing_result
 from ..signing import check_signing, sign_folder
 from ..versions import made_with
-from .base_copies import copy_base
-from .class_weights import class_weights, write_class_weights
 from .compatibility import base_spec, check_fit, check_pictures, head_spec
-from .draft import Draft
-from .explanations import check_pooling, expose_feature_map, proved
+from .draft import Draft, copy_base
+from .explanations import (
+    check_pooling,
+    class_weights,
+    expose_feature_map,
+    proved,
+    write_class_weights,
+)
 from .golden import write_golden
 from .model_card import model_card
 from .parity import Bounds, compare, threshold_on_graphs

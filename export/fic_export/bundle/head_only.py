@@ -13,11 +13,11 @@ from fic_runtime.errors import BundleError
 from fic_runtime.heads.statistics import Teaching
 from fic_runtime.preprocessing import Preprocessing
 
-from ..archives import replacing_result
 from ..errors import OutputError, ParityError
 from ..fits.out_of_distribution import FittedScore
 from ..fits.temperature import Calibration
 from ..quantization import MAX_ACCURACY_DROP
+from ..results import replacing_result
 from ..signing import check_signing, sign_folder
 from .export import export_bundle
 from .model_card import model_card

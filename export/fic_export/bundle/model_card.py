@@ -1,10 +1,9 @@
-"""The bundle's `README.md`: what this classifier is, how good it was, and how to run it."""
+"""What a bundle is and how good it is, in Markdown for people, and in lines for a terminal."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from fic_runtime.bundle.manifest import Manifest
-
-from .reliability_lines import reliability_lines
+from fic_runtime.bundle.manifest import Known, Manifest
 
 
 def model_card(manifest: Manifest) -> str:
@@ -121,3 +120,34 @@ def _figure(value: Any) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
+
+
+def reliability_lines(manifest: Manifest) -> list[str]:
+    """Return a line for each of the two that was asked for."""
+    lines = []
+    if manifest.calibration:
+        lines.append(_calibration_line(manifest.calibration))
+    if manifest.known is not None:
+        lines.append(_known_line(manifest.known))
+    return lines
+
+
+def _calibration_line(calibration: Mapping[str, Any]) -> str:
+    line = f"temperature {calibration['temperature']:.3g}: {calibration['reason']}"
+    if calibration["ece_after"] is None:
+        return line
+    return (
+        f"{line}; {calibration['fitted']:.3g} makes the calibration error "
+        f"{calibration['ece_after']:.3f} instead of {calibration['ece_before']:.3f}"
+    )
+
+
+def _known_line(known: Known) -> str:
+    figures = known.figures
+    areas = figures["auroc"][known.method]
+    return (
+        f"known pictures by {known.method.replace('_', ' ')}: AUROC {areas['held_out']:.3f} on "
+        f"classes left out, {areas['foreign']:.3f} on {figures['foreign_pictures']} foreign "
+        f"pictures, of which {figures['foreign_rejected']:.0%} are unknown at a false rejection of "
+        f"{known.false_rejection:g}"
+    )

@@ -16,8 +16,7 @@ from fic_runtime.images import load_image
 
 from ..conversion.keras_to_onnx import IMAGE, PROBABILITIES
 from ..errors import ConversionError, ParityError
-from ..graphs.files import check, write_graph
-from ..graphs.graph_metadata import of_answers, of_pictures
+from ..graphs.files import check, of_answers, of_pictures, write_graph
 from ..graphs.surgery import canonicalize, join
 
 SINGLE_FILE = "classifier.onnx"

@@ -14,8 +14,7 @@ from fic_runtime.bundle.manifest import Known
 from fic_runtime.heads.ood_scores import Array, Score
 from fic_runtime.heads.out_of_distribution import SCORE_FILE
 
-from .ood_scores import FITS
-from .softmax_regression import SoftmaxRegression, fit_softmax_regression
+from .ood_scores import FITS, SoftmaxRegression, fit_softmax_regression
 
 # How much a larger score must gain in AUROC to be preferred to a smaller one.
 _WORTH = 0.015

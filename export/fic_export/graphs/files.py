@@ -1,12 +1,20 @@
-"""ONNX graphs as files: weights inside, or in one file beside where protobuf cannot hold them."""
+"""ONNX graphs on disk: weights past 2 GB beside them, and what they say of themselves.
 
-from collections.abc import Mapping
+Two conventions for `metadata_props` have readers: the keys that Ultralytics writes and its loader
+reads (`names`, `imgsz`, `task`), values as Python literals; and the `Image.` keys of ONNX's own
+MetadataProps.md. Both are in `docs/bundle-format.md`, with what was left out and why.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 
+from fic_runtime.preprocessing import Preprocessing
+
 from ..errors import ConversionError
-from .graph_metadata import add_metadata
 
 # Of weights. A message of protobuf ends at 2 GiB; the rest of a graph has ample room above this.
 LARGEST = 1_900_000_000
@@ -71,3 +79,36 @@ def _check(model: onnx.ModelProto | Path, name: str) -> None:
 
 def _serialised(model: onnx.ModelProto) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def of_pictures(preprocessing: Preprocessing) -> dict[str, str]:
+    """Return what a graph says whose input is a picture."""
+    geometry = preprocessing.geometry
+    return {
+        "preprocessing": _json(preprocessing.to_dict()),
+        "imgsz": repr([geometry.height, geometry.width]),
+        # Of the input, whatever order the pixels are brought into behind it.
+        "Image.BitmapPixelFormat": "Rgb8",
+        "Image.ColorSpaceGamma": "SRGB",
+        "Image.NominalPixelRange": "NominalRange_0_255",
+    }
+
+
+def of_answers(labels: Sequence[str]) -> dict[str, str]:
+    """Return what a graph says whose output is probabilities."""
+    return {
+        "labels": _json(list(labels)),
+        "names": repr(dict(enumerate(labels))),
+        "task": "classify",
+    }
+
+
+def add_metadata(model: onnx.ModelProto, values: Mapping[str, str]) -> onnx.ModelProto:
+    """Add values to the `metadata_props` of a model, and return it."""
+    for key, value in values.items():
+        model.metadata_props.add(key=key, value=value)
+    return model
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

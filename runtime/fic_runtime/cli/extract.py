@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError
-from .counting import Count
+from .counting import Count, threads_each, with_paths
 from .options import add_bundle, add_device, add_images, named_pictures, open_classifier
-from .streams import threads_each, with_paths
 
 if TYPE_CHECKING:
     from .options import Commands

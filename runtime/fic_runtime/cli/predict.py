@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from ..errors import ImageError
-from .counting import Count
+from .counting import Count, threads_each, with_paths
 from .heads import add_heads, answer_by_head, open_heads
 from .options import add_bundle, add_device, add_images, named_pictures, open_classifier, positive
-from .streams import threads_each, with_paths
 
 if TYPE_CHECKING:
     from .options import Commands
@@ -47,7 +46,8 @@ def add_to(commands: "Commands") -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from . import answers, answers_by_head
+    from . import answers
+    from . import answers as answers_by_head
 
     pictures = named_pictures(options.images)
     options.threads = options.threads or threads_each(pictures)

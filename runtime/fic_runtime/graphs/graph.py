@@ -1,9 +1,10 @@
-"""One ONNX graph, opened on one device."""
+"""One ONNX graph, opened on one device, and arrays that stay on it for the next graph."""
 
 import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
 
@@ -13,12 +14,43 @@ from ..devices import CPU, CUDA, Device, chosen_threads, providers_for
 from ..errors import BundleError, DeviceError
 from ..logs import Log
 from .cache import LEAST_BYTES, MOST_BYTES, graph_cache
-from .device_arrays import DeviceArray
 from .onnx_runtime import onnxruntime
 from .sessions import SessionOptions, cached_session, new_session, one_line
 from .spec import GraphSpec, Tensor
 
 log: Log = Log(__name__)
+
+
+class DeviceArray:
+    """An output of a graph in a device's own memory.
+
+    `np.asarray` brings it to the host, which happens once however often it is asked for.
+
+    Args:
+        value: ONNX Runtime's OrtValue.
+        dtype: the element type, as in `Tensor.dtype`.
+        provider: the execution provider that computed it.
+    """
+
+    def __init__(self, value: Any, *, dtype: str, provider: str) -> None:
+        self.value = value
+        self.dtype = dtype
+        self.provider = provider
+        self.shape: tuple[int, ...] = tuple(value.shape())
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(
+        self, dtype: Any = None, copy: bool | None = None
+    ) -> np.ndarray[Any, np.dtype[Any]]:
+        # `copy` came with NumPy 2; an array on the host can always be had without another one.
+        return self._on_host.astype(dtype or self.dtype, copy=bool(copy))
+
+    @cached_property
+    def _on_host(self) -> np.ndarray[Any, np.dtype[Any]]:
+        return np.asarray(self.value.numpy())
+
 
 Model: TypeAlias = Path | bytes
 Batch: TypeAlias = np.ndarray[Any, Any] | DeviceArray

@@ -1,5 +1,11 @@
-"""A linear head as one kernel and one bias, which may be applied to each place of a feature map."""
+"""A linear head as one kernel and one bias, and as the bytes of an ONNX graph.
 
+The graph is written in protobuf's wire format (protobuf.dev/programming-guides/encoding), for the
+few fields of `onnx.proto` that a pool, a Gemm and a Softmax need.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -10,8 +16,14 @@ from ..bundle import CLASS_WEIGHTS_FILE, Bundle
 from ..bundle.arrays import read_arrays
 from ..bundle.manifest import FeatureMap
 from ..errors import BundleError
+from ..graphs.spec import GraphSpec, Tensor
 
 Floats: TypeAlias = npt.NDArray[np.float32]
+
+
+_OPSET, _IR = 17, 8
+_INT, _INTS = 2, 7  # AttributeProto.AttributeType
+_FLOAT32 = 1  # TensorProto.DataType
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +66,93 @@ def read_class_weights(bundle: Bundle) -> ClassWeights | None:
                 "export the bundle again"
             )
     return weights
+
+
+def linear_graph(weights: ClassWeights, spec: GraphSpec, labels: Sequence[str]) -> bytes:
+    """Return the ONNX model that gives softmax(mean over the places · kernel + bias).
+
+    Args:
+        weights: kernel (features, labels) and bias (labels,).
+        spec: names and shapes of the input, (n, features) or (n, height, width, features), and of
+            the output, (n, labels).
+        labels: the class names, which the model holds in its `metadata_props`.
+    """
+    nodes, features = [], spec.input.name
+    if len(spec.input.shape) > 2:
+        axes = list(range(1, len(spec.input.shape) - 1))
+        attributes = [_integers("axes", axes), _integer("keepdims", 0)]
+        nodes.append(_node("ReduceMean", [features], "pooled", attributes))
+        features = "pooled"
+    nodes.append(_node("Gemm", [features, "kernel", "bias"], "logits", []))
+    nodes.append(_node("Softmax", ["logits"], spec.output.name, [_integer("axis", -1)]))
+    graph = b"".join(
+        [
+            *(_bytes(1, node) for node in nodes),
+            _text(2, "head"),
+            _bytes(5, _constant("kernel", weights.kernel)),
+            _bytes(5, _constant("bias", weights.bias)),
+            _bytes(11, _value(spec.input)),
+            _bytes(12, _value(spec.output)),
+        ]
+    )
+    properties = {
+        "labels": json.dumps(list(labels), ensure_ascii=False),
+        "names": repr(dict(enumerate(labels))),
+        "task": "classify",
+    }
+    return b"".join(
+        [
+            _number(1, _IR),
+            _text(2, "fic-runtime"),
+            _bytes(7, graph),
+            _bytes(8, _text(1, "") + _number(2, _OPSET)),
+            *(_bytes(14, _text(1, key) + _text(2, value)) for key, value in properties.items()),
+        ]
+    )
+
+
+def _node(operator: str, inputs: Iterable[str], output: str, attributes: Iterable[bytes]) -> bytes:
+    names = b"".join(_text(1, name) for name in inputs) + _text(2, output) + _text(3, output)
+    return names + _text(4, operator) + b"".join(_bytes(5, each) for each in attributes)
+
+
+def _integer(name: str, value: int) -> bytes:
+    return _text(1, name) + _number(3, value) + _number(20, _INT)
+
+
+def _integers(name: str, values: Iterable[int]) -> bytes:
+    return _text(1, name) + b"".join(_number(8, each) for each in values) + _number(20, _INTS)
+
+
+def _constant(name: str, array: Floats) -> bytes:
+    sizes = b"".join(_number(1, size) for size in array.shape)
+    data = np.ascontiguousarray(array, "<f4").tobytes()
+    return sizes + _number(2, _FLOAT32) + _text(8, name) + _bytes(9, data)
+
+
+def _value(tensor: Tensor) -> bytes:
+    sizes = (
+        _bytes(1, _text(2, "n") if size is None else _number(1, size)) for size in tensor.shape
+    )
+    kind = _number(1, _FLOAT32) + _bytes(2, b"".join(sizes))
+    return _text(1, tensor.name) + _bytes(2, _bytes(1, kind))
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value & (1 << 64) - 1)
+
+
+def _bytes(field: int, value: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(value)) + value
+
+
+def _text(field: int, value: str) -> bytes:
+    return _bytes(field, value.encode())
+
+
+def _varint(number: int) -> bytes:
+    parts = bytearray()
+    while number > 0x7F:
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*parts, number])

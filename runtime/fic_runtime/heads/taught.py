@@ -27,7 +27,7 @@ from ..bundle.head_only import head_files, head_golden
 from ..bundle.manifest import Manifest, read_manifest
 from ..errors import BundleError, OutputError
 from .head import Head, extras_of
-from .linear_graph import linear_graph
+from .linear import linear_graph
 from .ood_scores import pooled
 from .statistics import Teaching
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from fic_export import ConversionError, ParityError, export_bundle, export_head
-from fic_export.bundle.class_weights import class_weights
+from fic_export.bundle.explanations import class_weights
 from fic_runtime import BundleError, Classifier
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 

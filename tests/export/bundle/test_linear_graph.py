@@ -6,8 +6,7 @@ import onnxruntime
 import pytest
 
 from fic_runtime.graphs.spec import GraphSpec, Tensor
-from fic_runtime.heads.linear import ClassWeights
-from fic_runtime.heads.linear_graph import linear_graph
+from fic_runtime.heads.linear import ClassWeights, linear_graph
 
 
 @pytest.mark.parametrize("places", [(), (4, 5)])

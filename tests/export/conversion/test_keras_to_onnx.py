@@ -14,8 +14,8 @@ import pytest
 from fic.bases import BASES, find_base
 from fic.bases.models import build_base
 from fic_export.conversion import convert_base, convert_head
+from fic_export.conversion.keras_models import segments
 from fic_export.conversion.keras_to_onnx import OPSET
-from fic_export.conversion.segments import segments
 from fic_export.errors import ConversionError
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 
@@ -160,7 +160,7 @@ def test_a_base_converted_in_segments_is_the_base_converted_whole(name, monkeypa
     randomize_statistics(model, scaled(pictures(8, 64), base))
     graphs = []
     for limit in (1 << 30, model.count_params() // 2):
-        monkeypatch.setattr("fic_export.conversion.segments._BYTES", limit)
+        monkeypatch.setattr("fic_export.conversion.keras_models._BYTES", limit)
         graphs.append(convert_base(model, base.preprocessing(size=64)))
     whole, joined = (Counter(node.op_type for node in each.graph.node) for each in graphs)
     assert len(segments(model)) > 1

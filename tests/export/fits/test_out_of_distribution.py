@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fic_export.fits.ood_scores import FITS, largest_directions
+from fic_export.drawn_pictures import foreign_pictures
+from fic_export.fits.ood_scores import FITS, fit_softmax_regression, largest_directions
 from fic_export.fits.out_of_distribution import (
     Answers,
     area_under_roc,
@@ -13,8 +14,6 @@ from fic_export.fits.out_of_distribution import (
     rejection_threshold,
     why_not,
 )
-from fic_export.fits.softmax_regression import fit_softmax_regression
-from fic_export.foreign_pictures import foreign_pictures
 from fic_runtime.bundle.files import bundle_files
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.graphs.spec import GraphSpec, Tensor

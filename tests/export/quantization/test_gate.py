@@ -16,9 +16,8 @@ from fic_export.conversion import convert_base
 from fic_export.errors import ConversionError, ParityError
 from fic_export.fits.out_of_distribution import FittedScore
 from fic_export.quantization import gate as quantization
-from fic_export.quantization.bias_correction import correct_biases, rounded
 from fic_export.quantization.fp16 import convert_to_half
-from fic_export.quantization.int8 import fold_pads, quantize_int8
+from fic_export.quantization.int8 import correct_biases, fold_pads, quantize_int8, rounded
 from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.manifest import Known
 from fic_runtime.classifier import Classifier

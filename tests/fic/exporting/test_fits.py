@@ -11,7 +11,7 @@ from fic.data import Source
 from fic.errors import DataError
 from fic.exporting import ReliabilityOptions, export_run
 from fic.exporting.cached_bottlenecks import RunBottlenecks, cached_bottlenecks
-from fic.exporting.reliability import measure_reliability
+from fic.exporting.fits import measure_reliability
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.runs import Run
 from fic_runtime.classifier import Classifier

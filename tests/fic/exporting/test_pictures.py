@@ -6,7 +6,7 @@ import pytest
 
 from fic.errors import RunError
 from fic.exporting import export_run
-from fic.exporting.training_pictures import training_pictures
+from fic.exporting.pictures import training_pictures
 from fic.runs import Run
 from fic_export.quantization import gate as quantization
 

@@ -10,8 +10,7 @@ from fic_runtime import Classifier, MultiClassifier
 from fic_runtime.devices import CPU, CUDA
 from fic_runtime.errors import DeviceError
 from fic_runtime.graphs import graph as graphs
-from fic_runtime.graphs.device_arrays import DeviceArray
-from fic_runtime.graphs.graph import Graph
+from fic_runtime.graphs.graph import DeviceArray, Graph
 
 HAS_CUDA = CUDA in onnxruntime.get_available_providers()
 

@@ -1,4 +1,8 @@
-"""How far an exported run can be relied on: calibrated probabilities, and a sense for strangers."""
+"""What an export fits on a run's cached bottlenecks.
+
+A temperature, a score for unknown pictures, and the statistics from which a device learns more
+classes.
+"""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -11,28 +15,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fic_export.drawn_pictures import foreign_pictures
 from fic_export.fits.out_of_distribution import (
     Answers,
     FittedScore,
     fit_out_of_distribution,
     why_not,
 )
+from fic_export.fits.teaching import fit_teaching
 from fic_export.fits.temperature import (
     Calibration,
     ends_in_softmax,
     fit_calibration,
     with_temperature,
 )
-from fic_export.foreign_pictures import foreign_pictures
 from fic_runtime.errors import ImageError
 from fic_runtime.graphs.graph import Graph
 from fic_runtime.heads.ood_scores import pooled
+from fic_runtime.heads.statistics import Teaching
 from fic_runtime.images import load_image
 from fic_runtime.picture_files import find_pictures
 from fic_runtime.preprocessing import Geometry
 
 from ..bases.frozen import FrozenBase
-from ..errors import DataError
+from ..errors import DataError, RunError
 from ..progress import Progress
 from ..runs import Run
 from .cached_bottlenecks import CachedPart, RunBottlenecks, cached_bottlenecks
@@ -181,3 +187,24 @@ def _readable(files: Iterable[Path], geometry: Geometry) -> Iterator[NDArray[Any
             yield load_image(file, geometry)
         except ImageError as error:
             log.warning("not looked at: %s", error)
+
+
+def teaching_of(run: Run, progress: Progress) -> Teaching:
+    """Fit the statistics on the training bottlenecks that the cache has.
+
+    Raises:
+        RunError: the cache has none of them, or none of some class.
+    """
+    found = cached_bottlenecks(run, progress)
+    if isinstance(found, str):
+        raise RunError(f"{run.folder}: cannot be made teachable: {found}")
+    with closing(found):
+        train = found.train
+        features = np.concatenate([pooled(block) for block in train.blocks()])
+        missing = sorted(set(range(len(run.labels))) - set(train.truth.tolist()))
+        if missing:
+            raise RunError(
+                f"{run.folder}: cannot be made teachable, the cache has no training picture of "
+                f"{run.labels[missing[0]]!r}; run `fic extract` on the pictures first"
+            )
+        return fit_teaching(features, train.truth, len(run.labels))
