@@ -42,7 +42,7 @@ def main() -> None:
     pictures = _some(options.photos, options.images)
     geometry = base.preprocessing.geometry
     training = TrainingOptions(epochs=options.epochs, patience=0)
-    constructor = getattr(keras.applications, base.row.constructor)
+    constructor = getattr(keras.applications, base.spec.constructor)
     preprocess = importlib.import_module(constructor.__module__).preprocess_input
 
     def cached() -> float:
@@ -68,7 +68,7 @@ def main() -> None:
         dataset = getattr(pictures, part)
         return without_autotune(
             tf.data.Dataset.from_tensor_slices(
-                ([str(path) for path in dataset.paths], list(dataset.labels))
+                ([str(path) for path in dataset.paths], list(dataset.targets))
             )
             .map(load, num_parallel_calls=usable_cpus())
             .batch(training.batch_size)
@@ -78,7 +78,7 @@ def main() -> None:
     def whole_network() -> float:
         base.model.trainable = False
         image = keras.Input(base.model.input_shape[1:])
-        classes = len(pictures.train.classes)
+        classes = len(pictures.train.labels)
         outputs = keras.layers.Dense(classes, "softmax")(base.model(image, training=False))
         network = keras.Model(image, outputs)
         network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -41,7 +41,7 @@ def main() -> None:
     pictures = [Picture(file, digest_file(file), [0]) for file in files]
     chosen = choose_engine("auto", base)
     print(f"engine {chosen.engine.name}: {chosen.reason}")
-    constructor = getattr(keras.applications, base.row.constructor)
+    constructor = getattr(keras.applications, base.spec.constructor)
     preprocess = importlib.import_module(constructor.__module__).preprocess_input
 
     def load(path: tf.Tensor) -> tf.Tensor:

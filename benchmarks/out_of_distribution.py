@@ -28,10 +28,10 @@ def main() -> None:
         probabilities = classifier.probabilities(bottleneck)
         width, classes = bottleneck.shape[-1], len(classifier.labels)
         random = np.random.default_rng(0)
-        truth = np.repeat(np.arange(classes), max(1, 800 // classes))
-        features = random.random((len(truth), width), np.float32)
-        head = fit_softmax_regression(features, truth)
-        scores = {name: fit(features, truth, head) for name, fit in FITS.items()}
+        targets = np.repeat(np.arange(classes), max(1, 800 // classes))
+        features = random.random((len(targets), width), np.float32)
+        head = fit_softmax_regression(features, targets)
+        scores = {name: fit(features, targets, head) for name, fit in FITS.items()}
         sides = {
             name: lambda score=score: wall_seconds(
                 lambda: score.score(pooled(bottleneck), probabilities)

@@ -65,7 +65,7 @@ def _measure_run(run: Run, options: argparse.Namespace) -> None:
     geometry = base.preprocessing.geometry
     rows = run.validation()
     images = _load([row.path for row in rows], geometry)
-    truth = np.array([run.labels.index(row.label) for row in rows])
+    targets = np.array([run.labels.index(row.label) for row in rows])
     chosen = islice(one_of_each_class(training_pictures(run)), options.calibration)
     calibration = _load([path for path, _ in chosen], geometry)
     head = Graph(convert_head(run.head()).SerializeToString(), device="cpu")
@@ -74,14 +74,15 @@ def _measure_run(run: Run, options: argparse.Namespace) -> None:
         before, after = head.run(expected), head.run(found)
         named, wanted = after.argmax(axis=1), before.argmax(axis=1)
         return (
-            f"accuracy {(wanted == truth).mean():.4f} → {(named == truth).mean():.4f}, same class "
+            f"accuracy {(wanted == targets).mean():.4f} → {(named == targets).mean():.4f}, "
+            "same class "
             f"{(named == wanted).mean():.1%}, probabilities differ by "
             f"{np.abs(after - before).mean():.4f} on average"
         )
 
     model = onnx.load(base.graph_file())
     _compare(
-        f"{base.row.name}, {Path(base.options.weights).name}",
+        f"{base.spec.name}, {Path(base.options.weights).name}",
         model,
         calibration,
         images,

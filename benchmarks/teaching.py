@@ -27,7 +27,7 @@ def main() -> None:
     order = np.random.default_rng(0).permutation(len(teaching))
     folders = sorted(path for path in options.validation.iterdir() if path.is_dir())
     with Classifier(options.bundle, device="cpu") as classifier:
-        rows, truth = [], []
+        rows, targets = [], []
         for folder in folders:
             for path in find_pictures([folder]):
                 try:
@@ -35,7 +35,7 @@ def main() -> None:
                 except ImageError as error:
                     print(f"left out: {error}")
                     continue
-                truth.append(folder.name)
+                targets.append(folder.name)
         bottlenecks = np.stack(rows)
         own = classifier.manifest.labels
         for count in options.counts:
@@ -43,7 +43,7 @@ def main() -> None:
                 classifier.forget(options.label)
             classifier.teach(options.label, [teaching[place] for place in order[:count]])
             answers = classifier.probabilities(bottlenecks)
-            index = np.array([classifier.labels.index(label) for label in truth])
+            index = np.array([classifier.labels.index(label) for label in targets])
             right = answers.argmax(axis=1) == index
             likelihood = np.log(answers[np.arange(len(index)), index]).mean()
             off = answers.max(axis=1).mean() - right.mean()

@@ -37,7 +37,7 @@ class BaseOptions:
         weights: `imagenet`, `none` (random, the same every time), or a file of Keras weights.
         image_size: side of the square input in pixels; by default the base's own.
         resize: how a picture of another shape becomes square; by default the base's own.
-        tensor: name of the layer whose output is the bottleneck; by default the last one before
+        layer: name of the layer whose output is the bottleneck; by default the last one before
             the classifier of ImageNet.
         pooling: how a feature map becomes a vector; `none` keeps the map.
     """
@@ -46,7 +46,7 @@ class BaseOptions:
     weights: str = "imagenet"
     image_size: int | None = None
     resize: Resize | None = None
-    tensor: str | None = None
+    layer: str | None = None
     pooling: Pooling = "avg"
 
     def absolute(self) -> "BaseOptions":
@@ -68,7 +68,7 @@ class CacheOptions:
         compression: of the shards; `gzip` makes feature maps smaller and slower to read.
         views: versions of each training picture; the first is the plain one.
         on_error: whether a picture that cannot be read is left out or ends the run.
-        create: extract all bottlenecks of the pictures again, those in the cache too.
+        recompute: extract all bottlenecks of the pictures again, those in the cache too.
     """
 
     bottleneck_dir: Path = Path("bottlenecks")
@@ -78,7 +78,7 @@ class CacheOptions:
     compression: Compression = "none"
     views: int = 1
     on_error: OnError = "skip"
-    create: bool = False
+    recompute: bool = False
 
     @property
     def memo(self) -> Path:

@@ -96,7 +96,7 @@ def evaluate_run(
 
     trained, progress = Run(Path(run), bottleneck_dir), progress or Silence()
     cache = trained.cache_options
-    dataset = read_validation(data, classes=trained.labels)
+    dataset = read_validation(data, labels=trained.labels)
     digests, skipped = read_digests([dataset], cache.memo, progress)
     readable = dataset.subset([i for i, path in enumerate(dataset.paths) if path in digests])
     pictures = Pictures(train=dataset.subset([]), val=readable, digests=digests, skipped=skipped)
@@ -108,4 +108,4 @@ def evaluate_run(
         raise DataError(f"{data}: no picture there could be read")
     with bottlenecks.cache:
         answers = probabilities(trained.head(), bottlenecks)
-    return evaluate(answers, bottlenecks.truth, trained.labels)
+    return evaluate(answers, bottlenecks.targets, trained.labels)

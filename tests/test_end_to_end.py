@@ -134,13 +134,13 @@ def test_preprocessing_keeps_the_accuracy_of_keras_on_imagenet(shared: Path) -> 
     index = json.loads((models / "imagenet_class_index.json").read_text(encoding="utf-8"))
     number_of = {synset: int(number) for number, (synset, _) in index.items()}
     files = sorted((shared / "imagenet_samples").glob("*.JPEG"))
-    truth = np.array([number_of[file.name.split("_")[0]] for file in files])
+    targets = np.array([number_of[file.name.split("_")[0]] for file in files])
     model = keras.applications.MobileNet(
         alpha=0.75, weights=str(models / "mobilenet_7_5_224_tf.h5")
     )
 
     def top_1(inputs: np.ndarray[Any, Any]) -> float:
-        return float((model.predict(inputs, verbose=0).argmax(axis=1) == truth).mean())
+        return float((model.predict(inputs, verbose=0).argmax(axis=1) == targets).mean())
 
     preprocessing = find_base("mobilenet_0.75").preprocessing()
     pixels = np.stack([load_image(file, preprocessing.geometry) for file in files])

@@ -70,7 +70,7 @@ def test_a_bundle_of_every_base_cut_inside_answers_like_its_run(
             base_model=base.name,
             weights="none",
             image_size=base.minimum_size,
-            tensor=inner_layer(base),
+            layer=inner_layer(base),
         ),
         cache=CacheOptions(bottleneck_dir=tmp_path / "cache"),
         options=TrainingOptions(epochs=3),

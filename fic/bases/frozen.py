@@ -55,8 +55,8 @@ class FrozenBase:
     ) -> None:
         self.options = options
         self.cache_dir = cache_dir
-        self.row: Base = find_base(options.base_model)
-        self.preprocessing: Preprocessing = self.row.preprocessing(
+        self.spec: Base = find_base(options.base_model)
+        self.preprocessing: Preprocessing = self.spec.preprocessing(
             size=options.image_size, resize=options.resize
         )
         self._dtype: CacheDtype = dtype
@@ -76,9 +76,9 @@ class FrozenBase:
             _write_json(self._recipe_file, recipe)
         weights, shape = known
         return Fingerprint(
-            base=self.row.name,
+            base=self.spec.name,
             weights=weights,
-            tensor=self.options.tensor or _OUTPUT,
+            tensor=self.options.layer or _OUTPUT,
             pooling=self.options.pooling,
             preprocessing=self.preprocessing,
             dtype=self._dtype,
@@ -110,9 +110,9 @@ class FrozenBase:
         options = self.options
         return copy_base(
             self.model,
-            self.row,
+            self.spec,
             size=options.image_size,
-            tensor=options.tensor,
+            layer=options.layer,
             pooling=options.pooling,
         )
 
@@ -127,7 +127,7 @@ class FrozenBase:
         if not self.has_graph:
             from fic_export.conversion import convert_base
 
-            log.info("converting %s to ONNX, once for this cache", self.row.name)
+            log.info("converting %s to ONNX, once for this cache", self.spec.name)
             graph = convert_base(self.model, self.preprocessing)
             data = graph.SerializeToString(deterministic=True)
             _write_atomically(file, data)
@@ -157,16 +157,16 @@ class FrozenBase:
 
         options = self.options
         tuned = self._tuned_weights
-        log.info("building %s with weights %s", self.row.name, tuned or options.weights)
+        log.info("building %s with weights %s", self.spec.name, tuned or options.weights)
         model = build_base(
-            self.row,
+            self.spec,
             weights=options.weights if tuned is None else "none",
             size=options.image_size,
-            tensor=options.tensor,
+            layer=options.layer,
             pooling=options.pooling,
         )
         if tuned is not None:
-            load_file(model, self.row, tuned)
+            load_file(model, self.spec, tuned)
         digest = weights_digest(model)
         if tuned is not None:
             if self._given is None or digest != self._given.weights:
@@ -176,12 +176,12 @@ class FrozenBase:
             return model, digest
         if self._given is not None and digest != self._given.weights:
             raise WeightsError(
-                f"{self.row.name}: the weights that {options.weights!r} stands for now are not "
+                f"{self.spec.name}: the weights that {options.weights!r} stands for now are not "
                 "those of the run; give it the old ones back, or train again"
             )
         if self._remembered is not None and digest != self._remembered[0]:
             raise WeightsError(
-                f"{self.row.name}: the weights that {options.weights!r} stands for now are not "
+                f"{self.spec.name}: the weights that {options.weights!r} stands for now are not "
                 f"those of the cached bottlenecks; delete {self._recipe_file} and run again"
             )
         return model, digest
@@ -199,7 +199,7 @@ class FrozenBase:
     def _recipe_file(self) -> Path:
         # A file of weights counts by its content, so a replaced file is another recipe. The
         # weights of ImageNet belong to the release of Keras.
-        options = replace(self.options, base_model=self.row.name)
+        options = replace(self.options, base_model=self.spec.name)
         if options.weights not in ("imagenet", "none"):
             try:
                 content = digest_file(options.weights).hex()
@@ -209,7 +209,8 @@ class FrozenBase:
                     "give `imagenet`, `none` or a file of Keras weights"
                 ) from error
             options = replace(options, weights=content)
-        made_of = {**asdict(options), "row": asdict(self.row), "keras": version("keras")}
+        made_of = {**asdict(options), "row": asdict(self.spec), "keras": version("keras")}
+        made_of["tensor"] = made_of.pop("layer")  # the names that earlier caches were made with
         recipe = json.dumps(made_of, sort_keys=True)
         return self.cache_dir / "recipes" / f"{digest_bytes(recipe.encode()).hex()}.json"
 

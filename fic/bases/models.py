@@ -36,7 +36,7 @@ def build_base(
     weights: str = "imagenet",
     size: int | None = None,
     seed: int = 0,
-    tensor: str | None = None,
+    layer: str | None = None,
     pooling: Pooling = "avg",
 ) -> "keras.Model":
     """Return the base as a frozen Functional model, from pixels in its own scale to bottleneck.
@@ -51,12 +51,12 @@ def build_base(
             `.keras` file of the same architecture, with or without its classifier.
         size: side of the square input; the base's own unless given.
         seed: of the random weights; one seed gives the same weights in every process.
-        tensor: name of the layer whose output is the bottleneck; the base's last unless given.
+        layer: name of the layer whose output is the bottleneck; the base's last unless given.
         pooling: what makes a vector of a feature map; `none` keeps the map.
 
     Raises:
         WeightsError: the weights cannot be downloaded or read, or do not fit the base.
-        BaseOptionError: no layer is called `tensor`, or `size` is too small for the base.
+        BaseOptionError: no layer is called `layer`, or `size` is too small for the base.
     """
     side = base.size if size is None else size
     if side < base.minimum_size:
@@ -65,22 +65,22 @@ def build_base(
             f"the smallest that it accepts is {base.minimum_size}"
         )
     # A cut may name the pooling layer itself, so it must be there to be found.
-    own_pooling = "avg" if tensor is not None and pooling == "none" else pooling
+    own_pooling = "avg" if layer is not None and pooling == "none" else pooling
     with _plain_keras(seed):
         model = _construct(base, imagenet=weights == "imagenet", side=side, pooling=own_pooling)
     _name_layers_afresh(model)
     if weights not in ("imagenet", "none"):
         load_file(model, base, Path(weights))
-    if tensor is not None:
-        model = _cut(model, base, tensor, pooling)
+    if layer is not None:
+        model = _cut(model, base, layer, pooling)
     model.trainable = False
     return model
 
 
 def build_rest(
-    base: Base, tensor: str, *, weights: str = "imagenet", size: int | None = None, seed: int = 0
+    base: Base, layer: str, *, weights: str = "imagenet", size: int | None = None, seed: int = 0
 ) -> "keras.Model":
-    """Return what the base does after the layer `tensor`, as a trainable copy.
+    """Return what the base does after the layer `layer`, as a trainable copy.
 
     From the bottleneck, float32 and not pooled, to the base's own pooled features, float32
     (n, features). Normalisation keeps the statistics and the scales of the base: those of small
@@ -88,7 +88,7 @@ def build_rest(
 
     Args:
         base: the row of the table.
-        tensor: name of the layer that gives the bottleneck.
+        layer: name of the layer that gives the bottleneck.
         weights: see `build_base`.
         size: see `build_base`.
         seed: see `build_base`.
@@ -100,15 +100,15 @@ def build_rest(
     import keras
 
     whole = build_base(base, weights=weights, size=size, seed=seed)
-    layer = _find_layer(whole, base, tensor)
-    bottleneck = keras.Input(tuple(layer.output.shape[1:]), name="bottleneck")
-    rest = _after(whole, layer)
+    cut = _find_layer(whole, base, layer)
+    bottleneck = keras.Input(tuple(cut.output.shape[1:]), name="bottleneck")
+    rest = _after(whole, cut)
     if rest is None:
-        later = whole.layers[whole.layers.index(layer) + 1 :]
+        later = whole.layers[whole.layers.index(cut) + 1 :]
         place = next((each.name for each in later if _after(whole, each) is not None), None)
         hint = f"; the next layer where that is so is {place}" if place else ""
         raise BaseOptionError(
-            f"{base.name}: after {layer.name} the rest of the base needs more than the output of "
+            f"{base.name}: after {cut.name} the rest of the base needs more than the output of "
             f"this layer, so it cannot be the head{hint}"
         )
     copy = keras.models.clone_model(rest, input_tensors=bottleneck)
@@ -133,14 +133,14 @@ def copy_base(
     base: Base,
     *,
     size: int | None = None,
-    tensor: str | None = None,
+    layer: str | None = None,
     pooling: Pooling = "avg",
 ) -> "keras.Model":
     """Return a base of its own with the weights of `model`, which `build_base` gave for the rest.
 
     The copy has the layers that `weights="none"` builds, so a file of its weights fits those.
     """
-    copy = build_base(base, weights="none", size=size, tensor=tensor, pooling=pooling)
+    copy = build_base(base, weights="none", size=size, layer=layer, pooling=pooling)
     copy.set_weights(model.get_weights())
     mend_released_normalization(copy)
     return copy
@@ -229,36 +229,36 @@ def _name_layers_afresh(model: "keras.Model") -> None:
             operation.name = f"{stem}_{number}" if number else stem
 
 
-def _cut(model: "keras.Model", base: Base, tensor: str, pooling: Pooling) -> "keras.Model":
+def _cut(model: "keras.Model", base: Base, layer: str, pooling: Pooling) -> "keras.Model":
     import keras
 
-    output = _find_layer(model, base, tensor).output
+    output = _find_layer(model, base, layer).output
     if len(output.shape) == 4 and pooling != "none":
         pool = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
         output = pool[pooling](name="bottleneck_pool")(output)
     return keras.Model(model.input, output, name=model.name)
 
 
-def _find_layer(model: "keras.Model", base: Base, tensor: str) -> Any:
-    modern = _name_since_keras_2_2(base, tensor)
+def _find_layer(model: "keras.Model", base: Base, layer: str) -> Any:
+    modern = _name_since_keras_2_2(base, layer)
     if modern is not None:
-        logger.warning("%s: the layer %s is called %s today", base.name, tensor, modern)
-        tensor = modern
+        logger.warning("%s: the layer %s is called %s today", base.name, layer, modern)
+        layer = modern
     names = [layer.name for layer in model.layers]
-    if tensor not in names:
-        near = difflib.get_close_matches(tensor, names, n=3, cutoff=0.4)
+    if layer not in names:
+        near = difflib.get_close_matches(layer, names, n=3, cutoff=0.4)
         hint = f"the nearest are {', '.join(near)}" if near else f"its last is {names[-1]}"
-        raise BaseOptionError(f"{base.name} has no layer {tensor!r}; {hint}")
-    return model.get_layer(tensor)
+        raise BaseOptionError(f"{base.name} has no layer {layer!r}; {hint}")
+    return model.get_layer(layer)
 
 
-def _name_since_keras_2_2(base: Base, tensor: str) -> str | None:
+def _name_since_keras_2_2(base: Base, layer: str) -> str | None:
     """Return today's name of `activation_N` of ResNet50, as Keras 2.1.6 and older numbered it.
 
     Activation 1 follows the stem, then each block has three, the last of which is its output; so
     `activation_31` is the output of the third block of stage 4.
     """
-    match = re.fullmatch(r"activation_(\d+)", tensor)
+    match = re.fullmatch(r"activation_(\d+)", layer)
     if base.constructor != "ResNet50" or match is None:
         return None
     number = int(match[1])

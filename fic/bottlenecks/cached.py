@@ -54,14 +54,14 @@ class Bottlenecks:
         return self.cache.fingerprint.shape
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names, in the order of `truth`."""
-        return self.dataset.classes
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the order of `targets`."""
+        return self.dataset.labels
 
     @property
-    def truth(self) -> NDArray[Any]:
+    def targets(self) -> NDArray[Any]:
         """Index of each picture's class, shape (pictures,)."""
-        return np.asarray(self.dataset.labels)
+        return np.asarray(self.dataset.targets)
 
     def read(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Return the float32 bottlenecks at these rows, shape (len(rows), *shape)."""
@@ -74,10 +74,10 @@ class Bottlenecks:
         count, views = self.rows.shape
         order = random.permutation(count)
         rows = self.rows[order, random.integers(views, size=count)]
-        truth = self.truth[order]
+        targets = self.targets[order]
         for start in range(0, count, batch_size):
             batch = slice(start, start + batch_size)
-            yield self.read(rows[batch]), truth[batch]
+            yield self.read(rows[batch]), targets[batch]
 
     def plain(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the plain view's bottlenecks."""
@@ -126,7 +126,7 @@ def prepare(
     wanted = _Wanted()
     train = wanted.add(pictures.train, pictures.digests, options.views)
     val = wanted.add(pictures.val, pictures.digests, 1)
-    if options.create:
+    if options.recompute:
         # Removed first, not passed over: no later run may find the old ones beside the new.
         remove_entries(options.bottleneck_dir, base.fingerprint, wanted.keys())
     cache = BottleneckCache(

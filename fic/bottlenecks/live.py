@@ -49,11 +49,11 @@ class LivePictures:
     progress: Progress
 
     @property
-    def truth(self) -> NDArray[Any]:
+    def targets(self) -> NDArray[Any]:
         """Index of each picture's class, shape (pictures,)."""
-        return np.asarray(self.dataset.labels)
+        return np.asarray(self.dataset.targets)
 
-    def altered(self, random: np.random.Generator) -> list[Picture]:
+    def augmented(self, random: np.random.Generator) -> list[Picture]:
         """Return the pictures in a new order, each as a view of its own."""
         count = len(self.dataset)
         order = random.permutation(count)
@@ -64,7 +64,7 @@ class LivePictures:
             for path, view in zip(paths, views, strict=True)
         ]
 
-    def unaltered(self) -> list[Picture]:
+    def unaugmented(self) -> list[Picture]:
         """Return the plain pictures, in their order."""
         return [Picture(path, self.digests[path], [0]) for path in self.dataset.paths]
 
@@ -81,19 +81,19 @@ class LivePictures:
             ImageError: a picture cannot be read, and that ends the run; or none can any more.
         """
         shown = 0
-        label = dict(zip(self.dataset.paths, self.dataset.labels, strict=True))
+        label = dict(zip(self.dataset.paths, self.dataset.targets, strict=True))
         rows: list[NDArray[Any]] = []
-        truth: list[int] = []
+        targets: list[int] = []
         for batch in self._watch("training", batches, all_needed=self.stop_on_error):
             shown += len(batch.rows)
             rows.append(batch.rows)
-            truth += [label[path] for path in batch.paths]
-            while len(truth) >= batch_size:
+            targets += [label[path] for path in batch.paths]
+            while len(targets) >= batch_size:
                 whole = np.concatenate(rows)
-                yield whole[:batch_size], np.asarray(truth[:batch_size])
-                rows, truth = [whole[batch_size:]], truth[batch_size:]
-        if truth:
-            yield np.concatenate(rows), np.asarray(truth)
+                yield whole[:batch_size], np.asarray(targets[:batch_size])
+                rows, targets = [whole[batch_size:]], targets[batch_size:]
+        if targets:
+            yield np.concatenate(rows), np.asarray(targets)
         if not shown:
             raise ImageError(
                 f"{self.skipped[-1].reason}; nor can any other training picture: are they still "
@@ -121,7 +121,7 @@ class LivePictures:
         Raises:
             ImageError: a picture cannot be read, and that ends the run.
         """
-        batches = self.pixels(self.unaltered())
+        batches = self.pixels(self.unaugmented())
         for _ in self._watch("checking", batches, all_needed=self.stop_on_error):
             pass
         bad = {each.path for each in self.skipped}
@@ -164,20 +164,20 @@ class LiveBottlenecks:
         return self.pictures.dataset
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names, in the order of `truth`."""
-        return self.dataset.classes
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the order of `targets`."""
+        return self.dataset.labels
 
     @property
-    def truth(self) -> NDArray[Any]:
+    def targets(self) -> NDArray[Any]:
         """Index of each picture's class, shape (pictures,)."""
-        return self.pictures.truth
+        return self.pictures.targets
 
     def epoch(
         self, random: np.random.Generator, batch_size: int
     ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, None]:
         """Yield each picture once, in a new order, as a view that is drawn for this epoch."""
-        return self.pictures.epoch_of(self._batches(self.pictures.altered(random)), batch_size)
+        return self.pictures.epoch_of(self._batches(self.pictures.augmented(random)), batch_size)
 
     def plain(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the plain view's bottlenecks.
@@ -185,13 +185,13 @@ class LiveBottlenecks:
         Raises:
             ImageError: a picture cannot be read any more.
         """
-        return self.pictures.all_of("validating", self._batches(self.pictures.unaltered()))
+        return self.pictures.all_of("validating", self._batches(self.pictures.unaugmented()))
 
     def for_statistics(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the plain view's bottlenecks: the other views have no end."""
         return self.pictures.all_of(
             "statistics",
-            self._batches(self.pictures.unaltered()),
+            self._batches(self.pictures.unaugmented()),
             all_needed=self.pictures.stop_on_error,
         )
 

@@ -66,7 +66,7 @@ def draw_view(
     cropped = _crop(image, random)
     resize_image(cropped[:, ::-1] if view % 2 else cropped, geometry, out=out)
     # After resizing, so that the cost does not depend on the size of the photo.
-    out[:] = _recolour(out, random)
+    out[:] = _color_jitter(out, random)
 
 
 def _crop(image: np.ndarray[Any, Any], random: np.random.Generator) -> np.ndarray[Any, Any]:
@@ -81,7 +81,7 @@ def _crop(image: np.ndarray[Any, Any], random: np.random.Generator) -> np.ndarra
     return crop
 
 
-def _recolour(image: np.ndarray[Any, Any], random: np.random.Generator) -> np.ndarray[Any, Any]:
+def _color_jitter(image: np.ndarray[Any, Any], random: np.random.Generator) -> np.ndarray[Any, Any]:
     brightness, contrast, saturation = (
         np.float32(1 + random.uniform(-most, most))
         for most in (_BRIGHTNESS, _CONTRAST, _SATURATION)
@@ -91,5 +91,5 @@ def _recolour(image: np.ndarray[Any, Any], random: np.random.Generator) -> np.nd
     pixels = grey + (pixels - grey) * saturation
     mean = pixels.mean()
     pixels = mean + (pixels - mean) * contrast
-    recoloured: np.ndarray[Any, Any] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
-    return recoloured
+    jittered: np.ndarray[Any, Any] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    return jittered

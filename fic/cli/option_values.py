@@ -13,12 +13,12 @@ Options = TypeVar("Options", BaseOptions, CacheOptions, TrainingOptions)
 
 # Where an option of the command line is not called like the field that it fills.
 _PARAMETERS: Mapping[type, Mapping[str, str]] = {
-    BaseOptions: {"tensor": "bottleneck_tensorname"},
+    BaseOptions: {"layer": "bottleneck_tensorname"},
     CacheOptions: {
         "batch_size": "bottlenecks_batch_size",
         "dtype": "cache_dtype",
         "compression": "cache_compression",
-        "create": "create_bottleneck",
+        "recompute": "create_bottleneck",
     },
     TrainingOptions: {
         "batch_size": "batch_size_train",
@@ -88,7 +88,7 @@ def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None
         parameters = _parameters(kind)
         known = {name: value for name, value in sections[section].items() if name in parameters}
         # To extract everything again was wanted once.
-        known.pop("create", None)
+        known.pop("recompute", None)
         defaults |= {parameters[name]: value for name, value in known.items()}
     context.default_map = defaults
 

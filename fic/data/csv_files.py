@@ -12,14 +12,14 @@ from .dataset import Dataset, Split, is_class_name
 _COLUMNS = ("path", "label", "split")
 
 
-def read_csv(file: str | Path, *, classes: Sequence[str] | None = None) -> Dataset | Split:
+def read_csv(file: str | Path, *, labels: Sequence[str] | None = None) -> Dataset | Split:
     """List the pictures named in a CSV file with the columns `path,label` or `path,label,split`.
 
     Paths are relative to the file's folder; `split` is `train` or `val` on every line.
 
     Args:
         file: the CSV file, UTF-8, first line the names of the columns.
-        classes: the classes of the training set, as for `read_folder`.
+        labels: the classes of the training set, as for `read_folder`.
 
     Returns:
         A split where the file has that column, else the data set.
@@ -29,9 +29,9 @@ def read_csv(file: str | Path, *, classes: Sequence[str] | None = None) -> Datas
     """
     file = Path(file)
     rows = _csv_rows(file)
-    labels = {row.label for row in rows}
-    known = tuple(sorted(labels) if classes is None else classes)
-    if unknown := labels - set(known):
+    found = {row.label for row in rows}
+    known = tuple(sorted(found) if labels is None else labels)
+    if unknown := found - set(known):
         row = next(row for row in rows if row.label in unknown)
         raise DataError(
             f"{file}, line {row.line}: the training set has no class {row.label!r}; "
@@ -50,7 +50,7 @@ def read_csv(file: str | Path, *, classes: Sequence[str] | None = None) -> Datas
     if not len(val):
         raise DataError(f"{file}: no line says val in the column split; mark some pictures so")
     for name, count in zip(known, train.counts, strict=True):
-        if not count and classes is None:
+        if not count and labels is None:
             raise DataError(
                 f"{file}: class {name!r} has no picture marked train; mark at least one so"
             )

@@ -12,45 +12,46 @@ class Dataset:
 
     Attributes:
         paths: one file per picture.
-        labels: for each path the index of its class in `classes`.
-        classes: the class names; their order is the order of the model's output.
+        targets: for each path the index of its label in `labels`.
+        labels: the class names; their order is the order of the model's output.
         folder: the folder that was read, or None for a list of files.
     """
 
     paths: tuple[Path, ...]
-    labels: tuple[int, ...]
-    classes: tuple[str, ...]
+    targets: tuple[int, ...]
+    labels: tuple[str, ...]
     folder: Path | None = None
 
     def __post_init__(self) -> None:
-        if len(self.paths) != len(self.labels):
-            raise ValueError(f"{len(self.paths)} paths do not go with {len(self.labels)} labels")
+        if len(self.paths) != len(self.targets):
+            raise ValueError(f"{len(self.paths)} paths do not go with {len(self.targets)} targets")
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Number of pictures of each class, in the order of `classes`."""
-        counts = [0] * len(self.classes)
-        for label in self.labels:
-            counts[label] += 1
+        """Number of pictures of each class, in the order of `labels`."""
+        counts = [0] * len(self.labels)
+        for target in self.targets:
+            counts[target] += 1
         return tuple(counts)
 
     def subset(self, indices: Sequence[int]) -> "Dataset":
         """Return the pictures at these positions, with the same classes."""
         return Dataset(
             tuple(self.paths[index] for index in indices),
-            tuple(self.labels[index] for index in indices),
-            self.classes,
+            tuple(self.targets[index] for index in indices),
+            self.labels,
             self.folder,
         )
 
-    def with_classes(self, classes: Sequence[str]) -> "Dataset":
-        """Return the same pictures where `classes`, all of ours among them, are the classes."""
-        places = [list(classes).index(name) for name in self.classes]
-        labels = tuple(places[label] for label in self.labels)
-        return Dataset(self.paths, labels, tuple(classes), self.folder)
+    def with_labels(self, labels: Sequence[str]) -> "Dataset":
+        """Return the same pictures with other labels, all of ours among them."""
+        index = {label: place for place, label in enumerate(labels)}
+        moved = [index[label] for label in self.labels]
+        targets = tuple(moved[target] for target in self.targets)
+        return Dataset(self.paths, targets, tuple(labels), self.folder)
 
 
 @dataclass(frozen=True)

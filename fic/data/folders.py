@@ -17,7 +17,7 @@ _NOT_CLASSES = frozenset({"__MACOSX", "@eaDir"})
 _SIDES = frozenset({"train", "val", "valid", "validation", "test"})
 
 
-def read_folder(folder: str | Path, *, classes: Sequence[str] | None = None) -> Dataset:
+def read_folder(folder: str | Path, *, labels: Sequence[str] | None = None) -> Dataset:
     """List the pictures of a folder whose sub-folders are the classes.
 
     Class names are in Unicode's composed form (NFC) and sorted by code point, so that every
@@ -26,7 +26,7 @@ def read_folder(folder: str | Path, *, classes: Sequence[str] | None = None) -> 
 
     Args:
         folder: the folder to read.
-        classes: the classes of the training set, when this is the validation set: it may lack
+        labels: the classes of the training set, when this is the validation set: it may lack
             some of them, but may not add any.
 
     Raises:
@@ -34,28 +34,28 @@ def read_folder(folder: str | Path, *, classes: Sequence[str] | None = None) -> 
     """
     folder = Path(folder)
     class_folders = _class_folders(folder)
-    if classes is None:
+    if labels is None:
         _require_classes(folder, class_folders)
-    elif extra := sorted(set(class_folders) - set(classes)):
+    elif extra := sorted(set(class_folders) - set(labels)):
         raise DataError(
             f"{folder / extra[0]}: the training set has no class {extra[0]!r}; "
             f"add it to the training set or remove the folder"
         )
-    names = tuple(sorted(class_folders) if classes is None else classes)
+    names = tuple(sorted(class_folders) if labels is None else labels)
     paths: list[Path] = []
-    labels: list[int] = []
-    for label, name in enumerate(names):
+    targets: list[int] = []
+    for target, name in enumerate(names):
         found = _pictures(class_folders[name]) if name in class_folders else []
-        if not found and classes is None:
+        if not found and labels is None:
             raise DataError(
                 f"{class_folders[name]}: no pictures of a format that fic reads "
                 f"({_formats()}); add some or remove the folder"
             )
         paths += found
-        labels += [label] * len(found)
+        targets += [target] * len(found)
     if not paths:
         raise DataError(f"{folder}: no pictures of any class; {LAYOUT}")
-    return Dataset(tuple(paths), tuple(labels), names, folder)
+    return Dataset(tuple(paths), tuple(targets), names, folder)
 
 
 def _class_folders(folder: Path) -> dict[str, Path]:

@@ -97,13 +97,11 @@ class Pictures:
         )
         return Pictures(train=train, val=val, digests=self.digests, skipped=self.skipped)
 
-    def with_classes(self, classes: Sequence[str]) -> "Pictures":
-        """Return the same pictures, labelled by their places in `classes`."""
-        if self.train.classes == tuple(classes):
+    def with_labels(self, labels: Sequence[str]) -> "Pictures":
+        """Return the same pictures, with other labels, all of theirs among them."""
+        if self.train.labels == tuple(labels):
             return self
-        return replace(
-            self, train=self.train.with_classes(classes), val=self.val.with_classes(classes)
-        )
+        return replace(self, train=self.train.with_labels(labels), val=self.val.with_labels(labels))
 
 
 def read_pictures(
@@ -155,13 +153,13 @@ def _datasets(source: Source) -> list[Dataset]:
     if source.data is None:
         train_place, val_place = source.places
         train = _unsplit(train_place)
-        return [train, _unsplit(val_place, classes=train.classes)]
+        return [train, _unsplit(val_place, labels=train.labels)]
     data = read_dataset(source.data)
     return [data] if isinstance(data, Dataset) else [data.train, data.val]
 
 
-def _unsplit(place: Path, *, classes: Sequence[str] | None = None) -> Dataset:
-    data = read_dataset(place, classes=classes)
+def _unsplit(place: Path, *, labels: Sequence[str] | None = None) -> Dataset:
+    data = read_dataset(place, labels=labels)
     if isinstance(data, Split):
         raise DataError(
             f"{place}: has a column split, so it holds both sides; give it as --data, or leave "
@@ -170,7 +168,7 @@ def _unsplit(place: Path, *, classes: Sequence[str] | None = None) -> Dataset:
     return data
 
 
-def read_dataset(place: Path, *, classes: Sequence[str] | None = None) -> Dataset | Split:
+def read_dataset(place: Path, *, labels: Sequence[str] | None = None) -> Dataset | Split:
     """Read a folder of classes, or a CSV file of the name `*.csv`.
 
     Returns:
@@ -180,16 +178,16 @@ def read_dataset(place: Path, *, classes: Sequence[str] | None = None) -> Datase
         DataError: see `fic.data.folders.read_folder` and `fic.data.csv_files.read_csv`.
     """
     read = read_csv if _is_csv(place) else read_folder
-    return read(place, classes=classes)
+    return read(place, labels=labels)
 
 
-def read_validation(place: Path, *, classes: Sequence[str] | None = None) -> Dataset:
+def read_validation(place: Path, *, labels: Sequence[str] | None = None) -> Dataset:
     """Read the pictures to measure on: all, or those that the column `split` marks `val`.
 
     Raises:
         DataError: see `read_dataset`.
     """
-    data = read_dataset(place, classes=classes)
+    data = read_dataset(place, labels=labels)
     return data.val if isinstance(data, Split) else data
 
 

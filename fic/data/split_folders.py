@@ -87,9 +87,9 @@ def write_split(
 def _plan(out: Path, sides: dict[str, Dataset]) -> Iterator[tuple[Path, Path]]:
     """Yield target and source of each picture."""
     pictures = sorted(
-        (path, dataset.classes[label], side, dataset.folder)
+        (path, dataset.labels[label], side, dataset.folder)
         for side, dataset in sides.items()
-        for path, label in zip(dataset.paths, dataset.labels, strict=True)
+        for path, label in zip(dataset.paths, dataset.targets, strict=True)
     )
     taken: set[str] = set()
     for source, name, side, folder in pictures:

@@ -36,8 +36,8 @@ def split_dataset(
     if len(digests) != len(dataset):
         raise ValueError(f"{len(digests)} digests do not go with {len(dataset)} pictures")
     places = {digest: _place(digest, seed) for digest in digests}
-    contents: list[set[bytes]] = [set() for _ in dataset.classes]
-    for digest, label in zip(digests, dataset.labels, strict=True):
+    contents: list[set[bytes]] = [set() for _ in dataset.labels]
+    for digest, label in zip(digests, dataset.targets, strict=True):
         contents[label].add(digest)
     val = {digest for digest, place in places.items() if place < fraction}
     train = places.keys() - val

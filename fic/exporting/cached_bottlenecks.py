@@ -31,12 +31,12 @@ class CachedPart:
     Attributes:
         cache: what holds them.
         rows: where they are in the cache, (pictures,).
-        truth: the index of each one's label in the labels of the run, (pictures,).
+        targets: the index of each one's label in the labels of the run, (pictures,).
     """
 
     cache: BottleneckCache
     rows: NDArray[Any]
-    truth: NDArray[Any]
+    targets: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -103,9 +103,9 @@ def _part(
 ) -> CachedPart:
     rows = cache.find(make_keys([digests[path] for path in part.paths]))
     index = {label: place for place, label in enumerate(labels)}
-    truth = np.array([index.get(part.classes[label], -1) for label in part.labels], np.int64)
-    found = np.flatnonzero((rows >= 0) & (truth >= 0))
+    targets = np.array([index.get(part.labels[label], -1) for label in part.targets], np.int64)
+    found = np.flatnonzero((rows >= 0) & (targets >= 0))
     features = cache.fingerprint.shape[-1]
     most = min(max(_PICTURES, _PER_CLASS * len(labels)), _BYTES // (4 * features))
     chosen = np.sort(np.random.default_rng(_SEED).permutation(len(found))[:most])
-    return CachedPart(cache, rows[found[chosen]], truth[found[chosen]])
+    return CachedPart(cache, rows[found[chosen]], targets[found[chosen]])

@@ -32,7 +32,7 @@ from fic_export.fits.temperature import (
 from fic_runtime.errors import ImageError
 from fic_runtime.graphs.graph import Graph
 from fic_runtime.heads.ood_scores import pooled
-from fic_runtime.heads.statistics import Teaching
+from fic_runtime.heads.statistics import ClassStatistics
 from fic_runtime.images import load_image
 from fic_runtime.picture_files import find_pictures
 from fic_runtime.preprocessing import Geometry
@@ -99,7 +99,7 @@ def measure_reliability(
         val = _answers(found.val, lambda block: np.asarray(head.predict_on_batch(block)))
         calibration = None
         if options.calibrate:
-            calibration = _calibration(head, val, found.val.truth)
+            calibration = _calibration(head, val, found.val.targets)
         temperature = 1.0 if calibration is None else calibration.temperature
         if not options.known:
             return Reliability(calibration)
@@ -113,10 +113,10 @@ def measure_reliability(
         return Reliability(calibration, _known(found, val, base, answer, options, progress))
 
 
-def _calibration(head: "keras.Model", val: Answers, truth: NDArray[Any]) -> Calibration:
+def _calibration(head: "keras.Model", val: Answers, targets: NDArray[Any]) -> Calibration:
     if not ends_in_softmax(head):
         return Calibration(reason="the head does not end in a softmax")
-    return fit_calibration(val.probabilities, truth)
+    return fit_calibration(val.probabilities, targets)
 
 
 def _known(
@@ -128,16 +128,16 @@ def _known(
     progress: Progress,
 ) -> FittedScore | None:
     train = found.train
-    classes = len(np.intersect1d(train.truth, found.val.truth))
+    classes = len(np.intersect1d(train.targets, found.val.targets))
     if reason := why_not(classes, len(train), len(val), options.false_rejection):
         progress.note(f"no score for unknown pictures: {reason}")
         return None
     foreign = _foreign(base, answer, options.foreign, progress)
     return fit_out_of_distribution(
         np.concatenate([pooled(block) for block in train.blocks()]),
-        train.truth,
+        train.targets,
         validation=val,
-        validation_truth=found.val.truth,
+        validation_targets=found.val.targets,
         foreign=foreign,
         foreign_source="drawn" if options.foreign is None else "files",
         false_rejection=options.false_rejection,
@@ -189,7 +189,7 @@ def _readable(files: Iterable[Path], geometry: Geometry) -> Iterator[NDArray[Any
             log.warning("not looked at: %s", error)
 
 
-def teaching_of(run: Run, progress: Progress) -> Teaching:
+def teaching_of(run: Run, progress: Progress) -> ClassStatistics:
     """Fit the statistics on the training bottlenecks that the cache has.
 
     Raises:
@@ -201,10 +201,10 @@ def teaching_of(run: Run, progress: Progress) -> Teaching:
     with closing(found):
         train = found.train
         features = np.concatenate([pooled(block) for block in train.blocks()])
-        missing = sorted(set(range(len(run.labels))) - set(train.truth.tolist()))
+        missing = sorted(set(range(len(run.labels))) - set(train.targets.tolist()))
         if missing:
             raise RunError(
                 f"{run.folder}: cannot be made teachable, the cache has no training picture of "
                 f"{run.labels[missing[0]]!r}; run `fic extract` on the pictures first"
             )
-        return fit_teaching(features, train.truth, len(run.labels))
+        return fit_teaching(features, train.targets, len(run.labels))

@@ -75,8 +75,8 @@ def _by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:
     by_class: dict[str, list[Path]] = {}
     if data is not None:
         dataset = read_validation(data)
-        for path, label in zip(dataset.paths, dataset.labels, strict=True):
-            by_class.setdefault(dataset.classes[label], []).append(path)
+        for path, label in zip(dataset.paths, dataset.targets, strict=True):
+            by_class.setdefault(dataset.labels[label], []).append(path)
         return by_class
     for row in run.validation():
         if row.path.is_file():
@@ -120,11 +120,11 @@ def training_pictures(run: Run, data: Path | None = None) -> ByClass:
     """
     dataset = _read(data) if data is not None else _of_record(run)
     taken = set() if data is not None else {row.path for row in run.validation()}
-    by_class: dict[str, list[Path]] = {name: [] for name in dataset.classes}
+    by_class: dict[str, list[Path]] = {name: [] for name in dataset.labels}
     for place in np.random.default_rng(0).permutation(len(dataset.paths)):
         path = dataset.paths[place]
         if path not in taken:
-            by_class[dataset.classes[dataset.labels[place]]].append(path)
+            by_class[dataset.labels[dataset.targets[place]]].append(path)
     if not any(by_class.values()):
         raise RunError(
             f"{data or run.folder}: none of its training pictures is left; give "

@@ -93,7 +93,7 @@ def export_run(
         check_signing(sign)
     base = trained.frozen_base()
     origin = {
-        "base": base.row.name,
+        "base": base.spec.name,
         "weights": base.fingerprint.weights,
         "tensor": base.fingerprint.tensor,
         "pooling": base.fingerprint.pooling,
@@ -107,7 +107,7 @@ def export_run(
         calibration = calibration_files(trained, calibration_data, geometry, calibration_pictures)
     graph = None
     if deployed is None:
-        progress.note(f"converting {base.row.name}")
+        progress.note(f"converting {base.spec.name}")
         graph = base.graph_file().read_bytes()
     head = trained.head()
     measured = measure_reliability(
@@ -137,7 +137,7 @@ def export_run(
             labels=trained.labels,
             preprocessing=base.preprocessing,
             pictures=[path for path, _ in chosen],
-            truth=[trained.labels.index(label) for _, label in chosen] if known else None,
+            targets=[trained.labels.index(label) for _, label in chosen] if known else None,
             out=out,
             bounds=bounds,
             base_graph=graph,

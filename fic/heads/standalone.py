@@ -72,10 +72,10 @@ class HeadFile:
         if len(takes) != len(gets) or any(
             side not in (None, given) for side, given in zip(takes, gets, strict=True)
         ):
-            cut = self.base_options.tensor or "its last layer"
+            cut = self.base_options.layer or "its last layer"
             raise HeadError(
                 f"{self.weight_file}: takes bottlenecks of {_times(takes)}, but "
-                f"{self._base.row.name} cut at {cut} gives {_times(gets)}; give --base-model, "
+                f"{self._base.spec.name} cut at {cut} gives {_times(gets)}; give --base-model, "
                 "--bottleneck-tensorname, --pooling and --image-size as in training"
             )
         return head

@@ -46,6 +46,9 @@ _FILES = frozenset(
 # What a desktop leaves in a folder that somebody looks at.
 _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
+# Options that had other names in the runs that were written first.
+_FORMER_NAMES = {"base": {"tensor": "layer"}, "bottlenecks": {"create": "recompute"}}
+
 _Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
 
 
@@ -108,7 +111,7 @@ class Run:
         """Where the bottlenecks came from, and where those of other pictures go."""
         options = self._options("bottlenecks", CacheOptions)
         folder = self.bottleneck_dir or Path(options.bottleneck_dir)
-        return replace(options, bottleneck_dir=folder, create=False)
+        return replace(options, bottleneck_dir=folder, recompute=False)
 
     def frozen_base(self) -> FrozenBase:
         """Return the base that the head was trained on, known without building it.
@@ -208,6 +211,10 @@ def read_record(path: Path) -> Mapping[str, Any]:
             f"{path}: format {record.get('format')!r} is not the one that this fic reads "
             f"({FORMAT}); upgrade fic or train again"
         )
+    for name, former in _FORMER_NAMES.items():
+        if isinstance(record.get(name), dict):
+            values = {former.get(key, key): value for key, value in record[name].items()}
+            record = {**record, name: values}
     return record
 
 

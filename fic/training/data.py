@@ -26,11 +26,11 @@ class TrainingData(Protocol):
         """Shape of one bottleneck."""
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names, in the order of `truth`."""
+    def labels(self) -> tuple[str, ...]:
+        """The class names, in the order of `targets`."""
 
     @property
-    def truth(self) -> Array:
+    def targets(self) -> Array:
         """Index of each picture's class, shape (pictures,)."""
 
     def __len__(self) -> int: ...
@@ -38,13 +38,13 @@ class TrainingData(Protocol):
     def epoch(
         self, random: np.random.Generator, batch_size: int
     ) -> Generator[tuple[Array, Array], None, None]:
-        """Yield (bottlenecks, classes) of each picture once, in a new order, as one of its views.
+        """Yield (bottlenecks, targets) of each picture once, in a new order, as one of its views.
 
         Shapes (n, *shape) and (n,); n is `batch_size` except for the last.
         """
 
     def plain(self) -> Generator[Array, None, None]:
-        """Yield blocks of the plain view's bottlenecks, (n, *shape), in the order of `truth`."""
+        """Yield blocks of the plain view's bottlenecks, (n, *shape), in the order of `targets`."""
 
     def for_statistics(self) -> Generator[Array, None, None]:
         """Yield blocks of the bottlenecks that mean and variance are taken over, (n, *shape)."""

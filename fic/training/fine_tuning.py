@@ -159,7 +159,7 @@ class _Network:
         own = [weight for layer in layers for weight in layer.trainable_weights]
         base.trainable = False
         self._variables = [*own, *head.variables]
-        self.classes = head.output_shape[-1]
+        self.labels = head.output_shape[-1]
         variables = [*own, *head.trainable_variables]
         optimizer = keras.optimizers.Adam(learning_rate)
         optimizer.build(variables)
@@ -176,15 +176,15 @@ class _Network:
             return classify(pixels, False)
 
         @tf.function(input_signature=[pixels, tf.TensorSpec((None,), tf.int64)])  # type: ignore[untyped-decorator] # no types
-        def step(pixels: Any, truth: Any) -> Any:
+        def step(pixels: Any, targets: Any) -> Any:
             # Only what leads to these variables is recorded: the lower part runs without gradients.
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([each.value for each in variables])
                 answers = classify(pixels, True)
-                losses, loss = objective(answers, truth)
+                losses, loss = objective(answers, targets)
             gradients = tape.gradient(loss, [each.value for each in variables])
             optimizer.apply(gradients, variables)
-            right = tf.equal(tf.argmax(answers, axis=1), truth)
+            right = tf.equal(tf.argmax(answers, axis=1), targets)
             return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.float32))
 
         self.answer: Callable[[Array], Any] = answer
@@ -233,21 +233,21 @@ def _train_epoch(
     network: _Network, train: LivePictures, batch_size: int, random: np.random.Generator
 ) -> tuple[float, float]:
     sums, count = np.zeros(2), 0
-    batches = train.epoch_of(train.pixels(train.altered(random)), batch_size)
+    batches = train.epoch_of(train.pixels(train.augmented(random)), batch_size)
     with closing(batches):
-        for pixels, truth in batches:
-            sums += [float(each) for each in network.step(pixels, truth)]
-            count += len(truth)
+        for pixels, targets in batches:
+            sums += [float(each) for each in network.step(pixels, targets)]
+            count += len(targets)
     loss, accuracy = sums / count
     return float(loss), float(accuracy)
 
 
 def _validate(network: _Network, val: LivePictures) -> _Validation:
-    with closing(val.all_of("validating", val.pixels(val.unaltered()))) as batches:
+    with closing(val.all_of("validating", val.pixels(val.unaugmented()))) as batches:
         answers = np.concatenate([network.answer(pixels).numpy() for pixels in batches])
-    losses = keras.losses.sparse_categorical_crossentropy(val.truth, answers)
+    losses = keras.losses.sparse_categorical_crossentropy(val.targets, answers)
     return _Validation(
-        float(np.mean(losses)), float(np.mean(answers.argmax(axis=1) == val.truth)), answers
+        float(np.mean(losses)), float(np.mean(answers.argmax(axis=1) == val.targets)), answers
     )
 
 

@@ -88,7 +88,7 @@ def probabilities(head: keras.Model, bottlenecks: TrainingData) -> np.ndarray[An
 
 
 def _training_step(head: keras.Model, pictures: Dataset, options: TrainingOptions) -> Any:
-    """Return a compiled function from bottlenecks and classes to summed loss and right answers."""
+    """Return a compiled function from bottlenecks and targets to summed loss and right answers."""
     variables = head.trainable_variables
     optimizer = _optimizer(head, options)
     optimizer.build(variables)
@@ -97,12 +97,12 @@ def _training_step(head: keras.Model, pictures: Dataset, options: TrainingOption
     bottleneck = tf.TensorSpec((None, *head.input_shape[1:]), tf.float32)
 
     @tf.function(input_signature=[bottleneck, tf.TensorSpec((None,), tf.int64)])  # type: ignore[untyped-decorator] # no types
-    def step(bottlenecks: Any, truth: Any) -> Any:
+    def step(bottlenecks: Any, targets: Any) -> Any:
         with tf.GradientTape() as tape:
             answers = head(bottlenecks, training=True)
-            losses, loss = objective(answers, truth)
+            losses, loss = objective(answers, targets)
         optimizer.apply(tape.gradient(loss, variables), variables)
-        right = tf.equal(tf.argmax(answers, axis=1), truth)
+        right = tf.equal(tf.argmax(answers, axis=1), targets)
         return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.float32))
 
     return step
@@ -130,14 +130,14 @@ def _train_epoch(
     """Show each picture once, in a new order, as one of its views; return loss and accuracy."""
     sums, count = np.zeros(2), 0
     with closing(train.epoch(random, batch_size)) as batches:
-        for bottlenecks, truth in batches:
-            sums += [float(each) for each in step(bottlenecks, truth)]
-            count += len(truth)
+        for bottlenecks, targets in batches:
+            sums += [float(each) for each in step(bottlenecks, targets)]
+            count += len(targets)
     loss, accuracy = sums / count
     return float(loss), float(accuracy)
 
 
 def _measure(head: keras.Model, val: TrainingData) -> tuple[float, float]:
     answers = probabilities(head, val)
-    figures = keras.losses.sparse_categorical_crossentropy(val.truth, answers)
-    return float(np.mean(figures)), float(np.mean(answers.argmax(axis=1) == val.truth))
+    figures = keras.losses.sparse_categorical_crossentropy(val.targets, answers)
+    return float(np.mean(figures)), float(np.mean(answers.argmax(axis=1) == val.targets))

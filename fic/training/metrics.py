@@ -9,7 +9,7 @@ _TOP = 5
 
 
 def evaluate(
-    probabilities: np.ndarray[Any, Any], truth: np.ndarray[Any, Any], labels: Sequence[str]
+    probabilities: np.ndarray[Any, Any], targets: np.ndarray[Any, Any], labels: Sequence[str]
 ) -> dict[str, Any]:
     """Return accuracy, top-5 accuracy, figures per class and the confusion matrix.
 
@@ -19,18 +19,18 @@ def evaluate(
 
     Args:
         probabilities: shape (pictures, labels).
-        truth: index of each picture's label, shape (pictures,).
+        targets: index of each picture's label, shape (pictures,).
         labels: the class names in the order of the probabilities.
     """
     predicted = probabilities.argmax(axis=1)
     matrix = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(matrix, (truth, predicted), 1)
+    np.add.at(matrix, (targets, predicted), 1)
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :_TOP]
     return {
-        "images": len(truth),
-        "accuracy": _ratio(np.trace(matrix), len(truth)),
-        "top_5": _ratio((best == truth[:, None]).any(axis=1).sum(), len(truth)),
-        "loss": _cross_entropy(probabilities, truth),
+        "images": len(targets),
+        "accuracy": _ratio(np.trace(matrix), len(targets)),
+        "top_5": _ratio((best == targets[:, None]).any(axis=1).sum(), len(targets)),
+        "loss": _cross_entropy(probabilities, targets),
         "per_class": {label: _class_figures(matrix, i) for i, label in enumerate(labels)},
         "confusion_matrix": matrix.tolist(),
     }
@@ -51,9 +51,9 @@ def _ratio(part: Any, whole: Any) -> float | None:
 
 
 def _cross_entropy(
-    probabilities: np.ndarray[Any, Any], truth: np.ndarray[Any, Any]
+    probabilities: np.ndarray[Any, Any], targets: np.ndarray[Any, Any]
 ) -> float | None:
-    if not len(truth):
+    if not len(targets):
         return None
-    of_truth = probabilities[np.arange(len(truth)), truth]
+    of_truth = probabilities[np.arange(len(targets)), targets]
     return float(-np.log(np.maximum(of_truth, 1e-7)).mean())

@@ -11,7 +11,7 @@ from ..data import Dataset
 from ..heads.building import STANDARDISE
 from ..options import TrainingOptions
 
-# From answers (n, classes) and classes (n,) to the losses of the pictures (n,) and the whole loss.
+# From answers (n, classes) and targets (n,) to the losses of the pictures (n,) and the whole loss.
 Objective = Callable[[Any, Any], tuple[Any, Any]]
 
 
@@ -26,11 +26,11 @@ def training_objective(
     weights = class_weights(pictures, options)
     pulled = decayed_weights(head)
 
-    def objective(answers: Any, truth: Any) -> tuple[Any, Any]:
+    def objective(answers: Any, targets: Any) -> tuple[Any, Any]:
         losses = keras.losses.categorical_crossentropy(
-            tf.one_hot(truth, len(weights)), answers, label_smoothing=options.label_smoothing
+            tf.one_hot(targets, len(weights)), answers, label_smoothing=options.label_smoothing
         )
-        losses *= tf.gather(weights, truth)
+        losses *= tf.gather(weights, targets)
         squares = sum(tf.nn.l2_loss(each) for each in pulled)
         return losses, tf.reduce_mean(losses) + decay * squares + sum(head.losses)
 

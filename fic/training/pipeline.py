@@ -77,9 +77,9 @@ def train(
         on_error=cache.on_error,
         progress=progress,
     )
-    found = pictures.train.classes
+    found = pictures.train.labels
     if earlier is not None:
-        pictures = pictures.with_classes(earlier.classes(found))
+        pictures = pictures.with_labels(earlier.labels(found))
     prepare_parts = prepare_live if options.omit_bottlenecks else prepare
     train_part, val_part, use = prepare_parts(pictures, frozen, cache, progress)
     _check_readable(train_part, val_part, found)
@@ -105,11 +105,11 @@ def train(
         tuned = fine_tune(frozen, trained, live_train, live_val, options, progress)
         trained = tuned.head
     answers = probabilities(trained.model, val_part) if tuned is None else tuned.answers
-    metrics = {"val": evaluate(answers, val_part.truth, val_part.classes)}
+    metrics = {"val": evaluate(answers, val_part.targets, val_part.labels)}
     validation = _answers(answers, val_part)
     history = [asdict(figures) for figures in trained.history]
     record = run_record(
-        base=replace(base, base_model=frozen.row.name),
+        base=replace(base, base_model=frozen.spec.name),
         fingerprint=_fingerprint(frozen, tuned),
         cache=cache,
         options=options,
@@ -130,13 +130,13 @@ def train(
         record=record,
         metrics=metrics,
         history=history,
-        labels=train_part.classes,
+        labels=train_part.labels,
         head=trained.model,
         base=None if tuned is None else tuned.base,
         validation=validation,
         report=render_report(record, metrics, history, validation),
     )
-    save_files(trained.model, train_part.classes, weight_file=weight_file, label_file=label_file)
+    save_files(trained.model, train_part.labels, weight_file=weight_file, label_file=label_file)
     return run
 
 
@@ -170,7 +170,7 @@ def _for_head(base: BaseOptions, options: TrainingOptions) -> BaseOptions:
     """Check `--head` before any work is done; the rest of a base takes maps as they are."""
     if parse_head(options.head or "linear").kind != "rest":
         return base
-    if base.tensor is None:
+    if base.layer is None:
         raise HeadError(
             "--head rest: nothing of the base is left after its last layer; say with "
             "--bottleneck-tensorname where the rest begins"
@@ -180,7 +180,7 @@ def _for_head(base: BaseOptions, options: TrainingOptions) -> BaseOptions:
 
 def _check_readable(train: TrainingData, val: TrainingData, found: Sequence[str]) -> None:
     """Refuse to train where skipping left a class, or the validation, without a picture."""
-    for name, count in zip(train.classes, train.dataset.counts, strict=True):
+    for name, count in zip(train.labels, train.dataset.counts, strict=True):
         if name in found and not count:
             raise DataError(
                 f"class {name!r}: none of its training pictures could be read; replace them or "
@@ -196,11 +196,11 @@ def _answers(probabilities: np.ndarray[Any, Any], part: TrainingData) -> list[An
     return [
         Answer(
             path=path.absolute(),
-            label=part.classes[truth],
-            predicted=part.classes[int(row.argmax())],
+            label=part.labels[targets],
+            predicted=part.labels[int(row.argmax())],
             probability=float(row.max()),
         )
-        for path, truth, row in zip(
-            part.dataset.paths, part.dataset.labels, probabilities, strict=True
+        for path, targets, row in zip(
+            part.dataset.paths, part.dataset.targets, probabilities, strict=True
         )
     ]

@@ -70,8 +70,8 @@ class EarlierHead:
         """Whether the file does not say what kind of head it belongs to."""
         return self.path.name.endswith(_WEIGHTS_SUFFIX)
 
-    def classes(self, found: Sequence[str]) -> tuple[str, ...]:
-        """Return the classes of a head that continues this one on a data set with those `found`.
+    def labels(self, found: Sequence[str]) -> tuple[str, ...]:
+        """Return the labels of a head that continues this one on a data set with those `found`.
 
         Raises:
             HeadError: they are not those that the run knows, and may not be added to it.
@@ -95,8 +95,8 @@ class EarlierHead:
             )
         return known
 
-    def load(self, fingerprint: Fingerprint, classes: Sequence[str]) -> "keras.Model":
-        """Return the head for `classes`, ready to be trained on.
+    def load(self, fingerprint: Fingerprint, labels: Sequence[str]) -> "keras.Model":
+        """Return the head for `labels`, ready to be trained on.
 
         Raises:
             HeadError: it cannot be loaded or does not fit the bottlenecks or the classes.
@@ -110,9 +110,9 @@ class EarlierHead:
             except RunError as error:
                 raise HeadError(str(error)) from error
             _check_same_base(self.path, earlier, fingerprint)
-            if self.run.labels != tuple(classes):
-                head = _with_classes(head, self.run.labels, classes, self.path)
-        check_fit(head, self.path, fingerprint, classes)
+            if self.run.labels != tuple(labels):
+                head = _with_labels(head, self.run.labels, labels, self.path)
+        check_fit(head, self.path, fingerprint, labels)
         return head
 
 
@@ -125,12 +125,12 @@ def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOption
     """
     earlier = EarlierHead.of(options)
     if earlier is not None and not earlier.is_weights_only:
-        return earlier.load(base.fingerprint, train.classes)
+        return earlier.load(base.fingerprint, train.labels)
     choice = parse_head(options.head or "linear")
     head = build_head(
         choice,
         train.shape,
-        len(train.classes),
+        len(train.labels),
         statistics=partial(_statistics, train),
         rest=_rest(base.options) if choice.kind == "rest" else None,
     )
@@ -151,7 +151,7 @@ def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOption
 
 
 def check_fit(
-    head: "keras.Model", path: Path, fingerprint: Fingerprint, classes: Sequence[str]
+    head: "keras.Model", path: Path, fingerprint: Fingerprint, labels: Sequence[str]
 ) -> None:
     """Make sure that a head takes these bottlenecks and has an output for each class.
 
@@ -164,9 +164,9 @@ def check_fit(
             f"{fingerprint.base} gives {fingerprint.shape}; give the same --base-model, "
             "--bottleneck-tensorname and --pooling as in its training"
         )
-    if head.output_shape[1:] != (len(classes),):
+    if head.output_shape[1:] != (len(labels),):
         raise HeadError(
-            f"{path}: has {head.output_shape[-1]} outputs and there are {len(classes)} classes; "
+            f"{path}: has {head.output_shape[-1]} outputs and there are {len(labels)} classes; "
             "give the head of these classes"
         )
 
@@ -184,8 +184,8 @@ def _check_same_base(path: Path, earlier: Fingerprint, now: Fingerprint) -> None
     )
 
 
-def _with_classes(
-    head: "keras.Model", known: Sequence[str], classes: Sequence[str], path: Path
+def _with_labels(
+    head: "keras.Model", known: Sequence[str], labels: Sequence[str], path: Path
 ) -> "keras.Model":
     """Return the head with an output for each class; those that it knew keep their weights."""
     import keras
@@ -201,18 +201,19 @@ def _with_classes(
     def wider(layer: Any) -> Any:
         config = layer.get_config()
         if layer is last:
-            config["units"] = len(classes)
+            config["units"] = len(labels)
         return type(layer).from_config(config)
 
     wide = keras.models.clone_model(head, clone_function=wider)
-    places = [list(classes).index(name) for name in known]
+    index = {label: place for place, label in enumerate(labels)}
+    places = [index[label] for label in known]
     for old, new in zip(head.layers, wide.layers, strict=True):
         arrays = old.get_weights()
         if old is last:
             # A new class starts with no opinion: no weights, and the mean bias of the others.
             kernel, *bias = arrays
-            arrays = [_spread(kernel, places, np.zeros((len(kernel), len(classes)), np.float32))]
-            arrays += [_spread(each, places, np.full(len(classes), each.mean())) for each in bias]
+            arrays = [_spread(kernel, places, np.zeros((len(kernel), len(labels)), np.float32))]
+            arrays += [_spread(each, places, np.full(len(labels), each.mean())) for each in bias]
         new.set_weights(arrays)
     return wide
 
@@ -241,8 +242,8 @@ def _statistics(train: TrainingData, model: "keras.Model | None") -> Statistics:
 def _rest(base: BaseOptions) -> "keras.Model":
     from ..bases import find_base
 
-    if base.tensor is None:
+    if base.layer is None:
         raise ValueError("the rest of a base begins after a layer that has to be named")
     return build_rest(
-        find_base(base.base_model), base.tensor, weights=base.weights, size=base.image_size
+        find_base(base.base_model), base.layer, weights=base.weights, size=base.image_size
     )

@@ -223,12 +223,12 @@ class Classifier:
 
     def bottlenecks(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> FloatArray:
         """Run the base alone: pictures resized already, as in `run`, to (n, *bottleneck)."""
-        return np.asarray(self.bottlenecks_in_place(pixels))
+        return np.asarray(self.bottlenecks_on_device(pixels))
 
-    def bottlenecks_in_place(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Batch:
+    def bottlenecks_on_device(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Batch:
         """Run the base alone, and leave the bottlenecks on its device for heads that are there."""
         base, _ = self._open_graphs()
-        return base.run_in_place(pixels)
+        return base.run_on_device(pixels)
 
     def explain(self, image: "ImageSource", label: str | None = None) -> "Explanation":
         """Show where in a picture the head sees a label, the most probable one unless given.
@@ -272,7 +272,7 @@ class Classifier:
             pixels: uint8 RGB, shape (n, height, width, 3) with the size of the bundle's geometry.
         """
         base, head = self._open_graphs()
-        bottlenecks = base.run_in_place(pixels)
+        bottlenecks = base.run_on_device(pixels)
         return np.asarray(bottlenecks), head.run(bottlenecks)
 
     def open_head(self, head: str | Path) -> Head:
@@ -399,7 +399,7 @@ class Classifier:
 
     def _predictions(self, pixels: np.ndarray[Any, Any]) -> list[Prediction]:
         base, head = self._open_graphs()
-        return predictions(head, base.run_in_place(pixels))
+        return predictions(head, base.run_on_device(pixels))
 
     def _batches(
         self, images: Iterable["ImageSource"], batch_size: int

@@ -108,7 +108,7 @@ class MultiClassifier:
         """
         heads, order = self._heads, self._classifier.channel_order
         pixels = load_image(image, self._geometry, channel_order=order)
-        return _answers(heads, self._classifier.bottlenecks_in_place(pixels[None]))[0]
+        return _answers(heads, self._classifier.bottlenecks_on_device(pixels[None]))[0]
 
     def predict_batch(
         self, images: Iterable["ImageSource"], batch_size: int = 32
@@ -122,7 +122,7 @@ class MultiClassifier:
         return [
             answer
             for batch in pixel_batches(images, batch_size, self._geometry, channel_order=order)
-            for answer in _answers(heads, self._classifier.bottlenecks_in_place(batch))
+            for answer in _answers(heads, self._classifier.bottlenecks_on_device(batch))
         ]
 
     @overload
@@ -164,7 +164,7 @@ class MultiClassifier:
         return stream_pictures(
             images,
             lambda image: load_image(image, self._geometry, channel_order=order),
-            lambda pixels: _answers(self._heads, self._classifier.bottlenecks_in_place(pixels)),
+            lambda pixels: _answers(self._heads, self._classifier.bottlenecks_on_device(pixels)),
             on_cpu=self.provider == CPU,
             batch_size=batch_size,
             workers=workers,

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_digits_are_a_data_set(folder: Path) -> None:
     dataset = read_folder(folder)
-    assert dataset.classes == tuple("0123456789")
+    assert dataset.labels == tuple("0123456789")
     assert dataset.counts == tuple(np.bincount(load_digits().target))
 
 

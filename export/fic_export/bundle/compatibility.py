@@ -48,7 +48,7 @@ def check_fit(
             raise OutputError(f"the label {label!r} is not one line of text; rename the class")
 
 
-def check_pictures(pictures: Sequence[Any] | None, truth: Sequence[int] | None) -> None:
+def check_pictures(pictures: Sequence[Any] | None, targets: Sequence[int] | None) -> None:
     """Make sure that there are pictures, unless drawn ones are wanted, and a label for each.
 
     Raises:
@@ -56,8 +56,8 @@ def check_pictures(pictures: Sequence[Any] | None, truth: Sequence[int] | None) 
     """
     if pictures is not None and not pictures:
         raise ValueError("pictures is empty; give image files, or None to compare on drawn ones")
-    if truth is not None and len(truth) != len(pictures or ()):
-        raise ValueError(f"{len(truth)} labels do not go with {len(pictures or ())} pictures")
+    if targets is not None and len(targets) != len(pictures or ()):
+        raise ValueError(f"{len(targets)} labels do not go with {len(pictures or ())} pictures")
 
 
 def base_spec(base: "keras.Model") -> GraphSpec:

@@ -21,7 +21,7 @@ from fic_runtime.bundle import (
     open_bundle,
 )
 from fic_runtime.bundle.manifest import Manifest
-from fic_runtime.heads.statistics import Teaching
+from fic_runtime.heads.statistics import ClassStatistics
 from fic_runtime.preprocessing import Preprocessing
 
 from ..conversion import convert_base, convert_head
@@ -60,7 +60,7 @@ def export_bundle(
     labels: Sequence[str],
     preprocessing: Preprocessing,
     pictures: Sequence[str | Path] | None = None,
-    truth: Sequence[int] | None = None,
+    targets: Sequence[int] | None = None,
     out: str | Path,
     bounds: Bounds | None = None,
     base_graph: bytes | None = None,
@@ -70,7 +70,7 @@ def export_bundle(
     metrics: Mapping[str, Any] | None = None,
     calibration: Calibration | None = None,
     known: FittedScore | None = None,
-    teaching: Teaching | None = None,
+    teaching: ClassStatistics | None = None,
     single_graph: bool = False,
     sign: str | Path | None = None,
     quantize: Scheme | None = None,
@@ -91,7 +91,7 @@ def export_bundle(
         pictures: real image files on which the bundle is compared with the Keras models. Without
             them it is compared on drawn pictures, and the manifest says so; give some that look
             like those to come wherever you can.
-        truth: for each of `pictures` the index of its label, to measure the accuracy of both.
+        targets: for each of `pictures` the index of its label, to measure the accuracy of both.
         out: the bundle's folder or archive.
         bounds: how far the bundle may be from the Keras models.
         base_graph: the ONNX graph of `base` if it was converted before.
@@ -110,7 +110,7 @@ def export_bundle(
             `int8`, gains speed; the head stays float32.
         calibration_files: pictures for the ranges of int8, best of the training; else `pictures`.
         max_accuracy_drop: how much accuracy a quantized base may lose on `pictures`; without
-            `truth`, for which share of them it may name another class.
+            `targets`, for which share of them it may name another class.
         progress: called with the number of pictures just compared.
 
     Raises:
@@ -123,7 +123,7 @@ def export_bundle(
         ValueError: the models, labels and preprocessing do not fit together.
     """
     check_fit(base, head, labels, preprocessing)
-    check_pictures(pictures, truth)
+    check_pictures(pictures, targets)
     if sign is not None:
         check_signing(Path(sign))
     if with_feature_map:
@@ -169,7 +169,7 @@ def export_bundle(
                 head,
                 preprocessing,
                 files,
-                truth=truth,
+                targets=targets,
                 temperature=temperature,
                 progress=progress,
             )
@@ -187,7 +187,7 @@ def export_bundle(
                     quantize,
                     preprocessing,
                     files,
-                    truth=truth,
+                    targets=targets,
                     calibration=[Path(each) for each in calibration_files or files],
                     max_accuracy_drop=max_accuracy_drop,
                     min_accuracy=bounds.min_accuracy,

@@ -10,7 +10,7 @@ from fic_runtime.bundle.files import bundle_files
 from fic_runtime.bundle.head_only import files_of_the_head, head_files
 from fic_runtime.bundle.manifest import Manifest, read_manifest
 from fic_runtime.errors import BundleError
-from fic_runtime.heads.statistics import Teaching
+from fic_runtime.heads.statistics import ClassStatistics
 from fic_runtime.preprocessing import Preprocessing
 
 from ..errors import OutputError, ParityError
@@ -34,7 +34,7 @@ def export_head(
     labels: Sequence[str],
     preprocessing: Preprocessing,
     pictures: Sequence[str | Path] | None = None,
-    truth: Sequence[int] | None = None,
+    targets: Sequence[int] | None = None,
     out: str | Path,
     deployed: str | Path | None = None,
     bounds: Bounds | None = None,
@@ -45,7 +45,7 @@ def export_head(
     calibration: Calibration | None = None,
     known: FittedScore | None = None,
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
-    teaching: Teaching | None = None,
+    teaching: ClassStatistics | None = None,
     sign: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
@@ -61,7 +61,7 @@ def export_head(
         preprocessing: what turns a picture into the base's input.
         pictures: real image files on which the graphs are compared with the Keras models; see
             `export_bundle`.
-        truth: for each of `pictures` the index of its label.
+        targets: for each of `pictures` the index of its label.
         out: the head's folder, or its archive if the name ends in .zip.
         deployed: the bundle that has the base; by default the base is converted, which gives the
             same bytes each time with the same versions of the libraries.
@@ -100,7 +100,7 @@ def export_head(
                 labels=labels,
                 preprocessing=preprocessing,
                 pictures=pictures,
-                truth=truth,
+                targets=targets,
                 out=Path(scratch) / "bundle",
                 bounds=bounds,
                 base_graph=base_graph,

@@ -130,14 +130,14 @@ def compare(
     preprocessing: Preprocessing,
     pictures: Sequence[Path],
     *,
-    truth: Sequence[int] | None = None,
+    targets: Sequence[int] | None = None,
     temperature: float = 1.0,
     progress: Callable[[int], None] | None = None,
 ) -> Parity:
     """Run the pictures through the bundle and through the Keras models.
 
     Args:
-        truth: for each picture the index of its label, if that is known.
+        targets: for each picture the index of its label, if that is known.
         temperature: what the bundle's head divides its logits by, and Keras's does not.
 
     Raises:
@@ -164,8 +164,8 @@ def compare(
         mean_difference=float(difference.mean()),
         top_1_agreement=float((named == wanted).mean()),
         worst_files=[pictures[i].name for i in np.argsort(-worst, kind="stable")[:_WORST]],
-        keras_accuracy=None if truth is None else float((wanted == np.asarray(truth)).mean()),
-        runtime_accuracy=None if truth is None else float((named == np.asarray(truth)).mean()),
+        keras_accuracy=None if targets is None else float((wanted == np.asarray(targets)).mean()),
+        runtime_accuracy=None if targets is None else float((named == np.asarray(targets)).mean()),
     )
 
 

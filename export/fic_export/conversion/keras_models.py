@@ -128,7 +128,7 @@ def _erfc(graph: Any, node: Any, name: str, _: Any) -> None:
 OPERATOR_HANDLERS: dict[str, tuple[Any, list[str]]] = {"Erfc": (_erfc, [])}
 
 
-def segments(model: "keras.Model") -> "list[keras.Model]":
+def split_model(model: "keras.Model") -> "list[keras.Model]":
     """Return models that, each given the output of the one before, compute what `model` does.
 
     A cut is made after each 32 MB of weights, where a single tensor is all that goes on and a

@@ -22,7 +22,7 @@ from ..graphs.surgery import (
     protect_padded_pools,
     skip_idle_reshapes,
 )
-from .keras_models import OPERATOR_HANDLERS, segments, with_exportable_layers
+from .keras_models import OPERATOR_HANDLERS, split_model, with_exportable_layers
 
 if TYPE_CHECKING:
     import keras
@@ -87,7 +87,7 @@ def _convert(model: "keras.Model") -> onnx.ModelProto:
                     custom_op_handlers=OPERATOR_HANDLERS,
                     optimizers=optimizers(),
                 )[0]
-                for segment in segments(with_exportable_layers(model))
+                for segment in split_model(with_exportable_layers(model))
             ]
         # Keras and the converter raise whatever they met on their way.
         except Exception as error:

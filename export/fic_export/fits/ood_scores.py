@@ -40,11 +40,11 @@ _NEIGHBOURS = 500
 _SEED = 20180710
 
 
-def _fit_probability(features: Array, truth: Array, head: SoftmaxRegression) -> Score:
+def _fit_probability(features: Array, targets: Array, head: SoftmaxRegression) -> Score:
     return MaximumProbability()
 
 
-def _fit_energy(features: Array, truth: Array, head: SoftmaxRegression) -> Score:
+def _fit_energy(features: Array, targets: Array, head: SoftmaxRegression) -> Score:
     scale = _scale(features)
     return Energy(
         weights=_half(head.weights / scale),
@@ -53,15 +53,15 @@ def _fit_energy(features: Array, truth: Array, head: SoftmaxRegression) -> Score
     )
 
 
-def _fit_mahalanobis(features: Array, truth: Array, head: SoftmaxRegression) -> Score:
-    return _mahalanobis(Mahalanobis, features, truth)
+def _fit_mahalanobis(features: Array, targets: Array, head: SoftmaxRegression) -> Score:
+    return _mahalanobis(Mahalanobis, features, targets)
 
 
-def _fit_normalised(features: Array, truth: Array, head: SoftmaxRegression) -> Score:
-    return _mahalanobis(NormalisedMahalanobis, normalised(features), truth)
+def _fit_normalised(features: Array, targets: Array, head: SoftmaxRegression) -> Score:
+    return _mahalanobis(NormalisedMahalanobis, normalised(features), targets)
 
 
-def _fit_neighbours(features: Array, truth: Array, head: SoftmaxRegression) -> Score:
+def _fit_neighbours(features: Array, targets: Array, head: SoftmaxRegression) -> Score:
     chosen = np.random.default_rng(_SEED).permutation(len(features))[:_NEIGHBOURS]
     return NearestNeighbour(neighbours=_half(normalised(features[np.sort(chosen)])))
 
@@ -76,11 +76,11 @@ FITS: dict[str, Fit] = {
 }
 
 
-def _mahalanobis(kind: type[Mahalanobis], features: Array, truth: Array) -> Mahalanobis:
+def _mahalanobis(kind: type[Mahalanobis], features: Array, targets: Array) -> Mahalanobis:
     scale = _scale(features)
     features = (features * np.float64(scale)).astype(np.float32)
     centre = features.mean(axis=0)
-    classes, places = np.unique(truth, return_inverse=True)
+    classes, places = np.unique(targets, return_inverse=True)
     means = np.stack([features[places == place].mean(axis=0) for place in range(len(classes))])
     within = features - means[places]
     freedom = max(1, len(features) - len(classes))
@@ -149,7 +149,7 @@ _DECAY = 0.03
 _STEPS = 100
 
 
-def fit_softmax_regression(features: Array, truth: Array) -> SoftmaxRegression:
+def fit_softmax_regression(features: Array, targets: Array) -> SoftmaxRegression:
     """Minimise the cross entropy with a decay of the weights, by accelerated gradient steps.
 
     Beck & Teboulle 2009, https://doi.org/10.1137/080716542. The features are standardised as fic's
@@ -157,12 +157,12 @@ def fit_softmax_regression(features: Array, truth: Array) -> SoftmaxRegression:
 
     Args:
         features: (pictures, features).
-        truth: the index of each picture's class, 0 to the number of classes less one.
+        targets: the index of each picture's class, 0 to the number of classes less one.
     """
     mean, variance = features.mean(axis=0), features.var(axis=0, dtype=np.float64)
     factor = (1 / np.sqrt(variance + (variance.mean() or 1.0))).astype(np.float32)
     inputs = (features - mean) * factor
-    wanted = np.eye(int(truth.max()) + 1, dtype=np.float32)[truth]
+    wanted = np.eye(int(targets.max()) + 1, dtype=np.float32)[targets]
     step = 1 / (0.5 * _largest_square(inputs) / len(inputs) + 2 * _DECAY + 0.5)
     weights = ahead = np.zeros((inputs.shape[1], wanted.shape[1]), np.float32)
     bias = bias_ahead = np.zeros(wanted.shape[1], np.float32)

@@ -85,10 +85,10 @@ def why_not(classes: int, training: int, validation: int, false_rejection: float
 
 def fit_out_of_distribution(
     features: Array,
-    truth: Array,
+    targets: Array,
     *,
     validation: Answers,
-    validation_truth: Array,
+    validation_targets: Array,
     foreign: Answers,
     foreign_source: str,
     false_rejection: float = 0.05,
@@ -97,9 +97,9 @@ def fit_out_of_distribution(
 
     Args:
         features: pooled bottlenecks of training pictures, float32 (pictures, features).
-        truth: the index of each one's class, (pictures,).
+        targets: the index of each one's class, (pictures,).
         validation: pictures of the same classes that nothing was fitted on.
-        validation_truth: the index of each one's class.
+        validation_targets: the index of each one's class.
         foreign: pictures that show none of the classes.
         foreign_source: `drawn` or `files`, for the manifest.
         false_rejection: share of pictures like the validation's that may be called unknown.
@@ -107,12 +107,12 @@ def fit_out_of_distribution(
     Raises:
         ValueError: too few classes or pictures; see `why_not`.
     """
-    classes = len(np.intersect1d(truth, validation_truth))
+    classes = len(np.intersect1d(targets, validation_targets))
     if reason := why_not(classes, len(features), len(validation), false_rejection):
         raise ValueError(reason)
-    held_out = _held_out_areas(features, truth, validation.features, validation_truth)
-    head = _head(features, truth)
-    scores = {name: fit(features, truth, head) for name, fit in FITS.items()}
+    held_out = _held_out_areas(features, targets, validation.features, validation_targets)
+    head = _head(features, targets)
+    scores = {name: fit(features, targets, head) for name, fit in FITS.items()}
     found = {}
     for name, score in scores.items():
         known = score.score(validation.features, validation.probabilities)
@@ -174,21 +174,21 @@ def _choice(found: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _held_out_areas(
-    features: Array, truth: Array, others: Array, others_truth: Array
+    features: Array, targets: Array, others: Array, others_truth: Array
 ) -> dict[str, float]:
     """Return the mean AUROC of each score over groups of classes that are left out in turn."""
     areas: dict[str, list[float]] = {name: [] for name in FITS}
-    for inside, outside in _folds(truth, others_truth):
-        kept = np.flatnonzero(np.isin(truth, inside))
+    for inside, outside in _folds(targets, others_truth):
+        kept = np.flatnonzero(np.isin(targets, inside))
         kept = _sample(kept, _COMPARED_PICTURES)
         known = others[np.isin(others_truth, inside)]
         strange = np.concatenate(
-            [features[np.isin(truth, outside)], others[np.isin(others_truth, outside)]]
+            [features[np.isin(targets, outside)], others[np.isin(others_truth, outside)]]
         )
         strange = strange[_sample(np.arange(len(strange)), _COMPARED_PICTURES)]
-        head = _head(features[kept], truth[kept])
+        head = _head(features[kept], targets[kept])
         for name, fit in FITS.items():
-            score = fit(features[kept], truth[kept], head)
+            score = fit(features[kept], targets[kept], head)
             areas[name].append(
                 area_under_roc(
                     *(score.score(each, head.probabilities(each)) for each in (known, strange))
@@ -197,10 +197,10 @@ def _held_out_areas(
     return {name: float(np.mean(each)) for name, each in areas.items()}
 
 
-def _folds(truth: Array, others_truth: Array) -> Iterator[tuple[Array, Array]]:
+def _folds(targets: Array, others_truth: Array) -> Iterator[tuple[Array, Array]]:
     """Yield the classes that stay and those that are left out."""
     random = np.random.default_rng(_SEED)
-    classes = np.intersect1d(truth, others_truth)
+    classes = np.intersect1d(targets, others_truth)
     classes = random.permutation(classes)[:_COMPARED_CLASSES]
     for group in range(min(_FOLDS, len(classes))):
         left_out = np.arange(len(classes)) % _FOLDS == group
@@ -208,8 +208,8 @@ def _folds(truth: Array, others_truth: Array) -> Iterator[tuple[Array, Array]]:
             yield classes[~left_out], classes[left_out]
 
 
-def _head(features: Array, truth: Array) -> SoftmaxRegression:
-    return fit_softmax_regression(features, np.unique(truth, return_inverse=True)[1])
+def _head(features: Array, targets: Array) -> SoftmaxRegression:
+    return fit_softmax_regression(features, np.unique(targets, return_inverse=True)[1])
 
 
 def _sample(indices: Array, most: int) -> Array:

@@ -60,30 +60,30 @@ class Calibration:
             raise ValueError(f"a temperature is positive and finite; received {self.temperature}")
 
 
-def fit_calibration(probabilities: Array, truth: Array) -> Calibration:
+def fit_calibration(probabilities: Array, targets: Array) -> Calibration:
     """Fit the temperature, and keep it only if it helps on pictures that it was not fitted on.
 
     Args:
         probabilities: a softmax head's answers for validation pictures, (pictures, labels).
-        truth: the index of each picture's label, (pictures,).
+        targets: the index of each picture's label, (pictures,).
     """
-    count = len(truth)
+    count = len(targets)
     if count < LEAST_PICTURES:
         return Calibration(
             pictures=count, reason=f"fewer than {LEAST_PICTURES} validation pictures in the cache"
         )
     logits = np.log(np.maximum(probabilities.astype(np.float64), _TINY))
     found = Calibration(
-        fitted=fit_temperature(logits, truth),
+        fitted=fit_temperature(logits, targets),
         pictures=count,
-        ece_before=expected_calibration_error(probabilities, truth),
-        loss_before=float(cross_entropies(logits, truth).mean()),
+        ece_before=expected_calibration_error(probabilities, targets),
+        loss_before=float(cross_entropies(logits, targets).mean()),
         reason="no better on held-out validation pictures",
     )
-    errors, losses = zip(*_held_out(logits, truth), strict=True)
+    errors, losses = zip(*_held_out(logits, targets), strict=True)
     mean_losses = np.mean(losses, axis=0)
     found = replace(found, ece_after=float(np.mean(errors)), loss_after=float(mean_losses.mean()))
-    gains = cross_entropies(logits, truth) - mean_losses
+    gains = cross_entropies(logits, targets) - mean_losses
     # A gain within its own standard error is none (docs/decisions.md).
     clear = gains.mean() > gains.std(ddof=1) / np.sqrt(count)
     if found.fitted and clear and np.mean(errors) < (found.ece_before or 0.0):
@@ -93,7 +93,7 @@ def fit_calibration(probabilities: Array, truth: Array) -> Calibration:
     return found
 
 
-def fit_temperature(logits: Array, truth: Array) -> float:
+def fit_temperature(logits: Array, targets: Array) -> float:
     """Return the temperature of the least cross entropy under the prior.
 
     The sum over the pictures is minimised by golden sections of its logarithm, in which it has a
@@ -101,7 +101,7 @@ def fit_temperature(logits: Array, truth: Array) -> float:
     """
 
     def cost(log: float) -> float:
-        loss = cross_entropies(logits / np.exp(log), truth).sum()
+        loss = cross_entropies(logits / np.exp(log), targets).sum()
         return float(loss + log**2 / (2 * _PRIOR**2))
 
     ratio = (np.sqrt(5) - 1) / 2
@@ -120,14 +120,14 @@ def fit_temperature(logits: Array, truth: Array) -> float:
     return float(np.exp((low + high) / 2))
 
 
-def expected_calibration_error(probabilities: Array, truth: Array, *, bins: int = BINS) -> float:
+def expected_calibration_error(probabilities: Array, targets: Array, *, bins: int = BINS) -> float:
     """Return the mean gap between how sure and how right, 0..1, in equal bins of the first."""
     sure = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == truth
+    right = probabilities.argmax(axis=1) == targets
     # Bins are open on the left, as in the paper; 0 belongs to the first.
     places = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
     gaps = np.bincount(places, weights=right - sure, minlength=bins)
-    return float(np.abs(gaps).sum() / len(truth))
+    return float(np.abs(gaps).sum() / len(targets))
 
 
 def with_temperature(probabilities: Array, temperature: float) -> Array:
@@ -150,25 +150,27 @@ def ends_in_softmax(head: "keras.Model") -> bool:
     return getattr(layer, "activation", None) is keras.activations.softmax
 
 
-def _held_out(logits: Array, truth: Array) -> list[tuple[float, Array]]:
+def _held_out(logits: Array, targets: Array) -> list[tuple[float, Array]]:
     """Return error and losses when each half has the temperature of the other, repeatedly."""
     random = np.random.default_rng(_SEED)
     found = []
     for _ in range(int(np.clip(_LOGITS // logits.size, _REPEATS[0], _REPEATS[-1]))):
-        order = random.permutation(len(truth))
+        order = random.permutation(len(targets))
         halves = order[: len(order) // 2], order[len(order) // 2 :]
         scaled = np.empty_like(logits)
         for fitted, measured in (halves, halves[::-1]):
-            scaled[measured] = logits[measured] / fit_temperature(logits[fitted], truth[fitted])
-        error = expected_calibration_error(_softmax(scaled), truth)
-        found.append((error, cross_entropies(scaled, truth)))
+            scaled[measured] = logits[measured] / fit_temperature(logits[fitted], targets[fitted])
+        error = expected_calibration_error(_softmax(scaled), targets)
+        found.append((error, cross_entropies(scaled, targets)))
     return found
 
 
-def cross_entropies(logits: Array, truth: Array) -> Array:
+def cross_entropies(logits: Array, targets: Array) -> Array:
     """Return -log of the true label's probability for each row of logits, (n,)."""
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(truth)), truth])
+    return np.asarray(
+        np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(targets)), targets]
+    )
 
 
 def _softmax(logits: Array) -> Array:

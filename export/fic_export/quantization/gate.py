@@ -121,7 +121,7 @@ def quantize_base(
     preprocessing: Preprocessing,
     pictures: Sequence[Path],
     *,
-    truth: Sequence[int] | None = None,
+    targets: Sequence[int] | None = None,
     calibration: Sequence[Path] = (),
     max_accuracy_drop: float = MAX_ACCURACY_DROP,
     min_accuracy: float | None = None,
@@ -136,10 +136,10 @@ def quantize_base(
         scheme: `int8` or `fp16`.
         preprocessing: how pictures become inputs.
         pictures: image files on which both bases are compared, with the same head.
-        truth: for each of them the index of its label, if that is known.
+        targets: for each of them the index of its label, if that is known.
         calibration: image files for the ranges of int8; training pictures, so that the comparison
             is on others.
-        max_accuracy_drop: how much accuracy may be lost; where the truth is not known, for which
+        max_accuracy_drop: how much accuracy may be lost; where the targets are not known, for which
             share of the pictures another class may be named.
         min_accuracy: what the accuracy must be at least.
         progress: called with the number of pictures just compared.
@@ -191,7 +191,7 @@ def quantize_base(
         scheme=scheme,
         calibration_pictures=len(calibration),
         pictures=len(pictures),
-        **_comparison(expected, found, truth),
+        **_comparison(expected, found, targets),
         float32_bytes=len(before),
         bytes=len(after),
         float32_milliseconds=_digits(1000 * statistics.median(times[0])),
@@ -208,15 +208,17 @@ def quantize_base(
     return quantization
 
 
-def _comparison(expected: Array, found: Array, truth: Sequence[int] | None) -> dict[str, Any]:
+def _comparison(expected: Array, found: Array, targets: Sequence[int] | None) -> dict[str, Any]:
     difference = np.abs(found - expected)
     wanted, named = expected.argmax(axis=1), found.argmax(axis=1)
     return {
         "largest_difference": float(difference.max()),
         "mean_difference": float(difference.mean()),
         "top_1_agreement": float((named == wanted).mean()),
-        "float32_accuracy": None if truth is None else float((wanted == np.asarray(truth)).mean()),
-        "accuracy": None if truth is None else float((named == np.asarray(truth)).mean()),
+        "float32_accuracy": None
+        if targets is None
+        else float((wanted == np.asarray(targets)).mean()),
+        "accuracy": None if targets is None else float((named == np.asarray(targets)).mean()),
     }
 
 

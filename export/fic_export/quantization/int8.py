@@ -242,7 +242,9 @@ def correct_biases(
     """Add to each convolution's bias what its rounded weights will miss on average.
 
     A rounded kernel W' gives another mean than W: E[Wx] - E[W'x] = (W - W') E[x], with one E[x] for
-    each input channel. At the border of a padded picture that is not exact. Nagel et al., "Data-Free
+    each input channel. At the border of a padded picture that is not exact.
+
+    Nagel et al., "Data-Free
     Quantization Through Weight Equalization and Bias Correction", 2019, section 4.2, with means
     measured on pictures instead of derived from batch normalization.
 

@@ -170,7 +170,7 @@ class Graph:
             raise self._failure(batch, error) from error
         return outputs
 
-    def run_in_place(self, batch: np.ndarray[Any, Any]) -> Batch:
+    def run_on_device(self, batch: np.ndarray[Any, Any]) -> Batch:
         """Return the output where it was computed: on CUDA it stays in the card's memory.
 
         For another graph on the same device, which then needs no copy; elsewhere as `run`.

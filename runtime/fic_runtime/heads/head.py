@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..graphs.graph import Batch, Graph
     from .linear import ClassWeights
     from .out_of_distribution import OutOfDistribution
-    from .statistics import Teaching
+    from .statistics import ClassStatistics
 
 OpenGraph: TypeAlias = "Callable[[Bundle, str], Graph]"
 _SHOWN = 12  # digits of a digest that tell two apart for a reader
@@ -34,7 +34,7 @@ class Head:
     graph: "Graph"
     out_of_distribution: "OutOfDistribution | None" = None
     class_weights: "ClassWeights | None" = None
-    teaching: "Teaching | None" = None
+    teaching: "ClassStatistics | None" = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     """The whole head-only bundle of a head that was taught here and lies nowhere yet."""
 

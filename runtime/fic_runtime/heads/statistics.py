@@ -28,6 +28,7 @@ _RIDGE = 3.0  # times the mean variance of a feature (docs/decisions.md)
 _LEAST_BETWEEN = 1e-3  # of the variance within classes: means that differ by nothing but noise
 _DRAWS = 2_000
 _SCORES_AT_ONCE = 1_000_000
+_STORED = {"extra_variance": "caution"}  # its name in `teaching.npz`
 _SEED = 20181124
 _SCALES = np.geomspace(1, 200, 60)
 
@@ -35,7 +36,7 @@ Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Teaching:
+class ClassStatistics:
     """Sufficient statistics of the pooled bottlenecks of all classes.
 
     Attributes:
@@ -45,8 +46,8 @@ class Teaching:
         variances: along them, in units of `variance`, (kept,).
         rest: along all others, in the same units, shape ().
         variance: mean variance of a feature within a class, shape ().
-        caution: variance of a feature that pictures have beside that of the training's, in the same
-            units, shape (). It makes answers less sure; the export finds it by cross-validation.
+        extra_variance: variance of a feature that pictures have beside that of the training's,
+            in the same units, shape (). It makes answers less sure; the export finds it by cross-validation.
     """
 
     means: npt.NDArray[np.float32]
@@ -55,9 +56,9 @@ class Teaching:
     variances: npt.NDArray[np.float32]
     rest: npt.NDArray[np.float32]
     variance: npt.NDArray[np.float64]
-    caution: npt.NDArray[np.float32]
+    extra_variance: npt.NDArray[np.float32]
 
-    def taught(self, place: int, features: npt.NDArray[np.float32]) -> "Teaching":
+    def updated(self, place: int, features: npt.NDArray[np.float32]) -> "ClassStatistics":
         """Return the statistics with more pictures of a class, (n, features).
 
         A `place` behind the last class is that of a new one.
@@ -74,7 +75,7 @@ class Teaching:
         counts[place] = total
         return replace(self, means=means, counts=counts)
 
-    def without(self, place: int) -> "Teaching":
+    def without(self, place: int) -> "ClassStatistics":
         """Return the statistics without a class."""
         return replace(
             self,
@@ -97,7 +98,9 @@ class Teaching:
         small = diagonal * np.eye(columns.shape[1]) + columns.T @ columns
         kernel = (target - columns @ np.linalg.solve(small, columns.T @ target)) / diagonal
         along = within.T @ kernel
-        covariance = (float(self.rest) + float(self.caution)) * kernel.T @ kernel + along.T @ along
+        covariance = (
+            float(self.rest) + float(self.extra_variance)
+        ) * kernel.T @ kernel + along.T @ along
         scale = _best_scale(offsets @ kernel + 1 / classes, covariance, self.counts)
         bias = scale * (1 / classes - centre @ kernel)
         kernel = kernel * (scale / unit)
@@ -136,11 +139,11 @@ class Teaching:
             "variances": self.variances,
             "rest": self.rest,
             "variance": self.variance,
-            "caution": self.caution,
+            _STORED["extra_variance"]: self.extra_variance,
         }
 
 
-def read_teaching(bundle: Bundle) -> Teaching | None:
+def read_teaching(bundle: Bundle) -> ClassStatistics | None:
     """Read the statistics of a bundle; None if it was exported without `--teachable`.
 
     Raises:
@@ -152,7 +155,12 @@ def read_teaching(bundle: Bundle) -> Teaching | None:
     features, labels = bundle.manifest.base.output.shape[-1], len(bundle.manifest.labels)
     try:
         arrays = read_arrays(bundle.files.read(TEACHING_FILE))
-        teaching = Teaching(**{name: arrays[name] for name in Teaching.__dataclass_fields__})
+        teaching = ClassStatistics(
+            **{
+                name: arrays[_STORED.get(name, name)]
+                for name in ClassStatistics.__dataclass_fields__
+            }
+        )
         kept = len(teaching.variances) if teaching.variances.ndim else 0
         for name, kind, shape in (
             ("means", "float32", (labels, features)),
@@ -161,12 +169,12 @@ def read_teaching(bundle: Bundle) -> Teaching | None:
             ("variances", "float32", (kept,)),
             ("rest", "float32", ()),
             ("variance", "float64", ()),
-            ("caution", "float32", ()),
+            (_STORED["extra_variance"], "float32", ()),
         ):
             array = arrays[name]
             if array.dtype != kind or array.shape != shape or not np.isfinite(array).all():
                 raise ValueError(f"{name} is {array.dtype} {array.shape} instead of {shape}")
-        scalars = (teaching.rest, teaching.variance, teaching.caution)
+        scalars = (teaching.rest, teaching.variance, teaching.extra_variance)
         if teaching.counts.min() < 1 or any(float(each) < 0 for each in scalars):
             raise ValueError("it holds counts or variances that cannot be")
     except (OSError, ValueError, KeyError) as error:

@@ -29,7 +29,7 @@ from ..errors import BundleError, OutputError
 from .head import Head, extras_of
 from .linear import linear_graph
 from .ood_scores import pooled
-from .statistics import Teaching
+from .statistics import ClassStatistics
 
 if TYPE_CHECKING:
     from ..graphs.graph import Graph
@@ -38,7 +38,7 @@ OpenModel = Callable[[bytes], "Graph"]
 _LEAST_LABELS = 2
 
 
-def check_teachable(head: Head, label: str) -> Teaching:
+def check_teachable(head: Head, label: str) -> ClassStatistics:
     """Return the statistics of a head that may be taught a label.
 
     Raises:
@@ -69,7 +69,7 @@ def taught_head(
     """
     teaching = check_teachable(head, label)
     labels = head.labels if label in head.labels else (*head.labels, label)
-    teaching = teaching.taught(labels.index(label), pooled(bottlenecks))
+    teaching = teaching.updated(labels.index(label), pooled(bottlenecks))
     return _made(head, labels, teaching, deployed, open_model)
 
 
@@ -95,7 +95,7 @@ def forgotten_head(head: Head, label: str, deployed: Bundle, open_model: OpenMod
 def _made(
     head: Head,
     labels: tuple[str, ...],
-    teaching: Teaching,
+    teaching: ClassStatistics,
     deployed: Bundle,
     open_model: OpenModel,
 ) -> Head:

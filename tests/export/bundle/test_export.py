@@ -155,11 +155,11 @@ def test_the_accuracy_of_both_is_measured_where_the_truth_is_known(
     export, base, head, pictures, tmp_path
 ):
     named = keras_probabilities(base, head, PREPROCESSING, pictures).argmax(axis=1)
-    truth = [*named[:15], *(named[15:] + 1) % len(LABELS)]
-    parity = export(tmp_path / "b", truth=truth, bounds=Bounds(min_accuracy=0.75)).parity
+    targets = [*named[:15], *(named[15:] + 1) % len(LABELS)]
+    parity = export(tmp_path / "b", targets=targets, bounds=Bounds(min_accuracy=0.75)).parity
     assert (parity["keras_accuracy"], parity["runtime_accuracy"]) == (0.75, 0.75)
     with pytest.raises(ParityError, match=r"is 75\.00% \(at least 76\.00% is asked for\)"):
-        export(tmp_path / "c", truth=truth, bounds=Bounds(min_accuracy=0.76))
+        export(tmp_path / "c", targets=targets, bounds=Bounds(min_accuracy=0.76))
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 

@@ -113,6 +113,6 @@ def test_the_truth_of_drawn_pictures_is_not_known(tmp_path):
             functional("head", (5,)),
             labels=LABELS,
             preprocessing=PREPROCESSING,
-            truth=[0],
+            targets=[0],
             out=tmp_path / "bundle",
         )

@@ -14,7 +14,7 @@ import pytest
 from fic.bases import BASES, find_base
 from fic.bases.models import build_base
 from fic_export.conversion import convert_base, convert_head
-from fic_export.conversion.keras_models import segments
+from fic_export.conversion.keras_models import split_model
 from fic_export.conversion.keras_to_onnx import OPSET
 from fic_export.errors import ConversionError
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
@@ -118,7 +118,7 @@ def test_pixel_numbers_are_inside_the_graph(pixels):
 
 
 def test_a_base_cut_at_a_feature_map_gives_the_map_in_the_layout_of_keras():
-    model = build_base(SMALL, weights="none", size=32, tensor="conv_pw_5_relu", pooling="none")
+    model = build_base(SMALL, weights="none", size=32, layer="conv_pw_5_relu", pooling="none")
     run = runner(convert_base(model, SMALL.preprocessing(size=32)))
     images = pictures(2, 32)
     expected = model(scaled(images, SMALL)).numpy()
@@ -163,7 +163,7 @@ def test_a_base_converted_in_segments_is_the_base_converted_whole(name, monkeypa
         monkeypatch.setattr("fic_export.conversion.keras_models._BYTES", limit)
         graphs.append(convert_base(model, base.preprocessing(size=64)))
     whole, joined = (Counter(node.op_type for node in each.graph.node) for each in graphs)
-    assert len(segments(model)) > 1
+    assert len(split_model(model)) > 1
     assert joined == whole
     images = pictures(2, 64)
     expected, got = (runner(graph)(images) for graph in graphs)
@@ -216,7 +216,7 @@ def test_layout_changes_once_for_the_whole_network_even_with_fresh_weights(tmp_p
 
 
 def test_a_map_changes_its_layout_once_more_at_the_end(tmp_path):
-    model = build_base(SMALL, weights="none", size=32, tensor="conv_pw_5_relu", pooling="none")
+    model = build_base(SMALL, weights="none", size=32, layer="conv_pw_5_relu", pooling="none")
     converted = convert_base(model, SMALL.preprocessing(size=32))
     assert transposes(converted) == 2
     last = converted.graph.node[-1]

@@ -28,9 +28,9 @@ def clusters(count, *, seed, spread=0.5, centres_seed=0):
     """Return positive features around the centre of each class, with their classes."""
     centres = 3 * np.random.default_rng(centres_seed).random((CLASSES, FEATURES))
     random = np.random.default_rng(seed)
-    truth = np.repeat(np.arange(CLASSES), count)
-    noise = spread * random.standard_normal((len(truth), FEATURES))
-    return np.abs(centres[truth] + noise).astype(np.float32), truth
+    targets = np.repeat(np.arange(CLASSES), count)
+    noise = spread * random.standard_normal((len(targets), FEATURES))
+    return np.abs(centres[targets] + noise).astype(np.float32), targets
 
 
 def answers(features, head):
@@ -39,15 +39,15 @@ def answers(features, head):
 
 @pytest.fixture(scope="module")
 def parts():
-    features, truth = clusters(40, seed=1)
-    head = fit_softmax_regression(features, truth)
+    features, targets = clusters(40, seed=1)
+    head = fit_softmax_regression(features, targets)
     val, val_truth = clusters(25, seed=2)
     strange, _ = clusters(10, seed=3, centres_seed=9)
     return {
         "features": features,
-        "truth": truth,
+        "targets": targets,
         "validation": answers(val, head),
-        "validation_truth": val_truth,
+        "validation_targets": val_truth,
         "foreign": answers(strange, head),
         "foreign_source": "drawn",
     }
@@ -75,15 +75,15 @@ def test_the_chosen_score_tells_strange_pictures_and_keeps_known_ones(parts):
     assert np.mean(list(figures["auroc"][known.method].values())) >= best - 0.015
     assert figures["foreign_rejected"] > 0.9
     fresh, _ = clusters(200, seed=4)
-    head = fit_softmax_regression(parts["features"], parts["truth"])
+    head = fit_softmax_regression(parts["features"], parts["targets"])
     scores = fitted.score.score(fresh, head.probabilities(fresh))
     assert (scores > known.threshold).mean() < 0.1
 
 
 @pytest.mark.parametrize("name", FITS)
 def test_each_score_is_the_same_after_it_was_written(name, parts, tmp_path):
-    features, truth = parts["features"], parts["truth"]
-    score = FITS[name](features, truth, fit_softmax_regression(features, truth))
+    features, targets = parts["features"], parts["targets"]
+    score = FITS[name](features, targets, fit_softmax_regression(features, targets))
     fitted = fit_out_of_distribution(**parts)
     file = "known.npz" if score.arrays() else None
     known = replace(fitted.known, method=name, file=file)

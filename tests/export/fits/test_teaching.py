@@ -7,7 +7,7 @@ import pytest
 
 from fic_export.fits.teaching import fit_teaching
 from fic_export.fits.temperature import cross_entropies
-from fic_runtime.heads.statistics import Teaching
+from fic_runtime.heads.statistics import ClassStatistics
 
 CLASSES, FEATURES = 4, 200
 
@@ -17,14 +17,14 @@ def pictures(each, *, seed=0):
     centres = np.random.default_rng(1).normal(0, 0.25, (CLASSES, FEATURES))
     # As of real bases, some directions vary much more than others.
     spread = np.geomspace(3, 0.3, FEATURES)
-    truth = np.repeat(np.arange(CLASSES), each)
-    noise = np.random.default_rng(seed).normal(0, 1, (len(truth), FEATURES)) * spread
-    return (centres[truth] + noise).astype(np.float32), truth
+    targets = np.repeat(np.arange(CLASSES), each)
+    noise = np.random.default_rng(seed).normal(0, 1, (len(targets), FEATURES)) * spread
+    return (centres[targets] + noise).astype(np.float32), targets
 
 
-def loss(teaching: Teaching, features, truth):
+def loss(teaching: ClassStatistics, features, targets):
     weights = teaching.head()
-    return cross_entropies(features @ weights.kernel + weights.bias, truth).mean()
+    return cross_entropies(features @ weights.kernel + weights.bias, targets).mean()
 
 
 @pytest.mark.parametrize("each", [40, 150])
@@ -33,22 +33,23 @@ def test_the_caution_suits_pictures_that_were_not_in_the_training(each):
     fresh = pictures(500, seed=2)
     found = loss(teaching, *fresh)
     others = [
-        loss(replace(teaching, caution=np.float32(caution)), *fresh) for caution in (0, 2, 8, 100)
+        loss(replace(teaching, extra_variance=np.float32(extra_variance)), *fresh)
+        for extra_variance in (0, 2, 8, 100)
     ]
     assert found < 1.1 * min(others)
     assert found < 0.8 * max(others)
 
 
-def test_few_pictures_of_each_class_leave_the_usual_caution():
+def test_few_pictures_of_each_class_leave_the_usual_extra_variance():
     teaching = fit_teaching(*pictures(2), CLASSES)
-    assert teaching.caution == np.float32(6)
+    assert teaching.extra_variance == np.float32(6)
     assert np.isfinite(teaching.head().kernel).all()
 
 
 def test_a_class_without_pictures_is_a_slip():
-    features, truth = pictures(5)
+    features, targets = pictures(5)
     with pytest.raises(ValueError, match="class 3 has no picture"):
-        fit_teaching(features[truth < 3], truth[truth < 3], CLASSES)
+        fit_teaching(features[targets < 3], targets[targets < 3], CLASSES)
 
 
 def test_a_class_of_few_pictures_is_told_with_less_confidence():
@@ -57,7 +58,7 @@ def test_a_class_of_few_pictures_is_told_with_less_confidence():
     mean = teaching.means[0] + 0.2
     sure = []
     for count in (1, 5, 100, 10_000):
-        taught = teaching.taught(CLASSES, np.tile(mean, (count, 1)))
+        taught = teaching.updated(CLASSES, np.tile(mean, (count, 1)))
         weights = taught.head()
         sure.append(np.exp(-cross_entropies((mean @ weights.kernel + weights.bias)[None], [4])[0]))
     assert sure == sorted(sure)

@@ -31,30 +31,30 @@ def answers(count, *, sharpness, seed=0):
     """Return probabilities that are `sharpness` times too sure, with the true labels."""
     random = np.random.default_rng(seed)
     logits = 2 * random.standard_normal((count, 4))
-    truth = np.array([random.choice(4, p=row) for row in softmax(logits)])
-    return softmax(sharpness * logits).astype(np.float32), truth
+    targets = np.array([random.choice(4, p=row) for row in softmax(logits)])
+    return softmax(sharpness * logits).astype(np.float32), targets
 
 
 def test_the_error_is_the_mean_gap_between_sure_and_right():
     sure = np.array([0.9, 0.9, 0.9, 0.9, 0.6, 0.6], np.float32)
     probabilities = np.stack([sure, 1 - sure], axis=1)
-    truth = np.array([0, 0, 0, 1, 1, 1])
+    targets = np.array([0, 0, 0, 1, 1, 1])
     # 4 of 0.9, three right: 0.15; 2 of 0.6, none right: 0.6.
     expected = (4 * 0.15 + 2 * 0.6) / 6
-    assert expected_calibration_error(probabilities, truth) == pytest.approx(expected)
+    assert expected_calibration_error(probabilities, targets) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("sharpness", [0.5, 1.0, 2.5])
 def test_the_temperature_is_how_much_too_sure_the_answers_are(sharpness):
-    probabilities, truth = answers(4000, sharpness=sharpness)
-    assert fit_temperature(np.log(probabilities), truth) == pytest.approx(sharpness, rel=0.1)
+    probabilities, targets = answers(4000, sharpness=sharpness)
+    assert fit_temperature(np.log(probabilities), targets) == pytest.approx(sharpness, rel=0.1)
 
 
 @pytest.mark.parametrize("right", [True, False])
 def test_a_few_pictures_of_one_mind_do_not_send_the_temperature_away(right):
     logits = np.log(np.tile([[0.9, 0.1]], (6, 1)))
-    truth = np.full(6, 0 if right else 1)
-    assert 1 / 5 < fit_temperature(logits, truth) < 8
+    targets = np.full(6, 0 if right else 1)
+    assert 1 / 5 < fit_temperature(logits, targets) < 8
 
 
 def test_answers_that_are_too_sure_become_better_on_pictures_not_fitted_on():

@@ -306,7 +306,7 @@ def test_a_corrected_bias_takes_back_what_rounded_weights_shift(bias):
 
 
 def test_a_bundle_tells_what_became_of_its_base(export, tmp_path):
-    manifest = export(tmp_path / "bundle", truth=[0] * 12)
+    manifest = export(tmp_path / "bundle", targets=[0] * 12)
     found = open_bundle(tmp_path / "bundle").manifest.quantization
     assert found == manifest.quantization
     assert (found["scheme"], found["pictures"], found["calibration_pictures"]) == ("int8", 12, 12)
@@ -425,10 +425,10 @@ def named(bundle, pictures):
 
 def test_a_base_that_loses_accuracy_is_refused(export, pictures, monkeypatch, tmp_path):
     export(tmp_path / "right", quantize=None)
-    truth = named(tmp_path / "right", pictures[:12])
+    targets = named(tmp_path / "right", pictures[:12])
     worse(monkeypatch)
     with pytest.raises(ParityError, match=r"instead of 100.00% of 12 pictures") as caught:
-        export(tmp_path / "bundle", truth=truth)
+        export(tmp_path / "bundle", targets=targets)
     assert caught.value.exit_code == 3
     assert not (tmp_path / "bundle").exists()
 

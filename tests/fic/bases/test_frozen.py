@@ -60,7 +60,7 @@ def test_whatever_changes_a_bottleneck_changes_its_folder(
         replace(base, image_size=48),
         replace(base, resize="crop"),
         replace(base, pooling="max"),
-        replace(base, tensor="conv_pw_1_relu"),
+        replace(base, layer="conv_pw_1_relu"),
         replace(base, weights=str(weights[0])),
         replace(base, weights=str(weights[1])),
     ]

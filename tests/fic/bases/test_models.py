@@ -110,7 +110,7 @@ def test_layer_names_are_those_of_a_fresh_process_whatever_was_built_before():
     ],
 )
 def test_bottleneck_is_the_named_layer_pooled_as_asked(tensor, pooling, shape):
-    model = build_base(SMALL, weights="none", size=32, tensor=tensor, pooling=pooling)
+    model = build_base(SMALL, weights="none", size=32, layer=tensor, pooling=pooling)
     assert model.output_shape == shape
 
 
@@ -120,14 +120,14 @@ def test_a_cut_base_computes_what_the_whole_base_has_at_that_layer():
     pixels = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
     whole = build_base(SMALL, weights="none", size=32)
     inner = keras.Model(whole.input, whole.get_layer("conv_pw_5_relu").output)
-    cut = build_base(SMALL, weights="none", size=32, tensor="conv_pw_5_relu", pooling="avg")
+    cut = build_base(SMALL, weights="none", size=32, layer="conv_pw_5_relu", pooling="avg")
     expected = inner(pixels).numpy().mean(axis=(1, 2))
     np.testing.assert_allclose(cut(pixels), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_unknown_layer_gives_the_nearest_names():
     with pytest.raises(BaseOptionError, match=r"no layer 'conv_pw11_relu'.*conv_pw_11_relu"):
-        build_base(SMALL, weights="none", size=32, tensor="conv_pw11_relu")
+        build_base(SMALL, weights="none", size=32, layer="conv_pw11_relu")
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,7 @@ def save_network(path, *, classifier):
     import keras
 
     model = keras.applications.MobileNet(
-        alpha=0.25, weights=None, include_top=classifier, input_shape=(32, 32, 3), classes=7
+        alpha=0.25, weights=None, include_top=classifier, input_shape=(32, 32, 3), labels=7
     )
     if path.name.endswith(".weights.h5"):
         model.save_weights(path)

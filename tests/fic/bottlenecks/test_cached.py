@@ -125,7 +125,7 @@ def test_two_folders_and_one_share_their_bottlenecks(
 def test_ten_new_pictures_are_ten_extractions(
     fill: Callable[..., CacheUse], warm: CacheOptions, photos: Path, make_photos: Any
 ) -> None:
-    make_photos(photos, 5, classes=("blue", "green"), first=100)
+    make_photos(photos, 5, labels=("blue", "green"), first=100)
     use = fill(warm)
     assert (use.hits, use.extracted) == (PICTURES, 10)
 

@@ -117,27 +117,27 @@ def test_validation_takes_the_plain_pictures_in_their_order(
 def test_an_epoch_shows_each_picture_once_in_full_batches(live: Live, batch_size: int) -> None:
     data, _ = live()
     batches = list(data.epoch(np.random.default_rng(0), batch_size))
-    assert all(len(rows) == len(truth) for rows, truth in batches)
-    assert all(len(truth) == batch_size for _, truth in batches[:-1])
-    shown = np.concatenate([truth for _, truth in batches])
-    assert sorted(shown) == sorted(data.truth)
+    assert all(len(rows) == len(targets) for rows, targets in batches)
+    assert all(len(targets) == batch_size for _, targets in batches[:-1])
+    shown = np.concatenate([targets for _, targets in batches])
+    assert sorted(shown) == sorted(data.targets)
 
 
 def test_an_epoch_gives_the_bottleneck_and_the_class_of_each_view_it_drew(live: Live) -> None:
     data, _ = live()
-    drawn = data.pictures.altered(np.random.default_rng(0))
-    ((rows, truth),) = data.epoch(np.random.default_rng(0), 100)
+    drawn = data.pictures.augmented(np.random.default_rng(0))
+    ((rows, targets),) = data.epoch(np.random.default_rng(0), 100)
     geometry = data.pictures.geometry
     expected = np.concatenate([bottlenecks_of(each, data.engine, geometry) for each in drawn])
     np.testing.assert_allclose(rows, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
-    assert [data.classes[label] for label in truth] == [each.path.parent.name for each in drawn]
+    assert [data.labels[label] for label in targets] == [each.path.parent.name for each in drawn]
 
 
 def test_each_epoch_shows_other_views(live: Live) -> None:
     data, _ = live()
     random = np.random.default_rng(0)
     epochs = [
-        {picture.path: tuple(picture.views) for picture in data.pictures.altered(random)}
+        {picture.path: tuple(picture.views) for picture in data.pictures.augmented(random)}
         for _ in range(3)
     ]
     for one, two in pairwise(epochs):
@@ -164,7 +164,7 @@ def test_a_training_picture_that_vanishes_on_the_way_is_left_out_and_listed(live
     data.dataset.paths[2].unlink()
     for seed in (0, 1):
         batches = list(data.epoch(np.random.default_rng(seed), 5))
-        assert sum(len(truth) for _, truth in batches) == len(data) - 1
+        assert sum(len(targets) for _, targets in batches) == len(data) - 1
     assert [each.path for each in data.pictures.skipped] == [data.dataset.paths[2]]
 
 

@@ -25,8 +25,8 @@ def test_csv_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     dataset = read_csv(file)
     assert isinstance(dataset, Dataset)
     assert dataset.paths == (tmp_path / "p/2.jpg", tmp_path / "p/1.jpg")
-    assert dataset.classes == ("daisy", "rose")
-    assert dataset.labels == (1, 0)
+    assert dataset.labels == ("daisy", "rose")
+    assert dataset.targets == (1, 0)
 
 
 def test_csv_with_a_split_column_gives_both_sides(tmp_path: Path) -> None:
@@ -35,14 +35,14 @@ def test_csv_with_a_split_column_gives_both_sides(tmp_path: Path) -> None:
     assert isinstance(split, Split)
     assert names(split.train) == ["1.jpg", "3.jpg"]
     assert names(split.val) == ["2.jpg"]
-    assert split.val.labels == (1,)
+    assert split.val.targets == (1,)
 
 
 def test_csv_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
     text = '\ufeffPath,Label\r\n"p/1.jpg","a, b"\r\n\r\np/2.jpg, c \r\n'
     dataset = read_csv(csv_file(tmp_path, text))
     assert isinstance(dataset, Dataset)
-    assert dataset.classes == ("a, b", "c")
+    assert dataset.labels == ("a, b", "c")
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_csv_that_is_missing_is_told_so(tmp_path: Path) -> None:
 
 def test_csv_for_validation_keeps_the_labels_of_training(tmp_path: Path) -> None:
     file = csv_file(tmp_path, "path,label\np/1.jpg,c\n")
-    dataset = read_csv(file, classes=("a", "b", "c"))
+    dataset = read_csv(file, labels=("a", "b", "c"))
     assert isinstance(dataset, Dataset)
-    assert dataset.labels == (2,)
+    assert dataset.targets == (2,)
     with pytest.raises(DataError, match="line 2: the training set has no class 'c'"):
-        read_csv(file, classes=("a", "b"))
+        read_csv(file, labels=("a", "b"))

@@ -24,13 +24,13 @@ def names(dataset: Dataset) -> list[str]:
 
 def test_classes_are_the_folders_sorted_by_code_point(tmp_path: Path) -> None:
     put(tmp_path, "b/1.jpg", "Z/1.jpg", "a10/1.jpg", "a9/1.jpg", "é/1.jpg")
-    assert read_folder(tmp_path).classes == ("Z", "a10", "a9", "b", "é")
+    assert read_folder(tmp_path).labels == ("Z", "a10", "a9", "b", "é")
 
 
 def test_class_names_are_in_composed_form_whatever_the_disk_holds(tmp_path: Path) -> None:
     put(tmp_path, f"{unicodedata.normalize('NFD', 'é')}/1.jpg", "f/1.jpg")
     dataset = read_folder(tmp_path)
-    assert dataset.classes == ("f", unicodedata.normalize("NFC", "é"))
+    assert dataset.labels == ("f", unicodedata.normalize("NFC", "é"))
     assert dataset.paths[1].exists()
 
 
@@ -38,7 +38,7 @@ def test_each_picture_has_the_label_of_its_folder(tmp_path: Path) -> None:
     put(tmp_path, "daisy/2.jpg", "daisy/1.jpg", "rose/3.png")
     dataset = read_folder(tmp_path)
     assert names(dataset) == ["1.jpg", "2.jpg", "3.png"]
-    assert dataset.labels == (0, 0, 1)
+    assert dataset.targets == (0, 0, 1)
     assert dataset.counts == (2, 1)
     assert len(dataset) == 3
 
@@ -69,7 +69,7 @@ def test_what_other_programs_leave_behind_is_no_picture_and_no_class(
 ) -> None:
     put(tmp_path, "a/1.jpg", "b/1.jpg", stray)
     dataset = read_folder(tmp_path)
-    assert dataset.classes == ("a", "b")
+    assert dataset.labels == ("a", "b")
     assert len(dataset) == 2
 
 
@@ -132,7 +132,7 @@ def test_a_folder_that_is_no_data_set_is_told_why(
 
 def test_classes_may_be_called_train_and_val(tmp_path: Path) -> None:
     put(tmp_path, "train/1.jpg", "test/1.jpg")
-    assert read_folder(tmp_path).classes == ("test", "train")
+    assert read_folder(tmp_path).labels == ("test", "train")
 
 
 def test_a_missing_folder_and_a_file_are_told_apart(tmp_path: Path) -> None:
@@ -145,22 +145,22 @@ def test_a_missing_folder_and_a_file_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_validation_set_that_lacks_a_class_keeps_the_labels(tmp_path: Path) -> None:
     put(tmp_path, "a/1.jpg", "c/1.jpg", "c/2.jpg")
-    dataset = read_folder(tmp_path, classes=("a", "b", "c"))
-    assert dataset.classes == ("a", "b", "c")
-    assert dataset.labels == (0, 2, 2)
+    dataset = read_folder(tmp_path, labels=("a", "b", "c"))
+    assert dataset.labels == ("a", "b", "c")
+    assert dataset.targets == (0, 2, 2)
     assert dataset.counts == (1, 0, 2)
 
 
 def test_a_validation_class_may_be_an_empty_folder(tmp_path: Path) -> None:
     put(tmp_path, "a/1.jpg")
     (tmp_path / "b").mkdir()
-    assert read_folder(tmp_path, classes=("a", "b")).labels == (0,)
+    assert read_folder(tmp_path, labels=("a", "b")).labels == (0,)
 
 
 def test_a_validation_class_that_training_lacks_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "a/1.jpg", "d/1.jpg")
     with pytest.raises(DataError, match=r"d: the training set has no class 'd'"):
-        read_folder(tmp_path, classes=("a", "b"))
+        read_folder(tmp_path, labels=("a", "b"))
 
 
 def test_a_subset_keeps_the_classes() -> None:

@@ -46,7 +46,7 @@ def test_results_may_lie_beside_the_pictures(photos: Path) -> None:
 def test_one_folder_is_split_by_content(photos: Path) -> None:
     pictures = read(Source(data=photos, val_split=0.25))
     assert len(pictures.train) + len(pictures.val) == 24
-    assert pictures.train.classes == pictures.val.classes == ("blue", "green", "red")
+    assert pictures.train.labels == pictures.val.labels == ("blue", "green", "red")
     assert 0 not in (*pictures.train.counts, *pictures.val.counts)
 
 
@@ -70,7 +70,7 @@ def test_two_folders_have_the_classes_of_the_training_folder(photos: Path) -> No
     shutil.copytree(photos, photos.parent / "val")
     shutil.rmtree(photos.parent / "val/green")
     pictures = read(Source(train=photos, val=photos.parent / "val"))
-    assert pictures.val.classes == ("blue", "green", "red")
+    assert pictures.val.labels == ("blue", "green", "red")
     assert pictures.val.counts == (8, 0, 8)
 
 
@@ -86,13 +86,13 @@ def test_a_csv_file_is_split_like_the_folder_with_the_same_pictures(
 ) -> None:
     folder = read(Source(data=photos, val_split=0.4))
     listed = read(Source(data=list_pictures(photos, photos / "list.csv"), val_split=0.4))
-    assert listed.train.classes == folder.train.classes
+    assert listed.train.labels == folder.train.labels
     for side in ("train", "val"):
         assert labels_of(getattr(listed, side)) == labels_of(getattr(folder, side))
 
 
 def labels_of(dataset: Dataset) -> dict[Path, int]:
-    return dict(zip(dataset.paths, dataset.labels, strict=True))
+    return dict(zip(dataset.paths, dataset.targets, strict=True))
 
 
 def test_a_csv_file_with_the_column_split_has_its_own_split(
@@ -119,9 +119,9 @@ def test_two_csv_files_have_the_classes_of_the_training_file(
     val = photos / "val.csv"
     val.write_text("".join(line for line in lines if not line.endswith(",blue\n")))
     pictures = read(Source(train=train, val=val))
-    assert pictures.val.classes == ("blue", "green", "red")
+    assert pictures.val.labels == ("blue", "green", "red")
     assert pictures.val.counts == (0, 8, 8)
-    assert set(pictures.val.labels) == {1, 2}
+    assert set(pictures.val.targets) == {1, 2}
 
 
 def test_a_folder_and_a_csv_file_go_together(photos: Path, list_pictures: Any) -> None:
@@ -154,7 +154,7 @@ def test_a_measurement_takes_the_validation_side_of_a_file(
     photos: Path, list_pictures: Any
 ) -> None:
     file = list_pictures(photos, photos / "list.csv", val=4)
-    assert read_validation(file, classes=("blue", "green", "red")).counts == (2, 2, 2)
+    assert read_validation(file, labels=("blue", "green", "red")).counts == (2, 2, 2)
     assert len(read_validation(photos)) == 24
 
 

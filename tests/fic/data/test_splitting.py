@@ -60,7 +60,7 @@ def test_every_picture_is_on_exactly_one_side() -> None:
     dataset, digests = dataset_of(list(range(50)), list(range(50, 90)))
     split = split_dataset(dataset, digests, fraction=0.3, seed=1)
     assert sorted(split.train.paths + split.val.paths) == sorted(dataset.paths)
-    assert split.train.classes == split.val.classes == dataset.classes
+    assert split.train.labels == split.val.labels == dataset.labels
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
@@ -269,7 +269,7 @@ def test_a_list_of_files_is_written_by_label(tmp_path: Path, mode: Mode) -> None
 def test_names_in_any_script_survive(tmp_path: Path) -> None:
     dataset = write_pictures(tmp_path / "data", bläue=2, 花=2)
     write_split(split_files(dataset), tmp_path / "out")
-    assert read_folder(tmp_path / "out/train").classes == ("bläue", "花")
+    assert read_folder(tmp_path / "out/train").labels == ("bläue", "花")
 
 
 @pytest.mark.parametrize("mode", ["link", "copy"])

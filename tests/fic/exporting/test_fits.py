@@ -117,7 +117,7 @@ def test_of_many_pictures_a_sample_is_read(
     found = cached_bottlenecks(larger, recorder)
     assert isinstance(found, RunBottlenecks)
     assert len(found.train) == len(found.val) == 40
-    assert set(found.train.truth) == {0, 1, 2}
+    assert set(found.train.targets) == {0, 1, 2}
     assert sum(len(block) for block in found.train.blocks()) == 40
     found.close()
 
@@ -128,7 +128,7 @@ def test_feature_maps_are_pooled(tmp_path: Path, make_photos: Any, base: BaseOpt
     run = train(
         Source(data=make_photos(tmp_path / "photos", 20), val_split=0.5),
         out=tmp_path / "run",
-        base=replace(base, tensor="conv_pw_11_relu", pooling="none"),
+        base=replace(base, layer="conv_pw_11_relu", pooling="none"),
         cache=CacheOptions(bottleneck_dir=tmp_path / "cache"),
         options=TrainingOptions(epochs=1),
     )

@@ -46,13 +46,13 @@ def report(
     *, labels: list[str] | None = None, epochs: int = 3, validation: list[Answer] | None = None
 ) -> str:
     labels = labels or ["cat", "dog"]
-    truth = np.arange(len(labels))
+    targets = np.arange(len(labels))
     answers = np.full((len(labels), len(labels)), 0.01)
     answers[:, 0] = 0.9
     figures = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.1, "val_accuracy": 0.4}
     return render_report(
         {"base": {"base_model": "mobilenet"}, "images": {"train": 10}, "best_epoch": 2},
-        {"val": evaluate(answers, truth, labels)},
+        {"val": evaluate(answers, targets, labels)},
         [{"epoch": epoch + 1, **figures} for epoch in range(epochs)],
         validation or [],
     )
@@ -71,7 +71,7 @@ def test_a_report_is_well_formed() -> None:
 
 
 def test_names_of_classes_and_files_cannot_become_html(tmp_path: Path, make_photos: Any) -> None:
-    make_photos(tmp_path, 1, classes=("a",))
+    make_photos(tmp_path, 1, labels=("a",))
     picture = (tmp_path / "a/0.jpg").rename(tmp_path / "<b>&.jpg")
     mistake = Answer(path=picture, label=EVIL, predicted="<i>", probability=0.9)
     tags = Tags(report(labels=[EVIL, "b"], validation=[mistake]))
@@ -82,7 +82,7 @@ def test_names_of_classes_and_files_cannot_become_html(tmp_path: Path, make_phot
 
 
 def test_the_worst_mistakes_come_first(tmp_path: Path, make_photos: Any) -> None:
-    make_photos(tmp_path, 3, classes=("a",))
+    make_photos(tmp_path, 3, labels=("a",))
     answers = [
         Answer(path=path, label="cat", predicted=predicted, probability=probability)
         for path, predicted, probability in zip(

@@ -193,7 +193,7 @@ def test_more_layers_than_the_base_has_are_refused_before_the_work(
     with pytest.raises(
         BaseOptionError, match=f"--fine-tune {count}: .* layers that can be trained"
     ):
-        fit(replace(TUNING, fine_tune=count), base=replace(base, tensor=tensor))
+        fit(replace(TUNING, fine_tune=count), base=replace(base, layer=tensor))
 
 
 @pytest.mark.parametrize("damage", ["missing", "other", "broken"])

@@ -138,7 +138,7 @@ def test_the_best_epoch_is_kept(keep: Keep) -> None:
     losses = [figures.val_loss for figures in trained.history]
     assert trained.best_epoch == 1 + int(np.argmin(losses)) < 25
     answers = probabilities(trained.model, val)
-    loss = -np.log(answers[np.arange(len(val)), val.truth]).mean()
+    loss = -np.log(answers[np.arange(len(val)), val.targets]).mean()
     assert loss == pytest.approx(min(losses), rel=1e-4)
 
 
@@ -208,7 +208,7 @@ def test_probabilities_are_in_the_order_of_the_pictures(keep: Keep) -> None:
     answers = probabilities(fit(keep).model, val)
     assert answers.shape == (700, 3)
     np.testing.assert_allclose(answers.sum(axis=1), 1, rtol=1e-5)
-    assert (answers.argmax(axis=1) == val.truth).mean() > 0.95
+    assert (answers.argmax(axis=1) == val.targets).mean() > 0.95
 
 
 def test_tensorboard_events_hold_the_history(keep: Keep, tmp_path: Path) -> None:
@@ -274,13 +274,13 @@ def test_balanced_weights_help_a_rare_class(keep: Keep) -> None:
     features, labels = clouds(1, 300, noise=1.5)
     kept = np.flatnonzero((labels == 0) | (np.arange(300) % 10 == 0))
     train, val = keep(features[kept], labels[kept]), keep(*clouds(2, 300, noise=1.5))
-    rare = val.truth != 0
+    rare = val.targets != 0
     found = []
     for weights in get_args(ClassWeights):
         options = replace(QUICK, class_weights=weights)
         trained = train_from_nothing(train, val, options, Silence())
         answers = probabilities(trained.model, val).argmax(axis=1)
-        found.append((answers == val.truth)[rare].mean())
+        found.append((answers == val.targets)[rare].mean())
     assert found[1] > found[0] + 0.1
 
 

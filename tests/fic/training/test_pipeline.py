@@ -101,19 +101,19 @@ def test_another_rate_extracts_nothing_and_builds_no_base(
 
 def test_bottlenecks_are_extracted_again_on_request(fit: Any, warm: CacheOptions) -> None:
     before = {path.name for path in warm.bottleneck_dir.rglob("shard-*.h5")}
-    run = fit(cache=replace(warm, create=True))
+    run = fit(cache=replace(warm, recompute=True))
     assert run.record["cache"] == {"hits": 0, "extracted": 24, "skipped": 0}
     after = {path.name for path in warm.bottleneck_dir.rglob("shard-*.h5")}
     assert after
     assert not after & before
-    assert run.cache_options.create is False
+    assert run.cache_options.recompute is False
 
 
 def test_only_the_bottlenecks_of_the_pictures_at_hand_are_extracted_again(
     fit: Any, photos: Path, warm: CacheOptions
 ) -> None:
     (photos / "red" / "0.jpg").unlink()
-    fit(cache=replace(warm, create=True))
+    fit(cache=replace(warm, recompute=True))
     (folder,) = cache_info(warm.bottleneck_dir)
     assert (folder.images, folder.duplicates) == (24, 0)
 

@@ -36,7 +36,7 @@ def fit(photos: Path, base: BaseOptions, warm: CacheOptions, tmp_path: Path) -> 
 @pytest.fixture
 def more_photos(photos: Path, make_photos: MakePhotos) -> Path:
     """Return `photos` with a class between the others, and without the first."""
-    make_photos(photos, classes=("cyan",))
+    make_photos(photos, labels=("cyan",))
     for file in sorted((photos / "blue").iterdir()):
         file.unlink()
     (photos / "blue").rmdir()
@@ -119,7 +119,7 @@ def test_a_run_on_other_classes_is_refused(fit: Any, cold_run: Run, more_photos:
 def test_a_file_for_another_number_of_classes_is_refused(
     fit: Any, cold_run: Run, photos: Path, make_photos: MakePhotos
 ) -> None:
-    make_photos(photos, classes=("cyan",))
+    make_photos(photos, labels=("cyan",))
     with pytest.raises(HeadError, match="has 3 outputs and there are 4 classes"):
         fit(photos, load_weights=cold_run.folder / "head.keras")
 
@@ -156,7 +156,7 @@ REST = {"head": "rest", "epochs": 2}
 
 
 def cut(base: BaseOptions) -> BaseOptions:
-    return replace(base, tensor="conv_pw_11_relu")
+    return replace(base, layer="conv_pw_11_relu")
 
 
 def test_the_rest_of_a_base_is_trained_as_a_copy(fit: Any, base: BaseOptions) -> None:

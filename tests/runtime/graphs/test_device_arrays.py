@@ -33,14 +33,14 @@ def random():
 
 def test_an_output_stays_with_a_device_that_has_memory_of_its_own(golden, own_memory, pixels):
     base = Graph(golden / "base.onnx", device="cpu")
-    kept = base.run_in_place(pixels)
+    kept = base.run_on_device(pixels)
     assert isinstance(kept, DeviceArray)
     assert (len(kept), kept.shape, kept.dtype) == (3, (3, 12), "float32")
     assert np.asarray(kept).tobytes() == base.run(pixels).tobytes()
 
 
 def test_a_copy_for_the_host_is_one_and_nothing_else_is(golden, own_memory, pixels):
-    kept = Graph(golden / "base.onnx", device="cpu").run_in_place(pixels)
+    kept = Graph(golden / "base.onnx", device="cpu").run_on_device(pixels)
     assert np.shares_memory(np.asarray(kept), np.asarray(kept))
     assert not np.shares_memory(kept.__array__(copy=True), np.asarray(kept))
     assert np.asarray(kept, np.float64).dtype == np.float64
@@ -48,18 +48,18 @@ def test_a_copy_for_the_host_is_one_and_nothing_else_is(golden, own_memory, pixe
 
 def test_without_memory_of_its_own_an_output_is_an_array(golden, pixels):
     base = Graph(golden / "base.onnx", device="cpu")
-    assert isinstance(base.run_in_place(pixels), np.ndarray)
+    assert isinstance(base.run_on_device(pixels), np.ndarray)
 
 
 def test_pixels_with_gaps_stay_what_they_are(golden, own_memory, pixels):
     base = Graph(golden / "base.onnx", device="cpu")
     mirrored = pixels[:, :, ::-1]
-    assert np.asarray(base.run_in_place(mirrored)).tobytes() == base.run(mirrored).tobytes()
+    assert np.asarray(base.run_on_device(mirrored)).tobytes() == base.run(mirrored).tobytes()
 
 
 def test_a_head_on_another_device_gets_an_array(golden, own_memory, pixels):
     base, head = (Graph(golden / f"{name}.onnx", device="cpu") for name in ("base", "head"))
-    kept = base.run_in_place(pixels)
+    kept = base.run_on_device(pixels)
     expected = head.run(np.asarray(kept))
     elsewhere = DeviceArray(kept.value, dtype=kept.dtype, provider=CUDA)
     assert head.run(elsewhere).tobytes() == expected.tobytes()
@@ -68,7 +68,7 @@ def test_a_head_on_another_device_gets_an_array(golden, own_memory, pixels):
 def test_an_array_of_the_device_is_checked_like_any_other(golden, own_memory, pixels):
     base = Graph(golden / "base.onnx", device="cpu")
     with pytest.raises(ValueError, match=r"image is uint8 of shape .* received float32 of shape"):
-        base.run(base.run_in_place(pixels))
+        base.run(base.run_on_device(pixels))
 
 
 def test_a_device_that_fails_with_its_own_memory_is_a_device_error(golden, own_memory, pixels):
@@ -80,7 +80,7 @@ def test_a_device_that_fails_with_its_own_memory_is_a_device_error(golden, own_m
 
     base._session = OutOfMemory()
     with pytest.raises(DeviceError, match=r"failed on a batch of 3 \(CUDA out of memory\)"):
-        base.run_in_place(pixels)
+        base.run_on_device(pixels)
 
 
 @pytest.mark.parametrize("bundle_name", ["bundle-v1", "explaining-bundle"])
@@ -115,7 +115,7 @@ def test_cuda_answers_as_the_processor_does(golden, tmp_path, random):
     bundle = shutil.copytree(golden, tmp_path / "bundle")
     picture = random.integers(0, 256, (90, 120, 3), np.uint8)
     with Classifier(bundle, device="cpu") as cpu, Classifier(bundle, device="cuda") as cuda:
-        assert isinstance(cuda.bottlenecks_in_place(np.zeros((1, 32, 40, 3), "u1")), DeviceArray)
+        assert isinstance(cuda.bottlenecks_on_device(np.zeros((1, 32, 40, 3), "u1")), DeviceArray)
         np.testing.assert_allclose(cuda.extract([picture]), cpu.extract([picture]), rtol=1e-3)
         np.testing.assert_allclose(
             cuda.predict(picture).probabilities, cpu.predict(picture).probabilities, atol=1e-3

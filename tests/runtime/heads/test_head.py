@@ -292,9 +292,9 @@ def test_a_batch_gives_each_picture_the_answers_that_it_gets_alone(two, golden):
 
 def test_the_base_runs_once_for_all_heads(two, golden, photo, monkeypatch):
     runs = []
-    bottlenecks = Classifier.bottlenecks_in_place
+    bottlenecks = Classifier.bottlenecks_on_device
     monkeypatch.setattr(
-        Classifier, "bottlenecks_in_place", lambda *given: runs.append(1) or bottlenecks(*given)
+        Classifier, "bottlenecks_on_device", lambda *given: runs.append(1) or bottlenecks(*given)
     )
     with MultiClassifier(golden, two) as classifier:
         assert len(classifier.predict(photo)) == 2
