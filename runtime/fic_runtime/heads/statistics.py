@@ -46,8 +46,9 @@ class ClassStatistics:
         variances: along them, in units of `variance`, (kept,).
         rest: along all others, in the same units, shape ().
         variance: mean variance of a feature within a class, shape ().
-        extra_variance: variance of a feature that pictures have beside that of the training's,
-            in the same units, shape (). It makes answers less sure; the export finds it by cross-validation.
+        extra_variance: variance of a feature that pictures have beside that of the training,
+            in the same units, shape (). It makes answers less sure; the export finds it by
+            cross-validation.
     """
 
     means: npt.NDArray[np.float32]
