@@ -34,10 +34,10 @@ def make_photos() -> MakePhotos:
         folder: Path,
         count: int = 8,
         *,
-        classes: tuple[str, ...] = ("blue", "green", "red"),
+        labels: tuple[str, ...] = ("blue", "green", "red"),
         first: int = 0,
     ) -> Path:
-        for label, name in enumerate(classes):
+        for label, name in enumerate(labels):
             (folder / name).mkdir(parents=True, exist_ok=True)
             for number in range(first, first + count):
                 suffix = "png" if number % 2 else "jpg"
