@@ -18,9 +18,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
+
+from tests.conftest import MakePhotos
 
 ROOT = Path(__file__).parents[1]
 RUNNABLE = {"bash", "python"}
@@ -79,16 +79,10 @@ SCENES = list(dict.fromkeys(block.scene for block in README if block.scene))
 
 
 @pytest.fixture
-def scratch(tmp_path: Path) -> Path:
+def scratch(make_photos: MakePhotos, tmp_path: Path) -> Path:
     """Return a folder as a user has it who follows the page."""
-    random = np.random.default_rng(0)
     folder = tmp_path / "user"
-    for label, name in enumerate(("daisy", "roses", "tulips")):
-        (folder / "photos" / name).mkdir(parents=True)
-        for number in range(8):
-            picture = random.integers(0, 90, (60, 80, 3), dtype=np.uint8)
-            picture[:, :, label] += 150
-            cv2.imwrite(str(folder / "photos" / name / f"{number}.jpg"), picture)
+    make_photos(folder / "photos", labels=("daisy", "roses", "tulips"))
     shutil.copy(folder / "photos/roses/0.jpg", folder / "photo.jpg")
     shutil.copytree(ROOT / "examples", folder / "examples")
     (tmp_path / "bin").mkdir()

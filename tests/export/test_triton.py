@@ -16,6 +16,7 @@ from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.classifier import Classifier
 from fic_runtime.errors import BundleError
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
+from tests.export.conftest import make_base, make_head
 
 LABELS = ("Gänseblümchen", "バラ の花", "tulip")
 PREPROCESSING = Preprocessing(
@@ -36,20 +37,8 @@ FILES = {
 
 @pytest.fixture(scope="module", params=["vector", "map"])
 def bundle(request, tmp_path_factory):
-    import keras
-
-    keras.utils.set_random_seed(0)
-    layers = [keras.Input((24, 32, 3)), keras.layers.Conv2D(6, 3, strides=4, activation="relu")]
-    if request.param == "vector":
-        layers.append(keras.layers.GlobalAveragePooling2D())
-    base = keras.Sequential(layers)
-    head = keras.Sequential(
-        [
-            keras.Input(base.output_shape[1:]),
-            keras.layers.Flatten(),
-            keras.layers.Dense(len(LABELS), activation="softmax"),
-        ]
-    )
+    base = make_base((24, 32, 3), pooled=request.param == "vector")
+    head = make_head(base.output_shape[1:], classes=len(LABELS))
     place = tmp_path_factory.mktemp("triton") / "bundle.zip"
     fic_export.export_bundle(base, head, labels=LABELS, preprocessing=PREPROCESSING, out=place)
     return place

@@ -1,11 +1,9 @@
 """A bundle from any two Keras models: whole, checked, the same each time, or not there at all."""
 
-import gc
 import json
 import os
 from zipfile import ZipFile
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -20,6 +18,7 @@ from fic_runtime.classifier import Classifier
 from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.errors import BundleError, ImageError
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
+from tests.export.conftest import draw_pictures, make_base, make_head
 
 LABELS = ("Gänseblümchen", "バラ の花", "tulip | red")
 PREPROCESSING = Preprocessing(
@@ -28,28 +27,6 @@ PREPROCESSING = Preprocessing(
 )
 WIDER = Preprocessing(geometry=Geometry(height=32, width=48), pixels=Pixels())
 FILES = {"README.md", "base.onnx", "golden.npz", "head.onnx", "labels.txt", "manifest.json"}
-
-
-def make_base(seed=0, *, pooled=True):
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    image = keras.Input((32, 32, 3))
-    layer = keras.layers.Conv2D(6, 3, strides=2, activation="relu")(image)
-    layer = keras.layers.DepthwiseConv2D(3, padding="same")(layer)
-    if pooled:
-        layer = keras.layers.GlobalAveragePooling2D()(layer)
-    return keras.Model(image, layer, name="base")
-
-
-def make_head(seed=1, *, shape=(6,)):
-    import keras
-
-    keras.utils.set_random_seed(seed)
-    bottleneck = keras.Input(shape)
-    layer = keras.layers.Flatten()(bottleneck)
-    layer = keras.layers.Dense(len(LABELS), activation="softmax")(layer)
-    return keras.Model(bottleneck, layer, name="head")
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +39,6 @@ def head():
     return make_head()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_collection(base, head):
-    """Keep what is loaded by now from the collections of each conversion, which then take no time.
-
-    They are for bases of hundreds of megabytes; these have some hundred weights.
-    """
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(scope="module")
 def base_graph(base):
     return convert_base(base, PREPROCESSING).SerializeToString(deterministic=True)
@@ -80,13 +46,7 @@ def base_graph(base):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    files = []
-    for number in range(20):
-        coarse = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        files.append(folder / f"{number}.{'jpg' if number % 2 else 'png'}")
-        cv2.imwrite(str(files[-1]), cv2.resize(coarse, (70 + number, 50)))
-    return files
+    return draw_pictures(tmp_path_factory.mktemp("pictures"), 20, ("png", "jpg"))
 
 
 @pytest.fixture(scope="module")

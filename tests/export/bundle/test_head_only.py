@@ -1,9 +1,5 @@
 """A head without its base: the same answers, for that very base only, and nothing lost."""
 
-import gc
-
-import cv2
-import keras
 import numpy as np
 import pytest
 
@@ -16,37 +12,16 @@ from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.opening import file_digest
 from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
+from tests.export.conftest import draw_pictures, make_base, make_head
 
 PIXELS = Pixels(scale=(0.004, 0.005, 0.006), offset=(-0.5, 0.0, 0.5))
 PREPROCESSING = Preprocessing(geometry=Geometry(height=32, width=32), pixels=PIXELS)
 PADDED = Preprocessing(geometry=Geometry(height=32, width=32, resize="pad"), pixels=PIXELS)
 
 
-def make_base(seed=0):
-    keras.utils.set_random_seed(seed)
-    image = keras.Input((32, 32, 3))
-    layer = keras.layers.Conv2D(6, 3, strides=2, activation="relu")(image)
-    return keras.Model(image, keras.layers.GlobalAveragePooling2D()(layer), name="base")
-
-
-def make_head(labels, seed=1):
-    keras.utils.set_random_seed(seed)
-    bottleneck = keras.Input((6,))
-    layer = keras.layers.Dense(len(labels), activation="softmax")(bottleneck)
-    return keras.Model(bottleneck, layer, name="head")
-
-
 @pytest.fixture(scope="module")
 def base():
     return make_base()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_collection(base):
-    """Keep what is loaded by now from the collections of each conversion; see test_bundle."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +31,7 @@ def base_graph(base):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for number in range(6):
-        coarse = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / f"{number}.png"), cv2.resize(coarse, (70 + number, 50)))
-    return sorted(folder.iterdir())
+    return draw_pictures(tmp_path_factory.mktemp("pictures"), 6)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +41,7 @@ def export(base, base_graph, pictures):
     def write(out, labels=("a", "b"), *, whole=False, **changes):
         arguments = {
             "base": base,
-            "head": make_head(labels, seed=len(labels)),
+            "head": make_head(classes=len(labels), seed=len(labels)),
             "labels": labels,
             "preprocessing": PREPROCESSING,
             "pictures": pictures,

@@ -1,10 +1,8 @@
 """A base in fewer bits: what is in it, and when it is refused."""
 
-import gc
 import itertools
 import json
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -27,6 +25,7 @@ from fic_runtime.graphs.graph import Graph
 from fic_runtime.heads.ood_scores import MaximumProbability
 from fic_runtime.images import load_image
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
+from tests.export.conftest import draw_pictures
 
 LABELS = ("blue", "green", "red")
 PREPROCESSING = Preprocessing(
@@ -53,9 +52,7 @@ def models():
     head = keras.Model(bottleneck, dense(bottleneck), name="head")
     # So that the probabilities say something about the bottleneck.
     dense.set_weights([10 * dense.get_weights()[0], np.zeros(3, np.float32)])
-    gc.freeze()
-    yield base, head
-    gc.unfreeze()
+    return base, head
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +62,7 @@ def graph(models):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    files = []
-    for number in range(24):
-        coarse = random.integers(0, 256, (5, 5, 3), dtype=np.uint8)
-        files.append(folder / f"{number}.png")
-        cv2.imwrite(str(files[-1]), cv2.resize(coarse, (60, 48)))
-    return files
+    return draw_pictures(tmp_path_factory.mktemp("pictures"), 24)
 
 
 @pytest.fixture(scope="module")

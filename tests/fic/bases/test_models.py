@@ -16,12 +16,7 @@ SMALL = find_base("mobilenet_0.25")
 QUICK = ["mobilenet_0.25", "mobilenet_v2_0.35", "mobilenet_v3_small_0.75", "vgg16", "xception"]
 
 
-@pytest.fixture(autouse=True)
-def nothing_left_in_memory():
-    yield
-    import keras
-
-    keras.backend.clear_session()
+pytestmark = pytest.mark.usefixtures("nothing_left_in_memory")
 
 
 # The other ones are looked at where they are converted, as building one takes seconds.

@@ -17,12 +17,11 @@ from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.prediction import evaluate_run, predict_files
 from fic.progress import Silence
 from fic.runs import Run
-from fic.training import train
 from fic_runtime.errors import ImageError
+from tests.fic.conftest import Fit
 
 LIVE = TrainingOptions(epochs=2, batch_size=5, omit_bottlenecks=True)
 
-Fit = Callable[..., Run]
 Live = Callable[..., tuple[LiveBottlenecks, LiveBottlenecks]]
 
 
@@ -31,19 +30,11 @@ def shards(cache: CacheOptions) -> list[Path]:
 
 
 @pytest.fixture
-def fit(photos: Path, base: BaseOptions, empty: CacheOptions, tmp_path: Path) -> Fit:
+def fit(fit: Fit, empty: CacheOptions) -> Fit:
     """Return a function that trains through the whole network; the cache holds no bottleneck."""
 
     def run(**changes: Any) -> Run:
-        given = {
-            "source": Source(data=photos, val_split=0.25),
-            "out": tmp_path / "run",
-            "base": base,
-            "cache": empty,
-            "options": LIVE,
-            **changes,
-        }
-        return train(given.pop("source"), **given)
+        return fit(**{"cache": empty, "options": LIVE, **changes})
 
     return run
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +16,14 @@ import pytest
 
 from fic.cache import BottleneckCache, CacheWriter
 from fic.cache.locks import new_temporary
-from fic.cache.store import Fingerprint, make_keys
+from fic.cache.store import make_keys
 from fic.digests import digest_bytes
 from fic.errors import CacheError
-from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
+from tests.fic.cache.conftest import FINGERPRINT as TINY
 
 KILLS = 60
 FEATURES = 256
-FINGERPRINT = Fingerprint(
-    base="tiny",
-    weights="0" * 32,
-    tensor="output",
-    pooling="avg",
-    preprocessing=Preprocessing(geometry=Geometry(height=8, width=8), pixels=Pixels()),
-    dtype="float32",
-    shape=(FEATURES,),
-)
+FINGERPRINT = replace(TINY, shape=(FEATURES,))
 
 # Adds images START, START + 1, … and says after each commit how far it has come.
 FILL = """

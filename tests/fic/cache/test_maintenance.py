@@ -20,19 +20,9 @@ from fic.cache.maintenance import cache_info, compact_cache, prune_cache, verify
 from fic.cache.store import Fingerprint, make_keys
 from fic.digests import digest_bytes
 from fic.errors import CacheError
-from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
+from tests.fic.cache.conftest import FINGERPRINT, MAPS
 
-FINGERPRINT = Fingerprint(
-    base="tiny",
-    weights="0" * 32,
-    tensor="output",
-    pooling="avg",
-    preprocessing=Preprocessing(geometry=Geometry(height=8, width=8), pixels=Pixels()),
-    dtype="float32",
-    shape=(16,),
-)
 OTHER = replace(FINGERPRINT, base="other")
-MAPS = replace(FINGERPRINT, shape=(4, 4, 6))
 
 
 def keys_of(numbers: range, view: int = 0) -> np.ndarray:

@@ -21,18 +21,8 @@ from fic.cache import BottleneckCache
 from fic.cache.store import Fingerprint, make_keys
 from fic.digests import digest_bytes
 from fic.errors import CacheError
-from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
-
-FINGERPRINT = Fingerprint(
-    base="tiny",
-    weights="0" * 32,
-    tensor="output",
-    pooling="avg",
-    preprocessing=Preprocessing(geometry=Geometry(height=8, width=8), pixels=Pixels()),
-    dtype="float32",
-    shape=(16,),
-)
-MAPS = replace(FINGERPRINT, shape=(4, 4, 6))
+from fic_runtime.preprocessing import Geometry, Pixels
+from tests.fic.cache.conftest import FINGERPRINT, MAPS
 
 
 def digests_of(*names: object) -> list[bytes]:
