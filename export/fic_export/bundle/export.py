@@ -23,6 +23,7 @@ from fic_runtime.bundle import (
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.heads.statistics import ClassStatistics
 from fic_runtime.preprocessing import Preprocessing
+from fic_runtime.results import replacing_result
 
 from ..conversion import convert_base, convert_head
 from ..drawn_pictures import drawn_files
@@ -32,11 +33,10 @@ from ..fits.temperature import Calibration
 from ..graphs.files import of_answers, of_pictures, write_graph
 from ..graphs.surgery import fold_temperature
 from ..quantization import MAX_ACCURACY_DROP, Scheme, quantize_base
-from ..results import check_fits, replacing_result
 from ..signing import check_signing, sign_folder
 from ..versions import made_with
 from .compatibility import base_spec, check_fit, check_pictures, head_spec
-from .draft import Draft, copy_base
+from .draft import Draft, check_fits, copy_base
 from .explanations import (
     check_pooling,
     class_weights,
