@@ -29,7 +29,7 @@ def teachable(bundle, replace):
         variances=np.array([4, 3, 2, 1], np.float32),
         rest=np.float32(0.25),
         variance=np.float64(0.01),
-        extra_variance=np.float32(6),
+        caution=np.float32(6),  # the name in the file, older than that in the code
     )
     replace("teaching.npz", file.getvalue())
     return bundle
