@@ -310,7 +310,7 @@ class Classifier:
         Raises:
             BundleError: the bundle was exported without --teachable.
             ImageError: one is no picture, or there is none; the message says which.
-            ValueError: the label is not one line of text.
+            ValueError: the label is new and not one line of printable text.
         """
         from .heads.taught import check_teachable, taught_head
 

@@ -21,6 +21,7 @@ from ..bundle import (
 from ..bundle.arrays import read_arrays
 from ..bundle.files import HeldFiles, bundle_files
 from ..bundle.head_only import head_files, head_golden
+from ..bundle.labels import is_label
 from ..bundle.manifest import Manifest, read_manifest
 from ..errors import BundleError, OutputError
 from ..results import cannot_write, replacing_result
@@ -41,11 +42,10 @@ def check_teachable(head: Head, label: str) -> ClassStatistics:
 
     Raises:
         BundleError: it has none.
-        ValueError: the label is not one line of text.
+        ValueError: the label is new and not one line of printable text.
     """
-    # labels.txt has a line for each; a surrogate is a byte of a file name that is no UTF-8.
-    if label.splitlines() != [label] or any("\ud800" <= char <= "\udfff" for char in label):
-        raise ValueError(f"the label {label!r} is not one line of text")
+    if label not in head.labels and not is_label(label):
+        raise ValueError(f"the label {label!r} is not one line of printable text")
     if head.teaching is None:
         raise BundleError(
             f"{head.place}: cannot be taught; export it with `fic export RUN --teachable`"
