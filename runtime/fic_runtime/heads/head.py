@@ -13,7 +13,7 @@ from ..errors import BundleError
 
 if TYPE_CHECKING:
     from ..graphs.graph import Batch, Graph
-    from .linear import ClassWeights
+    from .linear import LinearHead
     from .out_of_distribution import OutOfDistribution
     from .statistics import ClassStatistics
 
@@ -33,7 +33,7 @@ class Head:
     manifest: Manifest
     graph: "Graph"
     out_of_distribution: "OutOfDistribution | None" = None
-    class_weights: "ClassWeights | None" = None
+    linear: "LinearHead | None" = None
     teaching: "ClassStatistics | None" = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     """The whole head-only bundle of a head that was taught here and lies nowhere yet."""
@@ -75,9 +75,9 @@ def extras_of(bundle: Bundle) -> dict[str, Any]:
 
         extras["out_of_distribution"] = read_out_of_distribution(bundle.files, bundle.manifest)
     if CLASS_WEIGHTS_FILE in bundle.manifest.own_files:
-        from .linear import read_class_weights
+        from .linear import read_linear_head
 
-        extras["class_weights"] = read_class_weights(bundle)
+        extras["linear"] = read_linear_head(bundle)
     if TEACHING_FILE in bundle.manifest.own_files:
         from .statistics import read_teaching
 
