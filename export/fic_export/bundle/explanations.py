@@ -126,8 +126,8 @@ def proved(bundle: Bundle, weights: LinearHead, pictures: Sequence[Path]) -> Fea
     if largest > BOUND:
         raise ParityError(
             "the head's linear form on the feature map gives probabilities that differ from the "
-            f"head's by {largest:.2g} (at most {BOUND:.0e} is allowed); nothing was written, export "
-            "without --with-feature-map and report it with the name of the base"
+            f"head's by {largest:.2g} (at most {BOUND:.0e} is allowed); nothing was written, "
+            "export without --with-feature-map and report it with the name of the base"
         )
     return replace(feature_map, pictures=len(pictures), largest_difference=largest)
 
