@@ -10,6 +10,7 @@ import numpy as np
 from ..bundle import CLASS_WEIGHTS_FILE, TEACHING_FILE, Bundle, open_bundle
 from ..bundle.manifest import Manifest
 from ..errors import BundleError
+from ..predictions import Prediction
 
 if TYPE_CHECKING:
     from ..graphs.graph import Batch, Graph
@@ -46,6 +47,19 @@ class Head:
     def run(self, bottlenecks: "Batch") -> np.ndarray[Any, Any]:
         """Return the probabilities of bottlenecks, float32 (n, labels)."""
         return self.graph.run(bottlenecks)
+
+    def predict(self, bottlenecks: "Batch") -> list[Prediction]:
+        """Return one answer for each of the bottlenecks, (n, *bottleneck)."""
+        rows, score = self.run(bottlenecks), self.out_of_distribution
+        if score is None:
+            return [Prediction.from_probabilities(row, self.labels) for row in rows]
+        scores = score.score(np.asarray(bottlenecks), rows)
+        return [
+            Prediction.from_probabilities(
+                row, self.labels, known=score.is_known(value), ood_score=value
+            )
+            for row, value in zip(rows, scores.tolist(), strict=True)
+        ]
 
 
 def open_head(place: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Head:
