@@ -12,10 +12,10 @@ from pathlib import Path
 from fic_runtime.bundle import LABELS_FILE, Bundle, open_bundle
 from fic_runtime.errors import BundleError
 from fic_runtime.graphs.spec import GraphSpec, Tensor
+from fic_runtime.results import check_replaceable, replacing_folder
 
 from .errors import OutputError
 from .graphs.files import weights_file
-from .results import check_replaceable, replacing_folder
 
 # At the repository's top, where Triton reads folders only: what clients must know of pictures.
 MARK = "bundle.json"

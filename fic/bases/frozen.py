@@ -222,7 +222,8 @@ def _converter() -> dict[str, str]:
 def _write_atomically(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # What a killed process left, as in the folders of shards.
+        # By the rules of the cache and not as `whole_file`: this is a folder of the cache, whose
+        # sweeps know what a killed process left and what another one is writing now.
         remove_abandoned_temporaries(path.parent)
         with new_temporary(path.parent) as file:
             publish(file, data, path)

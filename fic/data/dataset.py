@@ -1,6 +1,5 @@
 """Which pictures a data set holds and which class each belongs to."""
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +67,3 @@ class Skipped:
 
     path: Path
     reason: str
-
-
-def is_class_name(name: str) -> bool:
-    """Tell whether `name` can stand on a line of `labels.txt`, in UTF-8."""
-    return bool(name) and not any(
-        unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name
-    )

@@ -8,10 +8,10 @@ from fic_export.bundle import export_bundle, export_head
 from fic_export.bundle.head_only import check_no_base_at
 from fic_export.bundle.parity import Bounds
 from fic_export.quantization import MAX_ACCURACY_DROP, Scheme
-from fic_export.results import check_place
 from fic_export.signing import check_signing
 from fic_runtime.bundle import MANIFEST_FILE, open_bundle
 from fic_runtime.bundle.manifest import Manifest
+from fic_runtime.results import check_place
 
 from ..errors import RunError
 from ..progress import Progress, Silence

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fic_export.errors import OutputError
+from fic_runtime.results import cannot_write, whole_file
 
 from ..bases.weights import read_layers
 from ..errors import HeadError
@@ -136,7 +137,7 @@ def _check_place(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 def save_files(
@@ -166,19 +167,10 @@ def save_files(
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:
     try:
-        # Through a link: what it leads to is replaced. Beside it, since a rename needs one disk;
-        # under its own name, since Keras goes by the suffix.
-        target = target.resolve()
-        with tempfile.TemporaryDirectory(prefix=".fic-", dir=target.parent) as work:
-            part = Path(work) / target.name
+        with whole_file(target) as part:
             write(part)
-            part.replace(target)
     except OSError as error:
-        raise _cannot_write(target, error) from error
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{path}: cannot be written ({error.strerror or error}); give another place")
+        raise cannot_write(target, error) from error
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fic_runtime.bundle.labels import is_label
+
 from ..bases.frozen import FrozenBase
-from ..data.dataset import is_class_name
 from ..errors import HeadError
 from ..options import BaseOptions, CacheOptions
 from .keras_files import load_head
@@ -117,7 +118,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def _is_label(value: object) -> bool:
-    return isinstance(value, str) and is_class_name(value)
+    return isinstance(value, str) and is_label(value)
 
 
 def _in_order(path: Path, values: dict[str, Any]) -> list[Any]:

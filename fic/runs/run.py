@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fic_export.errors import OutputError
-from fic_export.results import check_replaceable, replacing_folder
+from fic_runtime.results import check_replaceable, replacing_folder
 
 from ..bases.frozen import FrozenBase
 from ..errors import CacheError, RunError

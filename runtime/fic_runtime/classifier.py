@@ -17,7 +17,7 @@ from .graphs.graph import Batch, Graph, GraphOptions
 from .heads.head import Head, check_has_base, open_head
 from .images import load_image
 from .images.batches import is_one_picture, pixel_batches
-from .predictions import FloatArray, Prediction, predictions
+from .predictions import FloatArray, Prediction
 from .preprocessing import ChannelOrder
 
 if TYPE_CHECKING:
@@ -310,7 +310,7 @@ class Classifier:
         Raises:
             BundleError: the bundle was exported without --teachable.
             ImageError: one is no picture, or there is none; the message says which.
-            ValueError: the label is not one line of text.
+            ValueError: the label is new and not one line of printable text.
         """
         from .heads.taught import check_teachable, taught_head
 
@@ -399,7 +399,7 @@ class Classifier:
 
     def _predictions(self, pixels: np.ndarray[Any, Any]) -> list[Prediction]:
         base, head = self._open_graphs()
-        return predictions(head, base.run_on_device(pixels))
+        return head.predict(base.run_on_device(pixels))
 
     def _batches(
         self, images: Iterable["ImageSource"], batch_size: int

@@ -14,7 +14,7 @@ from .graphs.graph import Batch
 from .heads.head import Head
 from .images import load_image
 from .images.batches import is_one_picture, pixel_batches
-from .predictions import Prediction, predictions
+from .predictions import Prediction
 from .preprocessing import ChannelOrder
 from .streaming import OnError, stream_pictures
 
@@ -238,7 +238,7 @@ def head_name(place: str | Path) -> str:
 
 
 def _answers(heads: Mapping[str, Head], bottlenecks: Batch) -> list[dict[str, Prediction]]:
-    by_head = {name: predictions(head, bottlenecks) for name, head in heads.items()}
+    by_head = {name: head.predict(bottlenecks) for name, head in heads.items()}
     return [
         {name: rows[number] for name, rows in by_head.items()} for number in range(len(bottlenecks))
     ]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fic_runtime.bundle import BASE_FILE, HEAD_FILE
+from fic_runtime.bundle.labels import is_label
 from fic_runtime.graphs.spec import GraphSpec, Tensor
 from fic_runtime.preprocessing import Preprocessing
 
@@ -23,7 +24,7 @@ def check_fit(
     """Make sure that base, head, labels and preprocessing go together.
 
     Raises:
-        OutputError: a label cannot stand in a line of text.
+        OutputError: a label is not one line of printable text.
         ValueError: they do not.
     """
     for name, model in (("base", base), ("head", head)):
@@ -43,9 +44,10 @@ def check_fit(
     if len(set(labels)) != len(labels):
         raise ValueError(f"two labels are the same: {', '.join(sorted(labels))}")
     for label in labels:
-        # labels.txt has a line for each; a surrogate is a byte of a file name that is no UTF-8.
-        if label.splitlines() != [label] or any("\ud800" <= char <= "\udfff" for char in label):
-            raise OutputError(f"the label {label!r} is not one line of text; rename the class")
+        if not is_label(label):
+            raise OutputError(
+                f"the label {label!r} is not one line of printable text; rename the class"
+            )
 
 
 def check_pictures(pictures: Sequence[Any] | None, targets: Sequence[int] | None) -> None:

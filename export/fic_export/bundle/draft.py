@@ -10,6 +10,9 @@ from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.bundle.opening import file_digest
 from fic_runtime.errors import BundleError
 
+from ..errors import OutputError
+from ..graphs.files import weights_file
+
 
 @dataclass
 class Draft:
@@ -27,6 +30,22 @@ class Draft:
         names = sorted(path.name for path in self.folder.iterdir() if path.name != MANIFEST_FILE)
         self.note(files={name: file_digest(self.folder / name) for name in names})
         (self.folder / MANIFEST_FILE).write_text(self.manifest.to_json(), encoding="utf-8")
+
+
+def check_fits(folder: Path, out: Path) -> None:
+    """Make sure that a bundle whose graphs are written may become what `out` says.
+
+    Raises:
+        OutputError: ONNX Runtime could not open a graph from an archive, since its weights are in
+            a file beside it.
+    """
+    if out.suffix.lower() == ".zip":
+        for path in sorted(folder.glob("*.onnx")):
+            if path.with_name(weights_file(path.name)).exists():
+                raise OutputError(
+                    f"{out}: {path.name} is larger than 2 GB, so its weights are in a file of "
+                    "their own, which cannot be read inside an archive; give a folder"
+                )
 
 
 def copy_base(deployed: Bundle, draft: Draft) -> None:

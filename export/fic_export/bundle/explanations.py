@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fic_runtime.heads.linear import ClassWeights
+from fic_runtime.heads.linear import LinearHead
 
 from ..errors import ConversionError
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import keras
 
 FEATURE_MAP = "feature_map"
-BOUND = 1e-4  # of any probability, between the head and the feature map with the class weights
+BOUND = 1e-4  # of any probability, between the head and its linear form on the feature map
 
 _BATCH = 16
 # What may stand between the pool and the end of the graph: it only changes shapes.
@@ -91,7 +91,7 @@ def expose_feature_map(
     return model, FeatureMap(output=output, layout=layout)
 
 
-def proved(bundle: Bundle, weights: ClassWeights, pictures: Sequence[Path]) -> FeatureMap:
+def proved(bundle: Bundle, weights: LinearHead, pictures: Sequence[Path]) -> FeatureMap:
     """Measure how far the head is from its parts, each place alone and averaged, and note it.
 
     Raises:
@@ -119,15 +119,15 @@ def proved(bundle: Bundle, weights: ClassWeights, pictures: Sequence[Path]) -> F
             # proved before they were rounded.
             logits = bottlenecks @ weights.kernel + weights.bias
         else:
-            logits = weights.logits_by_place(features, feature_map).mean(axis=(1, 2))
+            logits = weights.logits_by_location(features, feature_map).mean(axis=(1, 2))
         difference = np.abs(_softmax(logits) - head.run(bottlenecks)).max()
         # Not a number is the worst there is.
         largest = max(largest, float(np.nan_to_num(difference, nan=np.inf)))
     if largest > BOUND:
         raise ParityError(
-            f"the feature map and the class weights give probabilities that differ from the head's "
-            f"by {largest:.2g} (at most {BOUND:.0e} is allowed); nothing was written, export "
-            "without --with-feature-map and report it with the name of the base"
+            "the head's linear form on the feature map gives probabilities that differ from the "
+            f"head's by {largest:.2g} (at most {BOUND:.0e} is allowed); nothing was written, "
+            "export without --with-feature-map and report it with the name of the base"
         )
     return replace(feature_map, pictures=len(pictures), largest_difference=largest)
 
@@ -170,7 +170,7 @@ def _softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def class_weights(head: "keras.Model", temperature: float = 1.0) -> ClassWeights:
+def linear_head(head: "keras.Model", temperature: float = 1.0) -> LinearHead:
     """Return the weights of a linear head with everything around its dense layer folded in.
 
     Args:
@@ -213,10 +213,10 @@ def class_weights(head: "keras.Model", temperature: float = 1.0) -> ClassWeights
         raise ConversionError(f"the head does not end in a dense layer with a softmax; {_WHICH}")
     kernel, bias = kernel / temperature, bias / temperature
     kernel -= kernel.mean(axis=1, keepdims=True)
-    return ClassWeights(kernel.astype(np.float32), (bias - bias.mean()).astype(np.float32))
+    return LinearHead(kernel.astype(np.float32), (bias - bias.mean()).astype(np.float32))
 
 
-def write_class_weights(file: Path, weights: ClassWeights) -> None:
+def write_linear_head(file: Path, weights: LinearHead) -> None:
     """Write the arrays `kernel`, float32 (features, labels), and `bias`, float32 (labels,)."""
     np.savez(file, kernel=weights.kernel, bias=weights.bias)
 

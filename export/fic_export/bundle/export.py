@@ -23,6 +23,7 @@ from fic_runtime.bundle import (
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.heads.statistics import ClassStatistics
 from fic_runtime.preprocessing import Preprocessing
+from fic_runtime.results import replacing_result
 
 from ..conversion import convert_base, convert_head
 from ..drawn_pictures import drawn_files
@@ -32,17 +33,16 @@ from ..fits.temperature import Calibration
 from ..graphs.files import of_answers, of_pictures, write_graph
 from ..graphs.surgery import fold_temperature
 from ..quantization import MAX_ACCURACY_DROP, Scheme, quantize_base
-from ..results import check_fits, replacing_result
 from ..signing import check_signing, sign_folder
 from ..versions import made_with
 from .compatibility import base_spec, check_fit, check_pictures, head_spec
-from .draft import Draft, copy_base
+from .draft import Draft, check_fits, copy_base
 from .explanations import (
     check_pooling,
-    class_weights,
     expose_feature_map,
+    linear_head,
     proved,
-    write_class_weights,
+    write_linear_head,
 )
 from .golden import write_golden
 from .model_card import model_card
@@ -129,7 +129,7 @@ def export_bundle(
     if with_feature_map:
         check_pooling(base, deployed)
     temperature = 1.0 if calibration is None else calibration.temperature
-    weights = class_weights(head, temperature) if with_feature_map else None
+    weights = linear_head(head, temperature) if with_feature_map else None
     out, bounds = Path(out), bounds or Bounds()
     manifest = Manifest(
         labels=tuple(labels),
@@ -156,7 +156,7 @@ def export_bundle(
                 copy_base(deployed, draft)
             _write_head(draft, head, temperature)
             if weights is not None:
-                write_class_weights(folder / CLASS_WEIGHTS_FILE, weights)
+                write_linear_head(folder / CLASS_WEIGHTS_FILE, weights)
             if known is not None:
                 known.write(folder)
             if teaching is not None:

@@ -12,12 +12,12 @@ from fic_runtime.bundle.manifest import Manifest, read_manifest
 from fic_runtime.errors import BundleError
 from fic_runtime.heads.statistics import ClassStatistics
 from fic_runtime.preprocessing import Preprocessing
+from fic_runtime.results import replacing_result
 
 from ..errors import OutputError, ParityError
 from ..fits.out_of_distribution import FittedScore
 from ..fits.temperature import Calibration
 from ..quantization import MAX_ACCURACY_DROP
-from ..results import replacing_result
 from ..signing import check_signing, sign_folder
 from .export import export_bundle
 from .model_card import model_card
