@@ -17,9 +17,9 @@ def evaluate(
     """Return accuracy, top-5 accuracy, figures per class and the confusion matrix.
 
     `confusion_matrix[i][j]` counts the pictures of class i that were taken for class j. With more
-    than 200 labels `confusions` takes its place: the entries [i, j, count] above 0, in
-    order. A figure that is not defined, such as the recall of a class without pictures, is None. With
-    fewer than six labels top-5 looks at no more than all of them, and is then 1.
+    than 200 labels `confusions` takes its place: the entries [i, j, count] above 0, in order. A
+    figure that is not defined, such as the recall of a class without pictures, is None. With fewer
+    than six labels top-5 looks at no more than all of them, and is then 1.
 
     Args:
         probabilities: shape (pictures, labels).
