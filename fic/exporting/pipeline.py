@@ -147,7 +147,7 @@ def export_run(
             metrics={
                 name: value
                 for name, value in trained.metrics["val"].items()
-                if name != "confusion_matrix"
+                if name not in ("confusion_matrix", "confusions")
             },
             calibration=measured.calibration,
             known=measured.known,

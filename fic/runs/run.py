@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -48,6 +49,8 @@ _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 # Options that had other names in the runs that were written first.
 _FORMER_NAMES = {"base": {"tensor": "layer"}, "bottlenecks": {"create": "recompute"}}
+
+_NUMBERS = re.compile(r"\[\n\s+((?:-?[\d.eE+-]+,?\n\s+)+)\]")  # strings hold no line breaks
 
 _Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
 
@@ -287,6 +290,10 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     text = json.dumps(values, indent=2, ensure_ascii=False, default=str)
+    # The rows of a matrix on a line each, instead of a line for each number.
+    text = _NUMBERS.sub(
+        lambda found: "[" + ", ".join(found[1].split()).replace(",,", ",") + "]", text
+    )
     path.write_text(text + "\n", encoding="utf-8")
 
 

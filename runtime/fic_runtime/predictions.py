@@ -54,8 +54,13 @@ class Prediction:
         """Return the `k` most probable labels, best first; ties keep the order of the labels."""
         if k < 1:
             raise ValueError(f"k is at least 1; received {k}")
-        order = np.argsort(-self.probabilities, kind="stable")[:k]
-        return [Score(self.labels[i], int(i), float(self.probabilities[i])) for i in order]
+        best = np.arange(len(self.labels))
+        if k < len(best):
+            # Sorting all of ten thousand labels takes three times as long as a prediction.
+            least = np.partition(self.probabilities, -k)[-k]
+            best = np.flatnonzero(self.probabilities >= least)
+        best = best[np.argsort(-self.probabilities[best], kind="stable")][:k]
+        return [Score(self.labels[i], int(i), float(self.probabilities[i])) for i in best]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values: label, index, probability, and every probability by label.
