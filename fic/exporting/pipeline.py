@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fic_export.bundle import export_bundle, export_head
 from fic_export.bundle.head_only import check_no_base_at
-from fic_export.bundle.parity import Bounds
+from fic_export.options import Bounds
 from fic_export.quantization import MAX_ACCURACY_DROP, Scheme
 from fic_export.results import check_place
 from fic_export.signing import check_signing

@@ -5,34 +5,30 @@ from typing import TYPE_CHECKING, Any
 
 from fic_runtime.bundle import BASE_FILE, HEAD_FILE
 from fic_runtime.graphs.spec import GraphSpec, Tensor
-from fic_runtime.preprocessing import Preprocessing
 
 from ..conversion.keras_to_onnx import BOTTLENECK, IMAGE, PROBABILITIES
 from ..errors import OutputError
+from ..options import KerasClassifier
 
 if TYPE_CHECKING:
     import keras
 
 
-def check_fit(
-    base: "keras.Model",
-    head: "keras.Model",
-    labels: Sequence[str],
-    preprocessing: Preprocessing,
-) -> None:
+def check_fit(classifier: KerasClassifier) -> None:
     """Make sure that base, head, labels and preprocessing go together.
 
     Raises:
         OutputError: a label cannot stand in a line of text.
         ValueError: they do not.
     """
+    base, head, labels = classifier.base, classifier.head, classifier.labels
     for name, model in (("base", base), ("head", head)):
         # A Sequential without Input, or a subclass of Model, has no shapes before its first call.
         if not getattr(model, "inputs", None):
             raise ValueError(
                 f"the {name}, {model.name}, does not say its input; give it a keras.Input"
             )
-    geometry = preprocessing.geometry
+    geometry = classifier.preprocessing.geometry
     picture = (geometry.height, geometry.width, 3)
     if tuple(base.input_shape[1:]) != picture:
         raise ValueError(f"the base takes {base.input_shape[1:]}, preprocessing makes {picture}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fic_runtime.heads.linear import ClassWeights
+from fic_runtime.heads.linear import ClassWeights, read_class_weights
 
 from ..errors import ConversionError
 
@@ -91,17 +91,17 @@ def expose_feature_map(
     return model, FeatureMap(output=output, layout=layout)
 
 
-def proved(bundle: Bundle, weights: ClassWeights, pictures: Sequence[Path]) -> FeatureMap:
-    """Measure how far the head is from its parts, each place alone and averaged, and note it.
+def proved(bundle: Bundle, pictures: Sequence[Path]) -> FeatureMap:
+    """Measure how far the head is from its class weights, at each location alone and averaged.
 
     Raises:
         ParityError: they are further apart than `BOUND`.
         ImageError: a picture cannot be read.
     """
-    manifest = bundle.manifest
+    manifest, weights = bundle.manifest, read_class_weights(bundle)
     feature_map = manifest.feature_map
-    if feature_map is None:
-        raise ValueError("the manifest tells of no feature map")
+    if feature_map is None or weights is None:
+        raise ValueError("the bundle has no feature map, or no class weights")
     base, head = (
         Graph(bundle.files.model(spec.file), device="cpu", further_outputs=further)
         for spec, further in (

@@ -7,39 +7,21 @@ the comparison.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fic_runtime.bundle.manifest import Known
 from fic_runtime.classifier import Classifier
 from fic_runtime.images import load_image
-from fic_runtime.preprocessing import Preprocessing
 
 from ..errors import ParityError
 from ..fits.out_of_distribution import least_validation, rejection_threshold
 from ..fits.temperature import with_temperature
-
-if TYPE_CHECKING:
-    import keras
+from ..options import Bounds, KerasClassifier
 
 _BATCH = 16
 _WORST = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """What a bundle must keep to be written.
-
-    Attributes:
-        max_difference: of any probability between Keras and the runtime.
-        min_agreement: share of the pictures for which both name the same class.
-        min_accuracy: share of the pictures whose class the runtime must name; None asks for none.
-    """
-
-    max_difference: float = 1e-3
-    min_agreement: float = 1.0
-    min_accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,9 +107,7 @@ class Parity:
 
 def compare(
     bundle: Path,
-    base: "keras.Model",
-    head: "keras.Model",
-    preprocessing: Preprocessing,
+    classifier: KerasClassifier,
     pictures: Sequence[Path],
     *,
     targets: Sequence[int] | None = None,
@@ -137,20 +117,24 @@ def compare(
     """Run the pictures through the bundle and through the Keras models.
 
     Args:
+        bundle: a whole bundle.
+        classifier: the models that it was made of.
+        pictures: image files.
         targets: for each picture the index of its label, if that is known.
         temperature: what the bundle's head divides its logits by, and Keras's does not.
+        progress: called with the number of pictures just compared.
 
     Raises:
         ImageError: a picture cannot be read.
     """
     ours: list[np.ndarray[Any, Any]] = []
     theirs: list[np.ndarray[Any, Any]] = []
-    with Classifier(bundle, device="cpu", graph_cache=False) as classifier:
+    with Classifier(bundle, device="cpu", graph_cache=False) as exported:
         for start in range(0, len(pictures), _BATCH):
             batch = pictures[start : start + _BATCH]
-            answers = keras_probabilities(base, head, preprocessing, batch)
+            answers = keras_probabilities(classifier, batch)
             theirs.append(with_temperature(answers, temperature))
-            ours += [each.probabilities for each in classifier.predict_batch(batch)]
+            ours += [prediction.probabilities for prediction in exported.predict_batch(batch)]
             if progress is not None:
                 progress(len(batch))
     found, expected = np.stack(ours), np.concatenate(theirs)
@@ -170,15 +154,14 @@ def compare(
 
 
 def keras_probabilities(
-    base: "keras.Model",
-    head: "keras.Model",
-    preprocessing: Preprocessing,
-    pictures: Sequence[Path],
+    classifier: KerasClassifier, pictures: Sequence[Path]
 ) -> np.ndarray[Any, Any]:
     """Return what the Keras models say of image files, shape (pictures, labels)."""
+    preprocessing = classifier.preprocessing
     pixels = np.stack([load_image(path, preprocessing.geometry) for path in pictures])
     inputs = preprocessing.pixels.apply(pixels.astype(np.float32))
-    return np.asarray(head.predict_on_batch(base.predict_on_batch(inputs)))
+    bottlenecks = classifier.base.predict_on_batch(inputs)
+    return np.asarray(classifier.head.predict_on_batch(bottlenecks))
 
 
 def threshold_on_graphs(folder: Path, known: Known, pictures: Sequence[Path]) -> Known:

@@ -3,10 +3,10 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -21,11 +21,9 @@ from fic_runtime.preprocessing import Preprocessing
 
 from ..errors import ConversionError, ParityError
 from ..graphs.files import weights_file
+from ..options import Scheme
 
 Array = np.ndarray[Any, Any]
-Scheme = Literal["int8", "fp16"]
-
-MAX_ACCURACY_DROP = 0.01
 _BATCH = 16
 _ROUNDS = 11
 _TURN_SECONDS = 0.12
@@ -123,9 +121,8 @@ def quantize_base(
     *,
     targets: Sequence[int] | None = None,
     calibration: Sequence[Path] = (),
-    max_accuracy_drop: float = MAX_ACCURACY_DROP,
+    max_accuracy_drop: float,
     min_accuracy: float | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Quantization:
     """Replace the float32 `base.onnx` in a bundle's folder by one of fewer bits.
 
@@ -142,16 +139,12 @@ def quantize_base(
         max_accuracy_drop: how much accuracy may be lost; where the targets are not known, for which
             share of the pictures another class may be named.
         min_accuracy: what the accuracy must be at least.
-        progress: called with the number of pictures just compared.
 
     Raises:
         ConversionError: the graph holds nothing to be quantized.
         ImageError: one of the files cannot be read.
         ParityError: a bound is not kept; the folder is as it was.
     """
-    from .fp16 import convert_to_half
-    from .int8 import quantize_int8
-
     if scheme not in get_args(Scheme):
         raise ValueError(f"quantize is one of {', '.join(get_args(Scheme))}; received {scheme!r}")
     if (folder / weights_file(BASE_FILE)).exists():
@@ -159,18 +152,12 @@ def quantize_base(
             "a base of more than 2 GB cannot be quantized; nothing was written, export without "
             "--quantize"
         )
-    file = folder / BASE_FILE
+    file, geometry = folder / BASE_FILE, preprocessing.geometry
     before = file.read_bytes()
-    model = onnx.load_from_string(before)
-    geometry = preprocessing.geometry
-    if scheme == "int8":
-        images = [load_image(picture, geometry) for picture in calibration]
-        smaller = quantize_int8(model, images)
-    else:
+    if scheme == "fp16":
         calibration = ()
-        smaller = convert_to_half(model)
-    after = bytes(smaller.SerializeToString(deterministic=True))
-    further = len(model.graph.output) - 1
+    after = _smaller(before, scheme, [load_image(path, geometry) for path in calibration])
+    further = len(onnx.load_from_string(before).graph.output) - 1
     bases = [
         Graph(graph, name=BASE_FILE, device="cpu", further_outputs=further)
         for graph in (before, after)
@@ -178,15 +165,11 @@ def quantize_base(
     head = Graph(folder / HEAD_FILE, device="cpu")
     answers: list[list[Array]] = [[], []]
     for start in range(0, len(pictures), _BATCH):
-        batch = np.stack(
-            [load_image(picture, geometry) for picture in pictures[start : start + _BATCH]]
-        )
+        batch = np.stack([load_image(path, geometry) for path in pictures[start : start + _BATCH]])
         for base, probabilities in zip(bases, answers, strict=True):
             probabilities.append(head.run(base.run(batch)))
-        if progress is not None:
-            progress(len(batch))
-    expected, found = (np.concatenate(each) for each in answers)
-    times = time_in_turn(bases, batch[:1])
+    expected, found = (np.concatenate(probabilities) for probabilities in answers)
+    reference = _unfused(after, batch) if scheme == "int8" else bases[0].run(batch)
     quantization = Quantization(
         scheme=scheme,
         calibration_pictures=len(calibration),
@@ -194,18 +177,21 @@ def quantize_base(
         **_comparison(expected, found, targets),
         float32_bytes=len(before),
         bytes=len(after),
-        float32_milliseconds=_digits(1000 * statistics.median(times[0])),
-        milliseconds=_digits(1000 * statistics.median(times[1])),
-        speedup=_digits(statistics.median(a / b for a, b in zip(*times, strict=True))),
-        tolerance=_tolerance(
-            _unfused(after, batch) if scheme == "int8" else bases[0].run(batch),
-            bases[1].run(batch),
-            head,
-        ),
+        **_speed(bases, batch[:1]),
+        tolerance=_tolerance(reference, bases[1].run(batch), head),
     )
     quantization.check(max_accuracy_drop=max_accuracy_drop, min_accuracy=min_accuracy)
     file.write_bytes(after)
     return quantization
+
+
+def _smaller(graph: bytes, scheme: Scheme, images: Sequence[Array]) -> bytes:
+    from .fp16 import convert_to_half
+    from .int8 import quantize_int8
+
+    model = onnx.load_from_string(graph)
+    smaller = quantize_int8(model, images) if scheme == "int8" else convert_to_half(model)
+    return bytes(smaller.SerializeToString(deterministic=True))
 
 
 def _comparison(expected: Array, found: Array, targets: Sequence[int] | None) -> dict[str, Any]:
@@ -243,6 +229,15 @@ def _tolerance(reference: Array, found: Array, head: Graph) -> dict[str, float]:
     return {
         "bottlenecks": float(np.clip(_digits(_MARGIN * bottlenecks), TOLERANCE, 1)),
         "probabilities": float(np.clip(_digits(_MARGIN * probabilities), TOLERANCE, 1)),
+    }
+
+
+def _speed(bases: Sequence[Graph], batch: Array) -> dict[str, float]:
+    times = time_in_turn(bases, batch)
+    return {
+        "float32_milliseconds": _digits(1000 * statistics.median(times[0])),
+        "milliseconds": _digits(1000 * statistics.median(times[1])),
+        "speedup": _digits(statistics.median(a / b for a, b in zip(*times, strict=True))),
     }
 
 

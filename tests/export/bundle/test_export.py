@@ -12,9 +12,10 @@ import pytest
 
 import fic_export
 from fic_export.bundle import export_bundle
-from fic_export.bundle.parity import Bounds, keras_probabilities
+from fic_export.bundle.parity import keras_probabilities
 from fic_export.conversion import convert_base
 from fic_export.errors import OutputError, ParityError
+from fic_export.options import Bounds, KerasClassifier
 from fic_runtime.bundle import open_bundle
 from fic_runtime.classifier import Classifier
 from fic_runtime.diagnostics.selftest import run_selftest
@@ -60,6 +61,11 @@ def base():
 @pytest.fixture(scope="module")
 def head():
     return make_head()
+
+
+@pytest.fixture(scope="module")
+def classifier(base, head):
+    return KerasClassifier(base=base, head=head, labels=LABELS, preprocessing=PREPROCESSING)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -152,9 +158,9 @@ def test_the_figures_of_the_comparison_are_in_the_manifest(bundle, pictures):
 
 
 def test_the_accuracy_of_both_is_measured_where_the_truth_is_known(
-    export, base, head, pictures, tmp_path
+    export, classifier, pictures, tmp_path
 ):
-    named = keras_probabilities(base, head, PREPROCESSING, pictures).argmax(axis=1)
+    named = keras_probabilities(classifier, pictures).argmax(axis=1)
     targets = [*named[:15], *(named[15:] + 1) % len(LABELS)]
     parity = export(tmp_path / "b", targets=targets, bounds=Bounds(min_accuracy=0.75)).parity
     assert (parity["keras_accuracy"], parity["runtime_accuracy"]) == (0.75, 0.75)
@@ -163,10 +169,10 @@ def test_the_accuracy_of_both_is_measured_where_the_truth_is_known(
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_the_bundle_says_what_keras_says_of_files(bundle, base, head, pictures):
-    expected = keras_probabilities(base, head, PREPROCESSING, pictures)
-    with Classifier(bundle, device="cpu") as classifier:
-        found = [each.probabilities for each in classifier.predict_batch(pictures)]
+def test_the_bundle_says_what_keras_says_of_files(bundle, classifier, pictures):
+    expected = keras_probabilities(classifier, pictures)
+    with Classifier(bundle, device="cpu") as exported:
+        found = [prediction.probabilities for prediction in exported.predict_batch(pictures)]
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 

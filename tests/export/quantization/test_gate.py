@@ -11,10 +11,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fic_export.bundle import export_bundle, export_head
-from fic_export.bundle.parity import Bounds
 from fic_export.conversion import convert_base
 from fic_export.errors import ConversionError, ParityError
 from fic_export.fits.out_of_distribution import FittedScore
+from fic_export.options import Bounds
 from fic_export.quantization import gate as quantization
 from fic_export.quantization.fp16 import convert_to_half
 from fic_export.quantization.int8 import correct_biases, fold_pads, quantize_int8, rounded
