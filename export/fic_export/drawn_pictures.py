@@ -1,4 +1,4 @@
-"""Pictures drawn from a seed: shapes to compare graphs on, and such as show nothing at all."""
+"""Pictures drawn from a seed: shapes to compare graphs on, and outliers that show nothing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ _SEED = 20261124
 _COUNT = 32
 
 
-_FOREIGN_SEED = 20171108
+_OUTLIER_SEED = 20171108
 _OF_EACH = 12
 
 
@@ -50,9 +50,9 @@ def drawn_files(geometry: Geometry) -> Iterator[list[Path]]:
         yield files
 
 
-def foreign_pictures(geometry: Geometry) -> list[np.ndarray[Any, Any]]:
-    """Return pictures of the input's size, uint8 RGB (height, width, 3), the same each time."""
-    random = np.random.default_rng(_FOREIGN_SEED)
+def outlier_pictures(geometry: Geometry) -> list[np.ndarray[Any, Any]]:
+    """Return pictures that show nothing, uint8 RGB (height, width, 3), the same each time."""
+    random = np.random.default_rng(_OUTLIER_SEED)
     size = geometry.height, geometry.width
     return [make(random, *size) for _ in range(_OF_EACH) for make in _MAKERS]
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Scheme = Literal["int8", "fp16"]
 MAX_ACCURACY_DROP = 0.01
+TRITON_NAME = "classifier"
 
 Options = TypeVar("Options", bound=Any)  # a frozen dataclass, which has no type of its own
 

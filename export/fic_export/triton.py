@@ -15,6 +15,7 @@ from fic_runtime.graphs.spec import GraphSpec, Tensor
 
 from .errors import OutputError
 from .graphs.files import weights_file
+from .options import TRITON_NAME
 from .results import check_replaceable, replacing_folder
 
 # At the repository's top, where Triton reads folders only: what clients must know of pictures.
@@ -27,7 +28,7 @@ _BAD_NAME = "name is made of letters, digits, '_', '-' and '.'; received {!r}"
 
 
 def export_triton(
-    bundle: str | Path, out: str | Path, *, name: str = "classifier", max_batch_size: int = 32
+    bundle: str | Path, out: str | Path, *, name: str = TRITON_NAME, max_batch_size: int = 32
 ) -> None:
     """Write the Triton model repository of a bundle; it appears whole or not at all.
 

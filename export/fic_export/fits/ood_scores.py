@@ -1,4 +1,4 @@
-"""Fitting the scores that tell known pictures from others, and a linear head to choose one by."""
+"""Out-of-distribution scores fitted on bottlenecks, and a linear head to choose one by."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -423,6 +423,21 @@ def test_a_label_that_is_no_line_of_text_is_refused(label, export, tmp_path):
         export(tmp_path / "b", labels=("a", label, "c"))
 
 
+def test_the_targets_may_be_called_truth_as_they_once_were(export, pictures, tmp_path):
+    targets = [0] * len(pictures)
+    one = export(tmp_path / "one", targets=targets)
+    other = export(tmp_path / "other", truth=targets)
+    assert one.parity["keras_accuracy"] is not None
+    assert one == other
+
+
+def test_an_unknown_keyword_is_refused_before_anything_is_done(export, tmp_path):
+    message = r"export_bundle\(\) got an unexpected keyword argument 'quantise'"
+    with pytest.raises(TypeError, match=message):
+        export(tmp_path / "b", quantise="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_public_names_are_there():
     assert fic_export.export_bundle is export_bundle
     assert all(getattr(fic_export, name) for name in fic_export.__all__)
