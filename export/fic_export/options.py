@@ -126,7 +126,7 @@ def filled(
     Raises:
         TypeError: a keyword is not a field, or a field is given by both of its names.
     """
-    known = {each.name for each in fields(options)}
+    known = {item.name for item in fields(options)}
     values: dict[str, Any] = {}
     for keyword, value in keywords.items():
         name = former.get(keyword, keyword)

@@ -102,7 +102,7 @@ def _part(
     cache: BottleneckCache, part: Dataset, digests: Mapping[Path, bytes], labels: tuple[str, ...]
 ) -> CachedPart:
     rows = cache.find(make_keys([digests[path] for path in part.paths]))
-    index = {label: place for place, label in enumerate(labels)}
+    index = {label: number for number, label in enumerate(labels)}
     targets = np.array([index.get(part.labels[label], -1) for label in part.targets], np.int64)
     found = np.flatnonzero((rows >= 0) & (targets >= 0))
     features = cache.fingerprint.shape[-1]

@@ -97,6 +97,27 @@ def measure_reliability(
         return Reliability(calibration, _ood_score(found, val, base, answer, options, progress))
 
 
+def teaching_of(run: Run, progress: Progress) -> ClassStatistics:
+    """Fit the statistics on the training bottlenecks that the cache has.
+
+    Raises:
+        RunError: the cache has none of them, or none of some class.
+    """
+    found = cached_bottlenecks(run, progress)
+    if isinstance(found, str):
+        raise RunError(f"{run.folder}: cannot be made teachable: {found}")
+    with closing(found):
+        train = found.train
+        features = np.concatenate([pooled(block) for block in train.blocks()])
+        missing = sorted(set(range(len(run.labels))) - set(train.targets.tolist()))
+        if missing:
+            raise RunError(
+                f"{run.folder}: cannot be made teachable, the cache has no training picture of "
+                f"{run.labels[missing[0]]!r}; run `fic extract` on the pictures first"
+            )
+        return fit_teaching(features, train.targets, len(run.labels))
+
+
 def _calibration(head: "keras.Model", val: Answers, targets: NDArray[Any]) -> Calibration:
     if not ends_in_softmax(head):
         return Calibration(reason="the head does not end in a softmax")
@@ -171,24 +192,3 @@ def _readable(files: Iterable[Path], geometry: Geometry) -> Iterator[NDArray[Any
             yield load_image(file, geometry)
         except ImageError as error:
             log.warning("not looked at: %s", error)
-
-
-def teaching_of(run: Run, progress: Progress) -> ClassStatistics:
-    """Fit the statistics on the training bottlenecks that the cache has.
-
-    Raises:
-        RunError: the cache has none of them, or none of some class.
-    """
-    found = cached_bottlenecks(run, progress)
-    if isinstance(found, str):
-        raise RunError(f"{run.folder}: cannot be made teachable: {found}")
-    with closing(found):
-        train = found.train
-        features = np.concatenate([pooled(block) for block in train.blocks()])
-        missing = sorted(set(range(len(run.labels))) - set(train.targets.tolist()))
-        if missing:
-            raise RunError(
-                f"{run.folder}: cannot be made teachable, the cache has no training picture of "
-                f"{run.labels[missing[0]]!r}; run `fic extract` on the pictures first"
-            )
-        return fit_teaching(features, train.targets, len(run.labels))

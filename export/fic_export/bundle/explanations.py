@@ -2,32 +2,25 @@
 graph, and a linear head as one kernel and one bias on it.
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from fic_runtime.heads.linear import ClassWeights, read_class_weights
-
-from ..errors import ConversionError
-
-if TYPE_CHECKING:
-    import keras
-
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 import onnx
+from numpy.typing import NDArray
 
 from fic_runtime.bundle import Bundle
 from fic_runtime.bundle.manifest import FeatureMap, Layout
 from fic_runtime.explaining import feature_map_of
 from fic_runtime.graphs.graph import Graph
 from fic_runtime.graphs.spec import Tensor
+from fic_runtime.heads.linear import ClassWeights, read_class_weights
 from fic_runtime.images import load_image
 
-from ..errors import ParityError
+from ..errors import ConversionError, ParityError
+from ..fits.softmax import softmax
 
 if TYPE_CHECKING:
     import keras
@@ -47,7 +40,7 @@ _WHICH = (
 
 
 def check_pooling(base: "keras.Model", deployed: Bundle | None = None) -> None:
-    """Make sure that the bottleneck is a feature map, or the mean of one over its places.
+    """Make sure that the bottleneck is a feature map, or the mean of one over its locations.
 
     Args:
         deployed: the bundle whose base is taken as it is, which then must have its feature map.
@@ -120,7 +113,7 @@ def proved(bundle: Bundle, pictures: Sequence[Path]) -> FeatureMap:
             logits = bottlenecks @ weights.kernel + weights.bias
         else:
             logits = weights.logits_by_place(features, feature_map).mean(axis=(1, 2))
-        difference = np.abs(_softmax(logits) - head.run(bottlenecks)).max()
+        difference = np.abs(softmax(logits) - head.run(bottlenecks)).max()
         # Not a number is the worst there is.
         largest = max(largest, float(np.nan_to_num(difference, nan=np.inf)))
     if largest > BOUND:
@@ -130,44 +123,6 @@ def proved(bundle: Bundle, pictures: Sequence[Path]) -> FeatureMap:
             "without --with-feature-map and report it with the name of the base"
         )
     return replace(feature_map, pictures=len(pictures), largest_difference=largest)
-
-
-def _pooled_shape(base: "keras.Model") -> tuple[int, int, int]:
-    """Return height, width and channels of the map of which the bottleneck is the mean."""
-    import keras
-
-    # As public as it gets: the layer that gave a tensor.
-    last = base.outputs[0]._keras_history.operation
-    if not isinstance(last, keras.layers.GlobalAveragePooling2D) or last.keepdims:
-        raise ConversionError(
-            f"{base.name} ends in {last.name}, and class activation maps need a bottleneck that is "
-            "the average of a feature map (`--pooling avg`, and a base that does nothing after it)"
-        )
-    _, height, width, channels = last.input.shape
-    return height, width, channels
-
-
-def _pooled_tensor(graph: onnx.GraphProto) -> tuple[str, Layout]:
-    """Return the name and layout of what the graph averages at its end."""
-    producers = {name: node for node in graph.node for name in node.output}
-    node: Any = producers[graph.output[0].name]
-    while node.op_type in _IDLE:
-        node = producers[node.input[0]]
-    attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
-    axes = sorted(axis % 4 for axis in attributes.get("axes", ()))
-    if node.op_type == "GlobalAveragePool" or (node.op_type, axes) == ("ReduceMean", [2, 3]):
-        return node.input[0], "nchw"
-    if (node.op_type, axes) == ("ReduceMean", [1, 2]):
-        return node.input[0], "nhwc"
-    raise ConversionError(
-        f"the base's graph ends in {node.op_type} and not in the average of a feature map, so it "
-        "cannot be exported with one"
-    )
-
-
-def _softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def class_weights(head: "keras.Model", temperature: float = 1.0) -> ClassWeights:
@@ -221,6 +176,41 @@ def write_class_weights(file: Path, weights: ClassWeights) -> None:
     np.savez(file, kernel=weights.kernel, bias=weights.bias)
 
 
+def _pooled_shape(base: "keras.Model") -> tuple[int, int, int]:
+    """Return height, width and channels of the map of which the bottleneck is the mean."""
+    import keras
+
+    # As public as it gets: the layer that gave a tensor.
+    last = base.outputs[0]._keras_history.operation
+    if not isinstance(last, keras.layers.GlobalAveragePooling2D) or last.keepdims:
+        raise ConversionError(
+            f"{base.name} ends in {last.name}, and class activation maps need a bottleneck that is "
+            "the average of a feature map (`--pooling avg`, and a base that does nothing after it)"
+        )
+    _, height, width, channels = last.input.shape
+    return height, width, channels
+
+
+def _pooled_tensor(graph: onnx.GraphProto) -> tuple[str, Layout]:
+    """Return the name and layout of what the graph averages at its end."""
+    producers = {name: node for node in graph.node for name in node.output}
+    node: Any = producers[graph.output[0].name]
+    while node.op_type in _IDLE:
+        node = producers[node.input[0]]
+    attributes = {
+        attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
+    axes = sorted(axis % 4 for axis in attributes.get("axes", ()))
+    if node.op_type == "GlobalAveragePool" or (node.op_type, axes) == ("ReduceMean", [2, 3]):
+        return node.input[0], "nchw"
+    if (node.op_type, axes) == ("ReduceMean", [1, 2]):
+        return node.input[0], "nhwc"
+    raise ConversionError(
+        f"the base's graph ends in {node.op_type} and not in the average of a feature map, so it "
+        "cannot be exported with one"
+    )
+
+
 def _chain(head: "keras.Model") -> list[Any]:
     """Return the layers of a head in which each takes what the one before gives."""
     import keras
@@ -254,5 +244,5 @@ def _scaling(layer: Any) -> tuple[Any, Any]:
     raise ConversionError(f"the head has a {type(layer).__name__} layer; {_WHICH}")
 
 
-def _float64(value: Any) -> np.ndarray[Any, Any]:
+def _float64(value: Any) -> NDArray[Any]:
     return np.asarray(value, dtype=np.float64)

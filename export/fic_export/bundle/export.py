@@ -225,23 +225,6 @@ def prove(
         draft.note(known=threshold_on_graphs(draft.folder, fitted.known, pictures))
 
 
-def _quantize(
-    draft: Draft, scheme: Scheme, options: BundleOptions, pictures: Sequence[Path]
-) -> None:
-    quantization = quantize_base(
-        draft.folder,
-        scheme,
-        draft.manifest.preprocessing,
-        pictures,
-        targets=options.targets,
-        calibration=[Path(file) for file in options.calibration_files or pictures],
-        max_accuracy_drop=options.max_accuracy_drop,
-        min_accuracy=options.bounds.min_accuracy,
-    )
-    draft.note(quantization=asdict(quantization))
-    draft.write_manifest()
-
-
 def finish(
     draft: Draft, options: BundleOptions, pictures: Sequence[Path], *, head_only: bool
 ) -> None:
@@ -261,6 +244,23 @@ def finish(
     draft.write_manifest()
     if options.sign is not None:
         sign_folder(folder, Path(options.sign))
+
+
+def _quantize(
+    draft: Draft, scheme: Scheme, options: BundleOptions, pictures: Sequence[Path]
+) -> None:
+    quantization = quantize_base(
+        draft.folder,
+        scheme,
+        draft.manifest.preprocessing,
+        pictures,
+        targets=options.targets,
+        calibration=[Path(file) for file in options.calibration_files or pictures],
+        max_accuracy_drop=options.max_accuracy_drop,
+        min_accuracy=options.bounds.min_accuracy,
+    )
+    draft.note(quantization=asdict(quantization))
+    draft.write_manifest()
 
 
 @contextmanager

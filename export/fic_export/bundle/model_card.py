@@ -45,6 +45,16 @@ def model_card(manifest: Manifest) -> str:
     )
 
 
+def reliability_lines(manifest: Manifest) -> list[str]:
+    """Return a line for each of the two that was asked for."""
+    lines = []
+    if manifest.calibration:
+        lines.append(_calibration_line(manifest.calibration))
+    if manifest.known is not None:
+        lines.append(_known_line(manifest.known))
+    return lines
+
+
 def _single_graph(manifest: Manifest) -> list[str]:
     if not manifest.single_graph:
         return []
@@ -120,16 +130,6 @@ def _figure(value: Any) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-def reliability_lines(manifest: Manifest) -> list[str]:
-    """Return a line for each of the two that was asked for."""
-    lines = []
-    if manifest.calibration:
-        lines.append(_calibration_line(manifest.calibration))
-    if manifest.known is not None:
-        lines.append(_known_line(manifest.known))
-    return lines
 
 
 def _calibration_line(calibration: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fic_runtime.bundle.manifest import Known
 from fic_runtime.classifier import Classifier
@@ -127,8 +128,8 @@ def compare(
     Raises:
         ImageError: a picture cannot be read.
     """
-    ours: list[np.ndarray[Any, Any]] = []
-    theirs: list[np.ndarray[Any, Any]] = []
+    ours: list[NDArray[Any]] = []
+    theirs: list[NDArray[Any]] = []
     with Classifier(bundle, device="cpu", graph_cache=False) as exported:
         for start in range(0, len(pictures), _BATCH):
             batch = pictures[start : start + _BATCH]
@@ -153,9 +154,7 @@ def compare(
     )
 
 
-def keras_probabilities(
-    classifier: KerasClassifier, pictures: Sequence[Path]
-) -> np.ndarray[Any, Any]:
+def keras_probabilities(classifier: KerasClassifier, pictures: Sequence[Path]) -> NDArray[Any]:
     """Return what the Keras models say of image files, shape (pictures, labels)."""
     preprocessing = classifier.preprocessing
     pixels = np.stack([load_image(path, preprocessing.geometry) for path in pictures])

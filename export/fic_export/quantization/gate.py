@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from fic_runtime.bundle import BASE_FILE, HEAD_FILE
 from fic_runtime.devices import usable_cpus
@@ -23,7 +24,6 @@ from ..errors import ConversionError, ParityError
 from ..graphs.files import weights_file
 from ..options import Scheme
 
-Array = np.ndarray[Any, Any]
 _BATCH = 16
 _ROUNDS = 11
 _TURN_SECONDS = 0.12
@@ -163,7 +163,7 @@ def quantize_base(
         for graph in (before, after)
     ]
     head = Graph(folder / HEAD_FILE, device="cpu")
-    answers: list[list[Array]] = [[], []]
+    answers: list[list[NDArray[Any]]] = [[], []]
     for start in range(0, len(pictures), _BATCH):
         batch = np.stack([load_image(path, geometry) for path in pictures[start : start + _BATCH]])
         for base, probabilities in zip(bases, answers, strict=True):
@@ -185,68 +185,7 @@ def quantize_base(
     return quantization
 
 
-def _smaller(graph: bytes, scheme: Scheme, images: Sequence[Array]) -> bytes:
-    from .fp16 import convert_to_half
-    from .int8 import quantize_int8
-
-    model = onnx.load_from_string(graph)
-    smaller = quantize_int8(model, images) if scheme == "int8" else convert_to_half(model)
-    return bytes(smaller.SerializeToString(deterministic=True))
-
-
-def _comparison(expected: Array, found: Array, targets: Sequence[int] | None) -> dict[str, Any]:
-    difference = np.abs(found - expected)
-    wanted, named = expected.argmax(axis=1), found.argmax(axis=1)
-    return {
-        "largest_difference": float(difference.max()),
-        "mean_difference": float(difference.mean()),
-        "top_1_agreement": float((named == wanted).mean()),
-        "float32_accuracy": None
-        if targets is None
-        else float((wanted == np.asarray(targets)).mean()),
-        "accuracy": None if targets is None else float((named == np.asarray(targets)).mean()),
-    }
-
-
-def _unfused(graph: bytes, batch: Array) -> Array:
-    """Return what an int8 graph gives node by node: float32 arithmetic, rounded in between."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = usable_cpus()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {session.get_inputs()[0].name: batch})[0])
-
-
-def _tolerance(reference: Array, found: Array, head: Graph) -> dict[str, float]:
-    """Return how far a right device may be, from how far two right ways of computing are.
-
-    A value that is rounded to 8 or 11 bits goes the other way for the least difference in a sum,
-    and every layer after it sees that. Never less than what float32 bundles keep.
-    """
-    bottlenecks = np.abs(found - reference).max() / (np.abs(found).max() or 1.0)
-    probabilities = np.abs(head.run(found) - head.run(reference)).max()
-    return {
-        "bottlenecks": float(np.clip(_digits(_MARGIN * bottlenecks), TOLERANCE, 1)),
-        "probabilities": float(np.clip(_digits(_MARGIN * probabilities), TOLERANCE, 1)),
-    }
-
-
-def _speed(bases: Sequence[Graph], batch: Array) -> dict[str, float]:
-    times = time_in_turn(bases, batch)
-    return {
-        "float32_milliseconds": _digits(1000 * statistics.median(times[0])),
-        "milliseconds": _digits(1000 * statistics.median(times[1])),
-        "speedup": _digits(statistics.median(a / b for a, b in zip(*times, strict=True))),
-    }
-
-
-def _digits(value: float) -> float:
-    """Keep three digits: more would be noise."""
-    return float(f"{value:.3g}")
-
-
-def time_in_turn(bases: Sequence[Graph], batch: Array) -> list[list[float]]:
+def time_in_turn(bases: Sequence[Graph], batch: NDArray[Any]) -> list[list[float]]:
     """Return for each base the seconds of its quickest pass in each of several turns, A B A B ...
 
     In turn, because the speed of a machine wanders while it is measured.
@@ -260,7 +199,70 @@ def time_in_turn(bases: Sequence[Graph], batch: Array) -> list[list[float]]:
     return times
 
 
-def _seconds(base: Graph, batch: Array) -> float:
+def _smaller(graph: bytes, scheme: Scheme, images: Sequence[NDArray[Any]]) -> bytes:
+    from .fp16 import convert_to_half
+    from .int8 import quantize_int8
+
+    model = onnx.load_from_string(graph)
+    smaller = quantize_int8(model, images) if scheme == "int8" else convert_to_half(model)
+    return bytes(smaller.SerializeToString(deterministic=True))
+
+
+def _comparison(
+    expected: NDArray[Any], found: NDArray[Any], targets: Sequence[int] | None
+) -> dict[str, Any]:
+    difference = np.abs(found - expected)
+    wanted, named = expected.argmax(axis=1), found.argmax(axis=1)
+    return {
+        "largest_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "top_1_agreement": float((named == wanted).mean()),
+        "float32_accuracy": None
+        if targets is None
+        else float((wanted == np.asarray(targets)).mean()),
+        "accuracy": None if targets is None else float((named == np.asarray(targets)).mean()),
+    }
+
+
+def _unfused(graph: bytes, batch: NDArray[Any]) -> NDArray[Any]:
+    """Return what an int8 graph gives node by node: float32 arithmetic, rounded in between."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = usable_cpus()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: batch})[0])
+
+
+def _tolerance(reference: NDArray[Any], found: NDArray[Any], head: Graph) -> dict[str, float]:
+    """Return how far a right device may be, from how far two right ways of computing are.
+
+    A value that is rounded to 8 or 11 bits goes the other way for the least difference in a sum,
+    and every layer after it sees that. Never less than what float32 bundles keep.
+    """
+    bottlenecks = np.abs(found - reference).max() / (np.abs(found).max() or 1.0)
+    probabilities = np.abs(head.run(found) - head.run(reference)).max()
+    return {
+        "bottlenecks": float(np.clip(_digits(_MARGIN * bottlenecks), TOLERANCE, 1)),
+        "probabilities": float(np.clip(_digits(_MARGIN * probabilities), TOLERANCE, 1)),
+    }
+
+
+def _speed(bases: Sequence[Graph], batch: NDArray[Any]) -> dict[str, float]:
+    times = time_in_turn(bases, batch)
+    return {
+        "float32_milliseconds": _digits(1000 * statistics.median(times[0])),
+        "milliseconds": _digits(1000 * statistics.median(times[1])),
+        "speedup": _digits(statistics.median(a / b for a, b in zip(*times, strict=True))),
+    }
+
+
+def _digits(value: float) -> float:
+    """Keep three digits: more would be noise."""
+    return float(f"{value:.3g}")
+
+
+def _seconds(base: Graph, batch: NDArray[Any]) -> float:
     """Return the seconds of the quickest pass in a turn: other work on the machine only adds."""
     quickest, started = math.inf, time.perf_counter()
     while True:
