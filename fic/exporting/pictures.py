@@ -1,4 +1,4 @@
-"""Which pictures an export looks at: those compared on, and those for the ranges of int8."""
+"""Pictures of an export: those it is compared on, and those for the ranges of int8."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Whether two models, their labels and their preprocessing fit together, and their two ends."""
+"""Checks that two models, labels and preprocessing fit together, and what goes in and out."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_fit(classifier: KerasClassifier) -> None:
-    """Make sure that base, head, labels and preprocessing go together.
+    """Check that base, head, labels and preprocessing go together.
 
     Raises:
         OutputError: a label cannot stand in a line of text.
@@ -45,15 +45,15 @@ def check_fit(classifier: KerasClassifier) -> None:
 
 
 def check_pictures(pictures: Sequence[Any] | None, targets: Sequence[int] | None) -> None:
-    """Make sure that there are pictures, unless drawn ones are wanted, and a label for each.
+    """Check that there are pictures, unless drawn ones are wanted, and a target for each.
 
     Raises:
-        ValueError: there are not.
+        ValueError: there are none, or not as many targets.
     """
     if pictures is not None and not pictures:
         raise ValueError("pictures is empty; give image files, or None to compare on drawn ones")
     if targets is not None and len(targets) != len(pictures or ()):
-        raise ValueError(f"{len(targets)} labels do not go with {len(pictures or ())} pictures")
+        raise ValueError(f"{len(targets)} targets do not go with {len(pictures or ())} pictures")
 
 
 def base_spec(base: "keras.Model") -> GraphSpec:

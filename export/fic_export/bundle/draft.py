@@ -1,4 +1,4 @@
-"""A bundle that is being written, and a base taken over from another bundle."""
+"""A bundle under way, and the base of another bundle copied into it."""
 
 import shutil
 from dataclasses import dataclass, replace

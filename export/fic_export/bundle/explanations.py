@@ -1,6 +1,4 @@
-"""What a bundle needs to explain its answers: the base's last feature map as a second output of its
-graph, and a linear head as one kernel and one bias on it.
-"""
+"""Class activation maps: the feature map of the base's graph, and the class weights of the head."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -40,7 +38,7 @@ _WHICH = (
 
 
 def check_pooling(base: "keras.Model", deployed: Bundle | None = None) -> None:
-    """Make sure that the bottleneck is a feature map, or the mean of one over its locations.
+    """Check that the bottleneck is a feature map, or the mean of one over its locations.
 
     Args:
         deployed: the bundle whose base is taken as it is, which then must have its feature map.

@@ -88,7 +88,7 @@ def export_bundle(
         ParityError: the bundle is not within the bounds; nothing is written.
         ImageError: one of `pictures` cannot be read.
         BundleError: `deployed` cannot be used, or its base is of another kind.
-        SigningError: `sign` is no key, or the library for signatures is missing.
+        SigningError: `sign` holds no usable key, or the library for signatures is missing.
         OutputError: `out` holds something that is not a bundle, or cannot be written.
         TypeError: an option that there is not.
         ValueError: the models, labels and preprocessing do not fit together.

@@ -82,7 +82,7 @@ def write_head(classifier: KerasClassifier, out: Path, options: BundleOptions) -
 
 
 def check_no_base_at(out: Path) -> None:
-    """Make sure that no whole bundle is replaced by a head, which could not do without it.
+    """Check that no whole bundle is replaced by a head, which could not do without it.
 
     Raises:
         OutputError: there is one.

@@ -1,4 +1,4 @@
-"""What a bundle is and how good it is, in Markdown for people, and in lines for a terminal."""
+"""The model card of a bundle in Markdown, and its reliability in lines for a terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -46,7 +46,7 @@ def model_card(manifest: Manifest) -> str:
 
 
 def reliability_lines(manifest: Manifest) -> list[str]:
-    """Return a line for each of the two that was asked for."""
+    """Return a line each for calibration and out-of-distribution score, as far as there are."""
     lines = []
     if manifest.calibration:
         lines.append(_calibration_line(manifest.calibration))

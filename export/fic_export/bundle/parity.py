@@ -30,9 +30,9 @@ class Parity:
     """How far the bundle is from the Keras models, over real pictures or drawn ones.
 
     Attributes:
-        pictures: how many were compared.
-        largest_difference: of any probability.
-        mean_difference: over all probabilities.
+        pictures: number of pictures compared.
+        largest_difference: largest difference of any probability.
+        mean_difference: mean difference over all probabilities.
         top_1_agreement: share of the pictures for which both name the same class.
         worst_files: names of the pictures with the largest differences, the largest first.
         keras_accuracy: share of the pictures whose class Keras names; None if it is not known.
@@ -75,8 +75,8 @@ class Parity:
         """Refuse a bundle on a quantized base, which differs anyway, only if it loses too much.
 
         Args:
-            max_drop: how much less often than Keras the bundle may name the class; where the
-                classes are not known, how often it may name another one than Keras.
+            max_drop: accuracy that the bundle may lose against Keras; where the classes are not
+                known, share of the pictures for which it may name another one.
             min_accuracy: share of the pictures whose class it must name.
 
         Raises:

@@ -33,12 +33,13 @@ _MARGIN = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """What became of a base in fewer bits, beside the float32 one, over the same pictures.
+    """Figures of a base in fewer bits beside the float32 one, over the same pictures.
 
     Attributes:
         scheme: `int8` or `fp16`.
-        calibration_pictures: on how many pictures the ranges of values were measured; 0 for fp16.
-        pictures: on how many the two were compared.
+        calibration_pictures: number of pictures on which the ranges of values were measured; 0 for
+            fp16.
+        pictures: number of pictures on which the two were compared.
         largest_difference: of any probability.
         mean_difference: over all probabilities.
         top_1_agreement: share of the pictures for which both name the same class.
@@ -71,8 +72,7 @@ class Quantization:
 
     @property
     def accuracy_drop(self) -> float:
-        """By how much less often the class is right; how often it is another one, if that is all
-        that is known."""
+        """Accuracy that is lost; where the classes are not known, share of other answers."""
         if self.float32_accuracy is None or self.accuracy is None:
             return 1 - self.top_1_agreement
         return self.float32_accuracy - self.accuracy
@@ -87,7 +87,7 @@ class Quantization:
         """
         way_out = "nothing was written, export without --quantize"
         if not np.isfinite(self.largest_difference):
-            raise ParityError(f"the {self.scheme} base gives values that are no numbers; {way_out}")
+            raise ParityError(f"the {self.scheme} base gives values that are not finite; {way_out}")
         # Shares of few pictures are not exact in binary: 0.9 - 0.89 is a little more than 0.01.
         if not self.accuracy_drop <= max_accuracy_drop + 1e-9:
             lost = (
