@@ -15,6 +15,7 @@ from fic_export.bundle import export_bundle
 from fic_export.bundle.parity import keras_probabilities
 from fic_export.conversion import convert_base
 from fic_export.errors import OutputError, ParityError
+from fic_export.fits.temperature import Calibration, with_temperature
 from fic_export.options import Bounds, KerasClassifier
 from fic_runtime.bundle import open_bundle
 from fic_runtime.classifier import Classifier
@@ -296,6 +297,21 @@ def test_a_bottleneck_may_be_a_map(export, tmp_path):
     with Classifier(tmp_path / "b", device="cpu") as classifier:
         picture = np.zeros((32, 32, 3), np.uint8)
         assert classifier.extract([picture, picture]).shape == (2, *base.output_shape[1:])
+
+
+def test_a_bundle_is_compared_at_its_temperature_and_says_it(export, tmp_path):
+    made = {}
+    for name, calibration in (("plain", None), ("flat", Calibration(temperature=4.0))):
+        manifest = export(tmp_path / name, calibration=calibration)
+        assert manifest.parity["largest_difference"] < 1e-5
+        picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        with Classifier(tmp_path / name, device="cpu") as classifier:
+            made[name] = classifier.predict(picture)
+    assert open_bundle(tmp_path / "plain").manifest.calibration == {}
+    assert open_bundle(tmp_path / "flat").manifest.calibration["temperature"] == 4.0
+    assert made["plain"].label == made["flat"].label
+    expected = with_temperature(made["plain"].probabilities[None], 4.0)[0]
+    np.testing.assert_allclose(made["flat"].probabilities, expected, atol=1e-5)
 
 
 def test_progress_counts_every_picture(export, pictures, tmp_path):
