@@ -8,15 +8,12 @@ import onnxruntime
 import pytest
 
 import fic_export
-from fic_export.bundle.head_only import without_base
 from fic_export.errors import OutputError
 from fic_export.triton import check_triton, export_triton
-from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.classifier import Classifier
 from fic_runtime.errors import BundleError
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
-from tests.export.conftest import make_base, make_head
 
 LABELS = ("Gänseblümchen", "バラ の花", "tulip")
 PREPROCESSING = Preprocessing(
@@ -36,12 +33,29 @@ FILES = {
 
 
 @pytest.fixture(scope="module", params=["vector", "map"])
-def bundle(request, tmp_path_factory):
-    base = make_base((24, 32, 3), pooled=request.param == "vector")
-    head = make_head(base.output_shape[1:], classes=len(LABELS))
-    place = tmp_path_factory.mktemp("triton") / "bundle.zip"
-    fic_export.export_bundle(base, head, labels=LABELS, preprocessing=PREPROCESSING, out=place)
-    return place
+def models(request):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((24, 32, 3)), keras.layers.Conv2D(6, 3, strides=4, activation="relu")]
+    if request.param == "vector":
+        layers.append(keras.layers.GlobalAveragePooling2D())
+    base = keras.Sequential(layers)
+    head = keras.Sequential(
+        [
+            keras.Input(base.output_shape[1:]),
+            keras.layers.Flatten(),
+            keras.layers.Dense(len(LABELS), activation="softmax"),
+        ]
+    )
+    return base, head
+
+
+@pytest.fixture(scope="module")
+def bundle(models, tmp_path_factory):
+    out = tmp_path_factory.mktemp("triton") / "bundle.zip"
+    fic_export.export_bundle(*models, labels=LABELS, preprocessing=PREPROCESSING, out=out)
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -167,14 +181,12 @@ def test_a_damaged_bundle_gives_no_repository(bundle, tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["b.zip"]
 
 
-def test_a_head_without_its_base_gives_no_repository(bundle, tmp_path):
-    _, files = without_base(open_bundle(bundle))
-    (tmp_path / "head").mkdir()
-    for name, data in files.items():
-        (tmp_path / "head" / name).write_bytes(data)
+def test_a_head_without_its_base_gives_no_repository(models, tmp_path):
+    out = tmp_path / "head"
+    fic_export.export_head(*models, labels=LABELS, preprocessing=PREPROCESSING, out=out)
     with pytest.raises(BundleError, match="is a head without its base"):
         export_triton(tmp_path / "head", tmp_path / "models")
-    assert [each.name for each in tmp_path.iterdir()] == ["head"]
+    assert [path.name for path in tmp_path.iterdir()] == ["head"]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", 'a"b', "a b", "dot."])

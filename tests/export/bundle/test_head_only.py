@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from fic_export import Bounds, ParityError, export_bundle, export_head
-from fic_export.bundle.head_only import without_base
 from fic_export.conversion import convert_base
 from fic_export.errors import OutputError
 from fic_runtime import BundleError, Classifier
@@ -138,8 +137,15 @@ def test_an_earlier_head_is_replaced(export, tmp_path):
     assert open_bundle(tmp_path / "head").manifest.labels == ("p", "q", "r", "s")
 
 
-def test_a_single_graph_is_no_part_of_a_head(export, tmp_path):
-    export(tmp_path / "whole", whole=True, single_graph=True)
-    manifest, files = without_base(open_bundle(tmp_path / "whole"))
-    assert "classifier.onnx" not in files.keys() | manifest.files.keys()
-    assert not manifest.single_graph
+@pytest.mark.parametrize("name", ["single_graph", "quantize", "calibration_files", "no_such"])
+def test_an_option_of_the_base_is_none_of_a_head(name, export, tmp_path):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+        export(tmp_path / "head", **{name: None})
+
+
+def test_a_large_base_is_no_obstacle_to_an_archive_of_the_head(export, tmp_path, monkeypatch):
+    monkeypatch.setattr("fic_export.graphs.files.LARGEST", 500)
+    monkeypatch.setattr("fic_export.graphs.files._SMALLEST_OUTSIDE", 500)
+    manifest = export(tmp_path / "head.zip", base_graph=None)
+    assert set(manifest.base_files) == {"base.onnx", "base.onnx.data"}
+    assert "base.onnx.data" not in manifest.own_files
