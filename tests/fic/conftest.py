@@ -17,11 +17,11 @@ MakePhotos = Callable[..., Path]
 ListPictures = Callable[..., Path]
 
 
-def draw(file: Path, label: int, seed: int) -> None:
+def draw(file: Path, target: int, seed: int) -> None:
     """Write a noisy picture in the colour of its class, different for each seed."""
-    random = np.random.default_rng((label, seed))
+    random = np.random.default_rng((target, seed))
     picture = random.integers(0, 50, (40, 50, 3), dtype=np.uint8)
-    picture[:, :, label % 3] += 200
+    picture[:, :, target % 3] += 200
     cv2.circle(picture, (25, 20), int(random.integers(4, 14)), (120, 120, 20 * seed % 250), -1)
     assert cv2.imwrite(str(file), picture)
 
@@ -34,14 +34,14 @@ def make_photos() -> MakePhotos:
         folder: Path,
         count: int = 8,
         *,
-        classes: tuple[str, ...] = ("blue", "green", "red"),
+        labels: tuple[str, ...] = ("blue", "green", "red"),
         first: int = 0,
     ) -> Path:
-        for label, name in enumerate(classes):
+        for target, name in enumerate(labels):
             (folder / name).mkdir(parents=True, exist_ok=True)
             for number in range(first, first + count):
                 suffix = "png" if number % 2 else "jpg"
-                draw(folder / name / f"{number}.{suffix}", label, number)
+                draw(folder / name / f"{number}.{suffix}", target, number)
         return folder
 
     return make
