@@ -15,6 +15,7 @@ from fic_runtime.errors import ImageError
 
 from ..bases.frozen import FrozenBase
 from ..cache import BottleneckCache
+from ..cache.keys import key_digests, make_keys
 from ..cache.maintenance import remove_entries
 from ..data import Dataset, Pictures, Source, read_pictures
 from ..data.dataset import Skipped
@@ -23,7 +24,6 @@ from ..options import BaseOptions, CacheOptions
 from ..progress import Progress, Silence
 from .engines import Engine, choose_engine
 from .extraction import Picture, bottlenecks_of, extract
-from .views import stored_digests, view_keys
 
 # The self-check: how many entries, and how far they may be from a fresh extraction, relative to
 # the largest value. Engines differ by 1e-3 at most and float16 rounds by 5e-4; stale weights or
@@ -234,7 +234,7 @@ def kept_digests(place: Path, progress: Progress) -> set[bytes]:
     pictures = read_pictures(
         Source(data=place), memo=None, seed=None, on_error="fail", progress=progress
     )
-    return {each for digest in pictures.digests.values() for each in stored_digests(digest)}
+    return {begin for digest in pictures.digests.values() for begin in key_digests(digest)}
 
 
 class _Wanted:
@@ -257,7 +257,7 @@ class _Wanted:
 
     def keys(self) -> NDArray[Any]:
         """Return the cache keys, in the order of their places."""
-        return view_keys(self._index)
+        return make_keys(self._index)
 
     def pictures(self, places: Iterable[int]) -> Iterator[Picture]:
         """Yield the files to decode for the bottlenecks at these places, in ascending order."""
