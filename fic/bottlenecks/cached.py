@@ -2,8 +2,8 @@
 
 import random
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Bottlenecks:
 
     def epoch(
         self, random: np.random.Generator, batch_size: int
-    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, None]:
+    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, Sequence[Skipped]]:
         """Yield each picture once, in a new order, as one of its views; see `TrainingData`."""
         count, views = self.rows.shape
         order = random.permutation(count)
@@ -78,6 +78,7 @@ class Bottlenecks:
         for start in range(0, count, batch_size):
             batch = slice(start, start + batch_size)
             yield self.read(rows[batch]), targets[batch]
+        return ()
 
     def plain(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the plain view's bottlenecks."""
@@ -96,7 +97,7 @@ class Bottlenecks:
             yield self.read(rows[start : start + _BLOCK])
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CacheUse:
     """What the cache held and what had to be extracted.
 
@@ -105,7 +106,7 @@ class CacheUse:
 
     hits: int = 0
     extracted: int = 0
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: Sequence[Skipped] = ()
     engine: str | None = None
     seconds: float = 0.0
 
@@ -137,8 +138,11 @@ def prepare(
     except BaseException:
         cache.close()
         raise
-    use.skipped = [*pictures.skipped, *_with_copies(use.skipped, pictures)]
-    use.seconds = time.perf_counter() - started
+    use = replace(
+        use,
+        skipped=(*pictures.skipped, *_with_copies(use.skipped, pictures)),
+        seconds=time.perf_counter() - started,
+    )
     return (
         _found(cache, pictures.train, rows[train]),
         _found(cache, pictures.val, rows[val]),
@@ -156,17 +160,18 @@ def _fill(
     """Return the row of each bottleneck that is wanted, -1 where its picture was skipped."""
     keys = wanted.keys()
     rows = cache.find(keys)
-    use = CacheUse(hits=int((rows >= 0).sum()))
-    if len(rows):
-        chosen = choose_engine(options.engine, base, few=bool((rows >= 0).all()))
-        use.engine = chosen.engine.name
-        _self_check(cache, rows, wanted, chosen.engine, base)
+    if not len(rows):
+        return rows, CacheUse()
+    hits = int((rows >= 0).sum())
+    chosen = choose_engine(options.engine, base, few=hits == len(rows))
+    _self_check(cache, rows, wanted, chosen.engine, base)
     missing = np.flatnonzero(rows < 0)
+    skipped: Sequence[Skipped] = ()
     if len(missing):
         progress.note(f"engine {chosen.engine.name}: {chosen.reason}")
-        progress.start("extracting", len(rows), unit="image", done=use.hits)
+        progress.start("extracting", len(rows), unit="image", done=hits)
         try:
-            use.skipped = extract(
+            skipped = extract(
                 wanted.pictures(missing.tolist()),
                 cache,
                 chosen.engine,
@@ -178,8 +183,10 @@ def _fill(
         finally:
             progress.finish()
         rows = cache.find(keys)
-        use.extracted = int((rows >= 0).sum()) - use.hits
-    return rows, use
+    extracted = int((rows >= 0).sum()) - hits
+    return rows, CacheUse(
+        hits=hits, extracted=extracted, skipped=skipped, engine=chosen.engine.name
+    )
 
 
 def _with_copies(skipped: Iterable[Skipped], pictures: Pictures) -> list[Skipped]:

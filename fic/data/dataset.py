@@ -1,7 +1,7 @@
 """Which pictures a data set holds and which class each belongs to."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +68,14 @@ class Skipped:
 
     path: Path
     reason: str
+
+
+def each_once(skipped: Iterable[Skipped]) -> tuple[Skipped, ...]:
+    """Return the pictures that were left out, each once, with the reason that came first."""
+    first: dict[Path, Skipped] = {}
+    for picture in skipped:
+        first.setdefault(picture.path, picture)
+    return tuple(first.values())
 
 
 def is_class_name(name: str) -> bool:

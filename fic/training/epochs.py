@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from ..data.dataset import Skipped, each_once
 from ..errors import TrainingError
 from ..options import TrainingOptions
 from ..progress import EpochFigures, Progress
@@ -30,11 +31,20 @@ class Validation:
     probabilities: NDArray[Any]
 
 
+@dataclass(frozen=True)
+class TrainingPass:
+    """Mean loss and accuracy of one pass over the training pictures, and those left out of it."""
+
+    loss: float
+    accuracy: float
+    skipped: Sequence[Skipped] = ()
+
+
 class Learner(Protocol):
     """A network in training, with its pictures."""
 
-    def train(self) -> tuple[float, float]:
-        """Show each training picture once and return mean loss and accuracy."""
+    def train(self) -> TrainingPass:
+        """Show each training picture once."""
 
     def validate(self) -> Validation:
         """Measure the network on the validation pictures."""
@@ -55,11 +65,13 @@ class TrainedEpochs:
         best_epoch: number of the best epoch; 0 if none was better than what was there before.
         best: the validation of the best epoch, or of what was there before; None if nothing was
             ever validated.
+        skipped: the training pictures that could not be read any more, each once.
     """
 
     history: list[EpochFigures]
     best_epoch: int
     best: Validation | None
+    skipped: Sequence[Skipped] = ()
 
 
 def train_epochs(
@@ -85,18 +97,20 @@ def train_epochs(
         TrainingError: the loss is not a number any more.
     """
     history: list[EpochFigures] = []
+    skipped: list[Skipped] = []
     best, best_epoch, best_weights = before, 0, learner.weights()
     # The empty tuple is below any other.
     best_merit: tuple[float, ...] = () if before is None else _merit(before, options)
     with _EventFiles(options.logs) as events:
         for epoch in epochs:
-            loss, accuracy = learner.train()
+            training = learner.train()
+            skipped += training.skipped
             validation = learner.validate()
-            _check_finite(epoch, (loss, validation.loss), learning_rate)
+            _check_finite(epoch, (training.loss, validation.loss), learning_rate)
             figures = EpochFigures(
                 epoch=epoch,
-                loss=loss,
-                accuracy=accuracy,
+                loss=training.loss,
+                accuracy=training.accuracy,
                 val_loss=validation.loss,
                 val_accuracy=validation.accuracy,
             )
@@ -110,26 +124,31 @@ def train_epochs(
             elif options.patience and epoch - (best_epoch or epochs[0] - 1) >= options.patience:
                 break
     learner.set_weights(best_weights)
-    return TrainedEpochs(history, best_epoch, best)
+    return TrainedEpochs(history, best_epoch, best, each_once(skipped))
 
 
 def take_steps(
     step: Callable[[NDArray[Any], NDArray[Any]], Any],
-    batches: Generator[tuple[NDArray[Any], NDArray[Any]], None, None],
-) -> tuple[float, float]:
-    """Call `step` with the inputs and targets of each batch and return mean loss and accuracy.
+    batches: Generator[tuple[NDArray[Any], NDArray[Any]], None, Sequence[Skipped]],
+) -> TrainingPass:
+    """Call `step` with the inputs and targets of each batch.
 
     Args:
         step: returns the summed loss and the number of right answers of a batch.
-        batches: closed afterwards, also where a step fails.
+        batches: closed afterwards, also where a step fails; returns what was left out.
     """
     sums, count = np.zeros(2), 0
     with closing(batches):
-        for inputs, targets in batches:
+        while True:
+            try:
+                inputs, targets = next(batches)
+            except StopIteration as end:
+                skipped = end.value
+                break
             sums += [float(figure) for figure in step(inputs, targets)]
             count += len(targets)
     loss, accuracy = sums / count
-    return float(loss), float(accuracy)
+    return TrainingPass(float(loss), float(accuracy), skipped)
 
 
 def validation_of(probabilities: NDArray[Any], targets: NDArray[Any]) -> Validation:

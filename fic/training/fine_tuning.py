@@ -18,10 +18,11 @@ from fic_runtime.preprocessing import Pixels
 
 from ..bases.frozen import FrozenBase
 from ..bottlenecks.live import LivePictures
+from ..data.dataset import each_once
 from ..errors import BaseOptionError
 from ..options import TrainingOptions
 from ..progress import Progress
-from .epochs import Validation, take_steps, train_epochs, validation_of
+from .epochs import TrainingPass, Validation, take_steps, train_epochs, validation_of
 from .head import TrainedHead
 from .objective import Objective, training_objective
 
@@ -104,6 +105,7 @@ def fine_tune(
             trained,
             history=[*trained.history, *done.history],
             best_epoch=done.best_epoch or trained.best_epoch,
+            skipped=each_once([*trained.skipped, *done.skipped]),
         ),
         base=model if done.best_epoch else None,
         answers=best.probabilities,
@@ -188,7 +190,7 @@ class _NetworkLearner:
         # Not the stream that ordered the pictures of the head's training.
         self._random = np.random.default_rng([options.seed, 1])
 
-    def train(self) -> tuple[float, float]:
+    def train(self) -> TrainingPass:
         pixels = self._train.pixels(self._train.augmented(self._random))
         return take_steps(self._network.step, self._train.epoch_of(pixels, self._batch_size))
 

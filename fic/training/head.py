@@ -15,20 +15,25 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..data import Dataset
+from ..data.dataset import Skipped
 from ..options import TrainingOptions
 from ..progress import EpochFigures, Progress
 from .data import TrainingData
-from .epochs import Validation, take_steps, train_epochs, validation_of
+from .epochs import TrainingPass, Validation, take_steps, train_epochs, validation_of
 from .objective import decayed_weights, training_objective
 
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """The head of the best epoch, and loss and accuracy of every epoch."""
+    """The head of the best epoch, and loss and accuracy of every epoch.
+
+    `skipped` are the training pictures that could not be read any more, each once.
+    """
 
     model: keras.Model
     history: list[EpochFigures]
     best_epoch: int
+    skipped: Sequence[Skipped] = ()
 
 
 def train_head(
@@ -49,7 +54,7 @@ def train_head(
     learner = _HeadLearner(head, train, val, options)
     epochs = range(1, options.epochs + 1)
     done = train_epochs(learner, epochs, options, progress, learning_rate=rate)
-    return TrainedHead(head, done.history, done.best_epoch)
+    return TrainedHead(head, done.history, done.best_epoch, done.skipped)
 
 
 def probabilities(head: keras.Model, bottlenecks: TrainingData) -> NDArray[Any]:
@@ -76,7 +81,7 @@ class _HeadLearner:
         self._random = np.random.default_rng(options.seed)
         self._step = _training_step(head, train.dataset, options)
 
-    def train(self) -> tuple[float, float]:
+    def train(self) -> TrainingPass:
         return take_steps(self._step, self._train.epoch(self._random, self._batch_size))
 
     def validate(self) -> Validation:

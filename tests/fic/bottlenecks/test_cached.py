@@ -136,7 +136,7 @@ def test_the_same_bytes_twice_are_one_extraction(
     shutil.copy(photos / "red/0.jpg", photos / "red/copy.jpg")
     shutil.copy(photos / "red/0.jpg", photos / "blue/copy.jpg")
     use = fill(empty)
-    assert (use.hits, use.extracted, use.skipped) == (0, PICTURES, [])
+    assert (use.hits, use.extracted, use.skipped) == (0, PICTURES, ())
 
 
 def test_a_changed_picture_is_extracted_again(
@@ -344,7 +344,7 @@ def test_a_picture_that_is_gone_by_now_does_not_speak_against_the_cache(
     shutil.rmtree(photos)
     train, val, use = prepare(pictures, FrozenBase(base, warm.bottleneck_dir), warm, Silence())
     train.cache.close()
-    assert (len(train) + len(val), use.extracted, use.skipped) == (PICTURES, 0, [])
+    assert (len(train) + len(val), use.extracted, use.skipped) == (PICTURES, 0, ())
 
 
 # --- engines and element types --------------------------------------------------------------------

@@ -1,19 +1,22 @@
 """The loop over epochs, with a learner whose validation losses are written down beforehand."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fic.data.dataset import Skipped
 from fic.errors import TrainingError
 from fic.options import TrainingOptions
 from fic.progress import Silence
-from fic.training.epochs import TrainedEpochs, Validation, take_steps, train_epochs
+from fic.training.epochs import TrainedEpochs, TrainingPass, Validation, take_steps, train_epochs
 
 RATE = "--lr than 0.1"
+GONE = Skipped(Path("gone.jpg"), "gone.jpg: is gone")
 
 
 def validation(loss: float, accuracy: float = 0.5) -> Validation:
@@ -26,10 +29,11 @@ class Scripted:
     def __init__(self, validations: Sequence[Validation]) -> None:
         self._validations = iter(validations)
         self.epochs = 0
+        self.skipped: Sequence[Skipped] = ()
 
-    def train(self) -> tuple[float, float]:
+    def train(self) -> TrainingPass:
         self.epochs += 1
-        return 1.0, 0.5
+        return TrainingPass(1.0, 0.5, self.skipped)
 
     def validate(self) -> Validation:
         return next(self._validations)
@@ -39,6 +43,12 @@ class Scripted:
 
     def set_weights(self, weights: Sequence[NDArray[Any]]) -> None:
         self.epochs = int(weights[0])
+
+
+def batches() -> Generator[tuple[NDArray[Any], NDArray[Any]], None, Sequence[Skipped]]:
+    for size in (3, 1):
+        yield np.zeros(size), np.zeros(size)
+    return [GONE]
 
 
 def run(
@@ -96,6 +106,13 @@ def test_a_loss_that_is_no_number_names_the_epoch_and_the_remedy(loss: float) ->
 
 
 def test_the_figures_of_an_epoch_are_means_over_its_pictures() -> None:
-    batches = ((np.zeros(size), np.zeros(size)) for size in (3, 1))
-    loss, accuracy = take_steps(lambda inputs, _: (2.0 * len(inputs), 1.0), batches)
-    assert (loss, accuracy) == (2.0, 0.5)
+    done = take_steps(lambda inputs, _: (2.0 * len(inputs), 1.0), batches())
+    assert done == TrainingPass(2.0, 0.5, [GONE])
+
+
+def test_a_picture_left_out_of_every_epoch_is_named_once() -> None:
+    learner = Scripted([validation(0.5), validation(0.4)])
+    learner.skipped = [GONE]
+    options = TrainingOptions()
+    done = train_epochs(learner, range(1, 3), options, Silence(), learning_rate=RATE)
+    assert done.skipped == (GONE,)
