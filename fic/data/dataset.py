@@ -1,6 +1,6 @@
 """Which pictures a data set holds and which class each belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,3 +67,11 @@ class Skipped:
 
     path: Path
     reason: str
+
+
+def each_once(skipped: Iterable[Skipped]) -> tuple[Skipped, ...]:
+    """Return the pictures that were left out, each once, with the reason that came first."""
+    first: dict[Path, Skipped] = {}
+    for picture in skipped:
+        first.setdefault(picture.path, picture)
+    return tuple(first.values())

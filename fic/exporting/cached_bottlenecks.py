@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache import BottleneckCache
-from ..cache.store import make_keys
+from ..cache.keys import make_keys
 from ..data import Dataset, Source, read_pictures
 from ..errors import CacheError, DataError
 from ..progress import Progress
@@ -101,7 +101,7 @@ def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
 def _part(
     cache: BottleneckCache, part: Dataset, digests: Mapping[Path, bytes], labels: tuple[str, ...]
 ) -> CachedPart:
-    rows = cache.find(make_keys([digests[path] for path in part.paths]))
+    rows = cache.find(make_keys((digests[path], 0) for path in part.paths))
     index = {label: number for number, label in enumerate(labels)}
     targets = np.array([index.get(part.labels[label], -1) for label in part.targets], np.int64)
     found = np.flatnonzero((rows >= 0) & (targets >= 0))

@@ -14,9 +14,9 @@ from fic_export.errors import OutputError
 from fic_runtime.results import check_replaceable, replacing_folder
 
 from ..bases.frozen import FrozenBase
-from ..errors import CacheError, RunError
+from ..errors import CacheError, HeadError, RunError
 from ..fingerprint import Fingerprint
-from ..heads.keras_files import save_head
+from ..heads.keras_files import load_head, save_head
 from ..options import BaseOptions, CacheOptions, TrainingOptions
 
 if TYPE_CHECKING:
@@ -161,21 +161,11 @@ class Run:
         Raises:
             RunError: `head.keras` is missing, damaged, or the head of another run.
         """
-        import keras
-
         path = self.folder / HEAD_FILE
         try:
-            head = keras.models.load_model(path, compile=False)
-        except Exception as error:  # Keras raises a different class for each way to be damaged
-            reason = " ".join(str(error).split())[:200]
-            raise RunError(f"{path}: cannot be loaded ({reason}); train again") from error
-        shapes = tuple(head.input_shape[1:]), head.output_shape[-1]
-        if shapes != (self._fingerprint.shape, len(self.labels)):
-            raise RunError(
-                f"{path}: is not the head of this run, it takes {shapes[0]} and gives {shapes[1]} "
-                "probabilities; train again"
-            )
-        return head
+            return load_head(path, self._fingerprint, self.labels, remedy="train again")
+        except HeadError as error:
+            raise RunError(str(error)) from error
 
     @property
     def _fingerprint(self) -> Fingerprint:

@@ -118,7 +118,7 @@ def test_a_file_for_another_number_of_classes_is_refused(
     fit: Any, cold_run: Run, photos: Path, make_photos: MakePhotos
 ) -> None:
     make_photos(photos, labels=("cyan",))
-    with pytest.raises(HeadError, match="has 3 outputs and there are 4 classes"):
+    with pytest.raises(HeadError, match="gives 3 probabilities, but there are 4 labels"):
         fit(photos, load_weights=cold_run.folder / "head.keras")
 
 
