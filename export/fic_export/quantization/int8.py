@@ -25,7 +25,7 @@ from ..graphs.surgery import canonicalize
 Array = np.ndarray[Any, Any]
 
 _LEVELS = 127  # of int8, symmetric
-# docs/decisions.md has the measurements. What is not here stays float32.
+# docs/why/int8.md has the measurements. What is not here stays float32.
 OPERATORS = (
     "Add",
     "AveragePool",

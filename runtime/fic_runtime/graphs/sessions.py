@@ -10,7 +10,7 @@ from .onnx_runtime import onnxruntime
 # TF32, the default since Ampere, keeps 10 of float32's 23 bits: other numbers than in training.
 _PROVIDER_OPTIONS = {CUDA: {"use_tf32": "0"}}
 # x86 processors without VNNI add products of uint8 and int8 in 16 bits, which overflow: int8 bases
-# would lose up to nine points there (docs/decisions.md). This takes uint8 weights on them instead.
+# would lose up to nine points there (docs/why/int8.md). This takes uint8 weights on them instead.
 _EXACT_INT8 = ("session.x64quantprecision", "1")
 
 
