@@ -80,7 +80,7 @@ lint: .venv-test/installed ## check style and types only
 
 # Material for MkDocs prints a notice on every build that it ends in 2027; docs/why/layout.md knows.
 docs: .venv-docs/installed ## build the site in site/, strictly; see site/index.html
-	NO_MKDOCS_2_WARNING=1 PYTHONPATH=.:export:runtime .venv-docs/$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=docs:.:export:runtime .venv-docs/$(BIN)/python -m mkdocs build --strict
 	@! grep -rlE '<(script|img|iframe)[^>]* src="(https?:)?//|rel="?stylesheet"? href="(https?:)?//' site \
 	    --include='*.html' || { echo "these pages load something from another host" >&2; exit 1; }
 

@@ -1,198 +1,29 @@
-"""The reference of both commands, from the commands themselves.
+"""An extension of Python-Markdown that puts the reference of the commands into a page."""
 
-MkDocs runs this as a hook: a line `<!-- commands: NAME -->` of a page becomes a heading, a
-synopsis and a table of options for each command. `fic` is made with click and `fic-runtime` with
-argparse; the pages show no difference.
-"""
-
-import argparse
-import inspect
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import click
-
-_MARK = re.compile(r"^<!-- commands: (\S+) -->$", re.MULTILINE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """One option or argument: how it is written, what it means, what holds without it."""
-
-    names: str
-    help: str
-    default: str = ""
-    group: str = ""
+from commands import with_commands
+from markdown import Markdown
+from markdown.extensions import Extension
+from markdown.preprocessors import Preprocessor
 
 
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """One command: its whole name, what it does, how it is called."""
+class CommandLine(Preprocessor):
+    """Put the commands in the place of the marks."""
 
-    name: str
-    synopsis: str
-    help: str
-    options: Sequence[Option]
-    commands: Sequence["Command"] = ()
+    def run(self, lines: list[str]) -> list[str]:
+        """Return the lines of a page with the commands in them."""
+        return with_commands("\n".join(lines)).split("\n")
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put the commands in the place of the marks (MkDocs calls this for each page)."""
-    return _MARK.sub(lambda match: as_markdown(find_command(match[1])), markdown)
+class CommandLineExtension(Extension):
+    """Register `CommandLine` before what takes comments and code out of a page."""
+
+    def extendMarkdown(self, md: Markdown) -> None:  # Python-Markdown has its own names
+        """Register it; higher numbers come first, and code blocks have 25."""
+        md.preprocessors.register(CommandLine(md), "command_line", 100)
 
 
-def find_command(name: str) -> Command:
-    """Return `fic` or `fic-runtime` with all that is below it."""
-    if name == "fic":
-        from fic.cli import cli
-
-        return _of_click(cli, click.Context(cli, info_name="fic", **cli.context_settings))
-    # argparse has no registry of programs: the parser is made by the function that main() calls.
-    from fic_runtime.cli import _parser
-
-    return _of_argparse(_parser())
-
-
-def every_command(command: Command) -> Iterator[Command]:
-    """Yield a command and those below it, depth first."""
-    yield command
-    for each in command.commands:
-        yield from every_command(each)
-
-
-def as_markdown(command: Command) -> str:
-    """Return a section for each command."""
-    return "\n\n".join(_section(each) for each in every_command(command))
-
-
-def _section(command: Command) -> str:
-    parts = [f"## {command.name}", f"```text\n{command.synopsis}\n```", command.help]
-    for group in dict.fromkeys(option.group for option in command.options):
-        rows = [option for option in command.options if option.group == group]
-        parts += [f"**{group}**"] if group else []
-        parts += ["\n".join(["| option | default | |", "|---|---|---|", *map(_row, rows)])]
-    return "\n\n".join(part for part in parts if part)
-
-
-def _row(option: Option) -> str:
-    in_words = " " in option.default or not option.default
-    default = option.default if in_words else f"`{option.default}`"
-    cells = (f"`{option.names}`", default, option.help)
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
-# --- click ---------------------------------------------------------------------------------------
-
-
-def _of_click(command: click.Command, context: click.Context) -> Command:
-    below = command.commands if isinstance(command, click.Group) else {}
-    return Command(
-        name=context.command_path,
-        synopsis=" ".join([context.command_path, *command.collect_usage_pieces(context)]),
-        help=_paragraphs(command.help or ""),
-        options=_click_options(command, context),
-        commands=[
-            _of_click(below[name], click.Context(below[name], context, info_name=name))
-            for name in sorted(below)
-        ],
-    )
-
-
-def _click_options(command: click.Command, context: click.Context) -> list[Option]:
-    groups = _click_groups(command, context)
-    found = []
-    for parameter in command.get_params(context):
-        record = parameter.get_help_record(context)
-        if not isinstance(parameter, click.Option) or record is None:
-            continue
-        extra = parameter.get_help_extra(context)
-        text, default = _without_default(parameter.help or "")
-        if "range" in extra:
-            text += f" Range: `{extra['range']}`."
-        found.append(
-            Option(
-                names=record[0].replace(" RANGE", ""),
-                help=text,
-                default=extra.get("default", default),
-                group=groups.get(record[0], ""),
-            )
-        )
-    # A group's options stand together, in the order in which --help shows the groups.
-    order = list(dict.fromkeys(groups.values()))
-    return sorted(found, key=lambda option: order.index(option.group) if option.group else -1)
-
-
-def _click_groups(command: click.Command, context: click.Context) -> dict[str, str]:
-    """Return the heading of each option, of a command that writes its options under headings."""
-    formatter = _Headings()
-    command.format_options(context, formatter)
-    return formatter.headings if len(set(formatter.headings.values())) > 1 else {}
-
-
-class _Headings(click.HelpFormatter):
-    """Hear under which heading each option is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.headings: dict[str, str] = {}
-        self._heading = ""
-
-    def write_heading(self, heading: str) -> None:
-        """Remember the heading."""
-        self._heading = heading
-
-    def write_dl(self, rows: Sequence[tuple[str, str]], *_: Any, **__: Any) -> None:
-        """Remember which options come under it."""
-        self.headings |= {names: self._heading for names, _ in rows if names.startswith("-")}
-
-
-# --- argparse ------------------------------------------------------------------------------------
-
-
-def _of_argparse(parser: argparse.ArgumentParser) -> Command:
-    below: list[Command] = []
-    options = []
-    for action in parser._actions:  # argparse offers no public way to its options
-        if isinstance(action, argparse._SubParsersAction):
-            below = [_of_argparse(each) for each in action.choices.values()]
-        elif action.help != argparse.SUPPRESS:
-            options.append(_argparse_option(action))
-    usage = " ".join(parser.format_usage().removeprefix("usage: ").split())
-    return Command(
-        name=parser.prog,
-        synopsis=usage,
-        help=_paragraphs(parser.description or ""),
-        options=options,
-        commands=below,
-    )
-
-
-def _argparse_option(action: argparse.Action) -> Option:
-    value = action.metavar or "|".join(action.choices or []) or action.dest.upper()
-    takes_value = action.nargs != 0
-    if action.option_strings:
-        names = ", ".join(action.option_strings) + (f" {value}" if takes_value else "")
-    else:
-        names = str(value)
-    text, default = _without_default(action.help or "")
-    return Option(names=names, help=text, default=default)
-
-
-def _paragraphs(text: str) -> str:
-    """Return help as Markdown; what click leaves as it is, behind `\\b`, is code."""
-    blocks = inspect.cleandoc(text).split("\n\n")
-    return "\n\n".join(
-        f"```text\n{inspect.cleandoc(block[1:])}\n```"
-        if block.startswith("\b")
-        else " ".join(block.split())
-        for block in blocks
-    )
-
-
-def _without_default(text: str) -> tuple[str, str]:
-    """Return what an option means, and the default that its help has in words."""
-    text = " ".join(text.split())
-    found = re.search(r" [(\[]default: (.+)[)\]]$", text)
-    return (text[: found.start()], found[1]) if found else (text, "")
+def makeExtension(**_: Any) -> CommandLineExtension:
+    """Return the extension; Python-Markdown calls this by its name."""
+    return CommandLineExtension()

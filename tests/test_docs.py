@@ -45,12 +45,12 @@ def read(page: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def command_line() -> ModuleType:
-    """Return the hook of MkDocs that writes the reference of the commands."""
-    spec = importlib.util.spec_from_file_location("command_line", DOCS / "command_line.py")
+def commands() -> ModuleType:
+    """Return what writes the reference of the commands."""
+    spec = importlib.util.spec_from_file_location("commands", DOCS / "commands.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["command_line"] = module  # dataclasses look there
+    sys.modules["commands"] = module  # dataclasses look there
     spec.loader.exec_module(module)
     return module
 
@@ -69,15 +69,15 @@ CLICK_COMMANDS = dict(click_commands(cli, "fic"))
 
 
 @pytest.mark.parametrize("name", ["fic", "fic-runtime"])
-def test_every_command_and_option_has_help(command_line: ModuleType, name: str) -> None:
-    for command in command_line.every_command(command_line.find_command(name)):
+def test_every_command_and_option_has_help(commands: ModuleType, name: str) -> None:
+    for command in commands.every_command(commands.find_command(name)):
         assert command.help, f"{command.name} says nothing"
         silent = [option.names for option in command.options if not option.help]
         assert not silent, f"{command.name}: {silent} say nothing"
 
 
-def test_every_option_of_fic_is_in_the_reference(command_line: ModuleType) -> None:
-    page = command_line.on_page_markdown(read(DOCS / "reference/fic.md"))
+def test_every_option_of_fic_is_in_the_reference(commands: ModuleType) -> None:
+    page = commands.with_commands(read(DOCS / "reference/fic.md"))
     sections = dict(re.findall(r"^## (.+?)$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     assert sections.keys() == CLICK_COMMANDS.keys()
     for name, command in CLICK_COMMANDS.items():
@@ -86,24 +86,24 @@ def test_every_option_of_fic_is_in_the_reference(command_line: ModuleType) -> No
             assert re.search(rf"`.*{option.opts[-1]}\b.*`", sections[name]), option.opts
 
 
-def test_every_option_of_the_runtime_is_in_the_reference(command_line: ModuleType) -> None:
+def test_every_option_of_the_runtime_is_in_the_reference(commands: ModuleType) -> None:
     """What `--help` prints of each command is what the page must have."""
-    page = command_line.on_page_markdown(read(DOCS / "reference/fic-runtime.md"))
+    page = commands.with_commands(read(DOCS / "reference/fic-runtime.md"))
     sections = dict(re.findall(r"^## (.+?)$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
     parser = runtime_parser()
-    (commands,) = [each.choices for each in parser._actions if hasattr(each.choices, "values")]
-    assert sections.keys() == {parser.prog, *(f"{parser.prog} {name}" for name in commands)}
-    for name, each in commands.items():
+    (parsers,) = [each.choices for each in parser._actions if hasattr(each.choices, "values")]
+    assert sections.keys() == {parser.prog, *(f"{parser.prog} {name}" for name in parsers)}
+    for name, each in parsers.items():
         for option in re.findall(r"--[a-z][a-z-]*", each.format_usage()):
             assert f"{option}" in sections[f"{parser.prog} {name}"]
 
 
 def test_options_under_headings_stand_under_the_same_in_the_reference(
-    command_line: ModuleType,
+    commands: ModuleType,
 ) -> None:
     (train,) = [
         each
-        for each in command_line.every_command(command_line.find_command("fic"))
+        for each in commands.every_command(commands.find_command("fic"))
         if each.name == "fic train"
     ]
     groups = list(dict.fromkeys(option.group for option in train.options))
