@@ -9,13 +9,15 @@ ifeq ($(filter digits flowers,$(DATA)),)
 $(error DATA=$(DATA) is not known; say DATA=digits or DATA=flowers)
 endif
 
-TEST := .venv-test/bin
-DEMO := .venv-demo/bin
-RUNTIME := .venv-runtime/bin
+# Where Python puts the programs of an environment.
+BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+TEST := .venv-test/$(BIN)
+DEMO := .venv-demo/$(BIN)
+RUNTIME := .venv-runtime/$(BIN)
 SOURCES := $(shell find fic export runtime -name '*.py')
 
 .PHONY: help demo demo-digits demo-flowers demo-export demo-predict test test-slow test-runtime
-.PHONY: test-runtime-oldest fuzz lint clean python
+.PHONY: test-runtime-oldest fuzz lint docs clean python
 
 help: ## say what the targets are
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -61,18 +63,26 @@ test-slow: .venv-test/installed ## run the tests of every base, and those that k
 	$(TEST)/pytest -n $(JOBS) -m "all_bases or crash"
 
 test-runtime: .venv-runtime-test/installed ## run the runtime's tests where only the runtime is installed
-	.venv-runtime-test/bin/python -m pytest tests/runtime
+	.venv-runtime-test/$(BIN)/python -m pytest tests/runtime
 
 test-runtime-oldest: .venv-oldest/installed ## the same with the oldest libraries that it takes (Python 3.11 or 3.12)
-	.venv-oldest/bin/python -m pytest tests/runtime
+	.venv-oldest/$(BIN)/python -m pytest tests/runtime
 
 fuzz: .venv-fuzz/installed ## look for inputs that break the runtime; SECONDS=60 for each target, SEED=0 at random
-	.venv-fuzz/bin/python fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
+	.venv-fuzz/$(BIN)/python fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
 
 lint: .venv-test/installed ## check style and types only
 	$(TEST)/ruff check .
 	$(TEST)/ruff format --check .
 	$(TEST)/mypy
+
+# --- documentation -------------------------------------------------------------------------------
+
+# Material for MkDocs prints a notice on every build that it ends in 2027; docs/why/layout.md knows.
+docs: .venv-docs/installed ## build the site in site/, strictly; see site/index.html
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=docs:.:export:runtime .venv-docs/$(BIN)/python -m mkdocs build --strict
+	@! grep -rlE '<(script|img|iframe)[^>]* src="(https?:)?//|rel="?stylesheet"? href="(https?:)?//' site \
+	    --include='*.html' || { echo "these pages load something from another host" >&2; exit 1; }
 
 # --- environments --------------------------------------------------------------------------------
 
@@ -94,22 +104,30 @@ lint: .venv-test/installed ## check style and types only
 	$(TEST)/pip install --quiet -e ./runtime -e ".[dev]"
 	@touch $@
 
+.venv-docs/installed: pyproject.toml | python
+	$(PYTHON) -m venv .venv-docs
+	$(PYTHON) -c 'import tomllib; \
+	    extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+	    print(*extras["docs"], sep="\n")' > .venv-docs/requirements.txt
+	.venv-docs/$(BIN)/pip install --quiet --requirement .venv-docs/requirements.txt
+	@touch $@
+
 .venv-runtime-test/installed: $(SOURCES) runtime/pyproject.toml | python
 	$(PYTHON) -m venv .venv-runtime-test
-	.venv-runtime-test/bin/pip install --quiet ./runtime pytest
+	.venv-runtime-test/$(BIN)/pip install --quiet ./runtime pytest
 	@touch $@
 
 .venv-fuzz/installed: $(SOURCES) runtime/pyproject.toml | python
 	$(PYTHON) -m venv .venv-fuzz
-	.venv-fuzz/bin/pip install --quiet ./runtime pillow
-	.venv-fuzz/bin/pip install --quiet --only-binary=:all: atheris || echo "atheris has no wheel for this Python"
+	.venv-fuzz/$(BIN)/pip install --quiet ./runtime pillow
+	.venv-fuzz/$(BIN)/pip install --quiet --only-binary=:all: atheris || echo "atheris has no wheel for this Python"
 	@touch $@
 
 .venv-oldest/installed: $(SOURCES) runtime/pyproject.toml | python
 	$(PYTHON) -m venv .venv-oldest
 	sed -n '/^dependencies = \[/,/^\]/ s/^ *"\(.*\)>=\(.*\)",.*/\1==\2.*/p' runtime/pyproject.toml \
 	    > .venv-oldest/oldest.txt
-	.venv-oldest/bin/pip install --quiet ./runtime pytest --constraint .venv-oldest/oldest.txt
+	.venv-oldest/$(BIN)/pip install --quiet ./runtime pytest --constraint .venv-oldest/oldest.txt
 	@touch $@
 
 python:
@@ -118,4 +136,5 @@ python:
 
 clean: ## remove what the other targets made
 	rm -rf demo dist runtime/dist build .venv-demo .venv-runtime .venv-test .venv-runtime-test .venv-oldest .venv-fuzz .fuzz
+	rm -rf .venv-docs site
 	rm -rf .pytest_cache .mypy_cache .ruff_cache

@@ -1,7 +1,9 @@
 """Convert a Keras base and head into two ONNX graphs and prove that they agree.
 
-from fic_export import export_bundle
-export_bundle(base, head, labels=labels, preprocessing=numbers, pictures=files, out="bundle")
+With any two Keras models:
+
+    from fic_export import export_bundle
+    export_bundle(base, head, labels=labels, preprocessing=numbers, pictures=files, out="bundle")
 """
 
 from importlib import import_module

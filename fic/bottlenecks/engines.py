@@ -47,7 +47,7 @@ def choose_engine(name: EngineName, base: FrozenBase, *, few: bool = False) -> C
     """Open the engine that was asked for; `auto` takes the faster one that works here.
 
     On a CPU the exported graph is the faster one for every base that was measured
-    (`docs/benchmarks.md`); a GPU that only TensorFlow can use beats it.
+    (`docs/why/benchmarks.md`); a GPU that only TensorFlow can use beats it.
 
     Args:
         few: only a few pictures are to come, so a graph that is at hand beats any that is not.

@@ -1,6 +1,6 @@
 """Bottlenecks on disk, found by the content of the picture: each is extracted once, ever.
 
-`docs/cache-format.md` describes the folder and the files, and why they are as they are.
+`docs/reference/cache-format.md` describes the folder and the files, and why they are as they are.
 """
 
 import json

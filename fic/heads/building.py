@@ -123,7 +123,7 @@ def _standardised(features: Any, found: Statistics) -> Any:
     # the bottlenecks of random weights are as small as 1e-18.
     unit = float(np.sqrt(found.variance.mean())) or 1.0
     # One unit on top, so that a feature that hardly ever moves is not blown up to the size of the
-    # others: 1 to 3 points of accuracy on the flowers (docs/decisions.md).
+    # others: 1 to 3 points of accuracy on the flowers (docs/why/training.md).
     mean, variance = found.mean / unit, found.variance / unit**2 + 1.0
     features = keras.layers.Rescaling(1 / unit, name="unit")(features)
     return keras.layers.Normalization(

@@ -1,7 +1,7 @@
 """Train the head on bottlenecks, streamed batch by batch.
 
 Model, loss and optimizer are Keras's. The loop is fic's own (`fic.training.epochs`), because the
-upkeep of Keras's `fit` costs more than the arithmetic of a head (`docs/decisions.md`).
+upkeep of Keras's `fit` costs more than the arithmetic of a head (`docs/why/training.md`).
 """
 
 from collections.abc import Sequence

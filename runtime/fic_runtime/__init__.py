@@ -1,7 +1,9 @@
 """Run image classifiers that fic exported: NumPy, ONNX Runtime and OpenCV, no training framework.
 
-from fic_runtime import Classifier
-Classifier("bundle").predict("photo.jpg").label
+With a bundle that `fic export` wrote:
+
+    from fic_runtime import Classifier
+    Classifier("bundle").predict("photo.jpg").label
 """
 
 from importlib import import_module

@@ -34,14 +34,15 @@ class SoftmaxRegression:
 
 Fit: TypeAlias = Callable[[Array, Array, SoftmaxRegression], Score]
 
-# Directions of the covariance that are kept: 32 to 256 were within a point (docs/decisions.md).
+# Directions of the covariance that are kept: 32 to 256 were within a point
+# (docs/why/ood-and-teaching.md).
 _DIRECTIONS = 64
 _OVERSAMPLING = 16
 _POWER_ITERATIONS = 4
 _NEIGHBOURS = 500
 _SEED = 20180710
 
-# Of fic's own linear head (docs/decisions.md).
+# Of fic's own linear head (docs/why/ood-and-teaching.md).
 _DECAY = 0.03
 _STEPS = 100
 

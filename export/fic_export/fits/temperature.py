@@ -86,7 +86,7 @@ def fit_calibration(probabilities: Array, targets: Array) -> Calibration:
     mean_losses = np.mean(losses, axis=0)
     found = replace(found, ece_after=float(np.mean(errors)), loss_after=float(mean_losses.mean()))
     gains = cross_entropies(logits, targets) - mean_losses
-    # A gain within its own standard error is none (docs/decisions.md).
+    # A gain within its own standard error is none (docs/why/ood-and-teaching.md).
     clear = gains.mean() > gains.std(ddof=1) / np.sqrt(count)
     if found.fitted and clear and np.mean(errors) < (found.ece_before or 0.0):
         return replace(

@@ -2,7 +2,7 @@
 
 Two conventions for `metadata_props` have readers: the keys that Ultralytics writes and its loader
 reads (`names`, `imgsz`, `task`), values as Python literals; and the `Image.` keys of ONNX's own
-MetadataProps.md. Both are in `docs/bundle-format.md`, with what was left out and why.
+MetadataProps.md. Both are in `docs/reference/bundle-format.md`, with what was left out and why.
 """
 
 import json

@@ -24,7 +24,7 @@ from ..errors import ConversionError
 from ..graphs.surgery import canonicalize
 
 _LEVELS = 127  # of int8, symmetric
-# docs/decisions.md has the measurements. What is not here stays float32.
+# docs/why/int8.md has the measurements. What is not here stays float32.
 OPERATORS = (
     "Add",
     "AveragePool",

@@ -1,7 +1,7 @@
 """The bundle's `manifest.json`: everything the runtime must know to serve two ONNX graphs.
 
 Written by `fic_export`, read here; both sides share these classes, so there is one schema. The
-format is described in `docs/bundle-format.md`. Only the standard library is needed.
+format is described in `docs/reference/bundle-format.md`. Only the standard library is needed.
 """
 
 import json

@@ -91,7 +91,7 @@ def run_selftest(
 
 
 def _tolerance(manifest: Manifest, name: str) -> float:
-    """Return what the bundle allows; a quantized one allows more, see docs/bundle-format.md."""
+    """Return the bundle's tolerance: docs/reference/bundle-format.md, "Quantized bases"."""
     value = (manifest.quantization.get("tolerance") or {}).get(name, TOLERANCE)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise BundleError(

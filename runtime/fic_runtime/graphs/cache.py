@@ -21,7 +21,7 @@ from .onnx_runtime import onnxruntime
 
 log: Log = Log(__name__)
 
-# Below, optimising costs about as much as finding out that it was done (docs/benchmarks.md).
+# Below, optimising costs about as much as finding out that it was done (docs/why/benchmarks.md).
 LEAST_BYTES = 1 << 20
 MOST_BYTES = 1 << 30  # of a graph; ONNX Runtime cannot save one past 2 GB in one file
 

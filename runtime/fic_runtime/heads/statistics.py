@@ -24,7 +24,7 @@ from ..bundle.arrays import read_arrays
 from ..errors import BundleError
 from .linear import LinearHead
 
-_RIDGE = 3.0  # times the mean variance of a feature (docs/decisions.md)
+_RIDGE = 3.0  # times the mean variance of a feature (docs/why/ood-and-teaching.md)
 _LEAST_BETWEEN = 1e-3  # of the variance within classes: means that differ by nothing but noise
 _DRAWS = 2_000
 _SCORES_AT_ONCE = 1_000_000
