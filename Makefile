@@ -4,7 +4,8 @@ PYTHON ?= python3
 DATA ?= digits
 SECONDS ?= 60
 SEED ?= 0
-JOBS ?= 2
+JOBS ?= auto
+FILE ?= tests
 ifeq ($(filter digits flowers,$(DATA)),)
 $(error DATA=$(DATA) is not known; say DATA=digits or DATA=flowers)
 endif
@@ -14,8 +15,8 @@ DEMO := .venv-demo/bin
 RUNTIME := .venv-runtime/bin
 SOURCES := $(shell find fic export runtime -name '*.py')
 
-.PHONY: help demo demo-digits demo-flowers demo-export demo-predict test test-slow test-runtime
-.PHONY: test-runtime-oldest fuzz lint clean python
+.PHONY: help demo demo-digits demo-flowers demo-export demo-predict test check test-slow
+.PHONY: test-runtime test-runtime-oldest fuzz lint clean python
 
 help: ## say what the targets are
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -54,9 +55,14 @@ demo-predict: demo-export .venv-runtime/installed
 
 # --- tests ---------------------------------------------------------------------------------------
 
-test: lint ## check style and types, run the tests
-	$(TEST)/pytest -m "not all_bases and not crash"
+# Stolen work keeps the order of the files, so that what their tests share is made once or twice.
+test: lint ## check style and types, run the tests on all cores; JOBS=2: on two
+	$(TEST)/pytest -n $(JOBS) --dist worksteal -m "not all_bases and not crash"
 
+check: .venv-test/installed ## run some tests in one process: FILE=tests/fic/cache, K=resume for a feature
+	$(TEST)/pytest $(FILE) $(if $(K),-k "$(K)") -m "not all_bases and not crash"
+
+test-slow: JOBS = 2# a large base takes gigabytes
 test-slow: .venv-test/installed ## run the tests of every base, and those that kill processes; JOBS=2 at once
 	$(TEST)/pytest -n $(JOBS) -m "all_bases or crash"
 

@@ -27,6 +27,8 @@ from fic_runtime.images import load_image
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 from tests.export.conftest import draw_pictures
 
+pytestmark = pytest.mark.quantize
+
 LABELS = ("blue", "green", "red")
 PREPROCESSING = Preprocessing(
     geometry=Geometry(height=32, width=32),
