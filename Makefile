@@ -67,10 +67,10 @@ test-slow: .venv-test/installed ## run the tests of every base, and those that k
 	$(TEST)/pytest -n $(JOBS) -m "all_bases or crash"
 
 test-runtime: .venv-runtime-test/installed ## run the runtime's tests where only the runtime is installed
-	.venv-runtime-test/bin/python -m pytest tests/runtime
+	.venv-runtime-test/bin/python -m pytest -n $(JOBS) --dist worksteal tests/runtime
 
 test-runtime-oldest: .venv-oldest/installed ## the same with the oldest libraries that it takes (Python 3.11 or 3.12)
-	.venv-oldest/bin/python -m pytest tests/runtime
+	.venv-oldest/bin/python -m pytest -n $(JOBS) --dist worksteal tests/runtime
 
 fuzz: .venv-fuzz/installed ## look for inputs that break the runtime; SECONDS=60 for each target, SEED=0 at random
 	.venv-fuzz/bin/python fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
@@ -102,7 +102,7 @@ lint: .venv-test/installed ## check style and types only
 
 .venv-runtime-test/installed: $(SOURCES) runtime/pyproject.toml | python
 	$(PYTHON) -m venv .venv-runtime-test
-	.venv-runtime-test/bin/pip install --quiet ./runtime pytest
+	.venv-runtime-test/bin/pip install --quiet ./runtime pytest pytest-xdist
 	@touch $@
 
 .venv-fuzz/installed: $(SOURCES) runtime/pyproject.toml | python
@@ -115,7 +115,7 @@ lint: .venv-test/installed ## check style and types only
 	$(PYTHON) -m venv .venv-oldest
 	sed -n '/^dependencies = \[/,/^\]/ s/^ *"\(.*\)>=\(.*\)",.*/\1==\2.*/p' runtime/pyproject.toml \
 	    > .venv-oldest/oldest.txt
-	.venv-oldest/bin/pip install --quiet ./runtime pytest --constraint .venv-oldest/oldest.txt
+	.venv-oldest/bin/pip install --quiet ./runtime pytest pytest-xdist --constraint .venv-oldest/oldest.txt
 	@touch $@
 
 python:
