@@ -1,12 +1,13 @@
 """The trainable part: from a bottleneck to the probabilities of the classes."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import HeadError
 from .custom import custom_head
@@ -71,8 +72,8 @@ def parse_head(text: str) -> HeadChoice:
 class Statistics:
     """Mean and variance of each feature over the training bottlenecks, both (features,)."""
 
-    mean: np.ndarray[Any, Any]
-    variance: np.ndarray[Any, Any]
+    mean: NDArray[Any]
+    variance: NDArray[Any]
 
 
 def build_head(
@@ -80,7 +81,7 @@ def build_head(
     shape: Sequence[int],
     classes: int,
     *,
-    statistics: Callable[["keras.Model | None"], Statistics],
+    statistics: Statistics | None,
     rest: "keras.Model | None" = None,
 ) -> "keras.Model":
     """Return an untrained head for bottlenecks of `shape`.
@@ -89,8 +90,8 @@ def build_head(
         choice: what kind of head.
         shape: of one bottleneck, (features,) or (height, width, features).
         classes: number of outputs.
-        statistics: called with a model, or with None, returns the statistics of the pooled
-            features that the model, or nothing, makes of the training bottlenecks.
+        statistics: of the pooled features of the training bottlenecks, or of those that `rest`
+            makes of them; None for `custom`, whose function makes all layers.
         rest: for `rest`, the remaining part of the base, from bottleneck to vector.
 
     Raises:
@@ -100,15 +101,15 @@ def build_head(
 
     if choice.file is not None:
         return custom_head(choice.file, choice.function, shape, classes)
+    if statistics is None:
+        raise ValueError(f"a head of the kind {choice.kind} needs statistics")
     if rest is not None:
-        found = statistics(rest)
         bottleneck, features = rest.inputs[0], rest.outputs[0]
     else:
-        found = statistics(None)
         bottleneck = features = keras.Input(tuple(shape), name=BOTTLENECK)
     if len(features.shape) == 4:
         features = keras.layers.GlobalAveragePooling2D(name="pool")(features)
-    features = _standardised(features, found)
+    features = _standardised(features, statistics)
     if choice.kind == "mlp":
         features = keras.layers.Dense(choice.units, activation="relu", name="hidden")(features)
         features = keras.layers.Dropout(choice.dropout, name="dropout")(features)
@@ -116,15 +117,15 @@ def build_head(
     return keras.Model(bottleneck, outputs, name="head")
 
 
-def _standardised(features: Any, found: Statistics) -> Any:
+def _standardised(features: Any, statistics: Statistics) -> Any:
     import keras
 
     # In units of the typical deviation, because Keras takes a deviation below 1e-7 for zero and
     # the bottlenecks of random weights are as small as 1e-18.
-    unit = float(np.sqrt(found.variance.mean())) or 1.0
+    unit = float(np.sqrt(statistics.variance.mean())) or 1.0
     # One unit on top, so that a feature that hardly ever moves is not blown up to the size of the
     # others: 1 to 3 points of accuracy on the flowers (docs/decisions.md).
-    mean, variance = found.mean / unit, found.variance / unit**2 + 1.0
+    mean, variance = statistics.mean / unit, statistics.variance / unit**2 + 1.0
     features = keras.layers.Rescaling(1 / unit, name="unit")(features)
     return keras.layers.Normalization(
         mean=mean.astype(np.float32), variance=variance.astype(np.float32), name=STANDARDISE

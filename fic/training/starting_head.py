@@ -4,11 +4,12 @@ import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bases.frozen import FrozenBase
 from ..bases.models import build_rest
@@ -123,26 +124,17 @@ def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOption
     if earlier is not None and not earlier.is_weights_only:
         return earlier.load(base.fingerprint, train.labels)
     choice = parse_head(options.head or "linear")
-    head = build_head(
-        choice,
-        train.shape,
-        len(train.labels),
-        statistics=partial(_statistics, train),
-        rest=_rest(base.options) if choice.kind == "rest" else None,
-    )
-    if earlier is not None:
-        if choice.kind != "custom":
-            log.warning(
-                "%s: holds no statistics of the bottlenecks; those of these pictures are used",
-                earlier.path,
-            )
-        try:
-            head.load_weights(earlier.path)
-        except Exception as error:  # Keras raises a different class for each way not to fit
-            raise HeadError(
-                f"{earlier.path}: does not hold the weights of this head "
-                f"({one_line(error)}); give the --head that they belong to"
-            ) from error
+    rest = _rest(base.options) if choice.kind == "rest" else None
+    statistics = None if choice.kind == "custom" else _statistics(train, rest)
+    head = build_head(choice, train.shape, len(train.labels), statistics=statistics, rest=rest)
+    if earlier is None:
+        return head
+    if statistics is not None:
+        log.warning(
+            "%s: holds no statistics of the bottlenecks; those of these pictures are used",
+            earlier.path,
+        )
+    _load_weights(head, earlier.path)
     return head
 
 
@@ -193,15 +185,26 @@ def _with_labels(
     return wide
 
 
-def _spread(
-    array: np.ndarray[Any, Any], places: Sequence[int], into: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
+def _spread(array: NDArray[Any], places: Sequence[int], into: NDArray[Any]) -> NDArray[Any]:
     into[..., places] = array
     return into
 
 
+def _load_weights(head: "keras.Model", path: Path) -> None:
+    try:
+        head.load_weights(path)
+    except Exception as error:  # Keras raises a different class for each way not to fit
+        raise HeadError(
+            f"{path}: does not hold the weights of this head ({one_line(error)}); give the --head "
+            "that they belong to"
+        ) from error
+
+
 def _statistics(train: TrainingData, model: "keras.Model | None") -> Statistics:
-    """Return mean and variance of each feature, maps averaged first."""
+    """Return mean and variance of each feature of the bottlenecks, maps averaged first.
+
+    With `model`, of the features that it makes of the bottlenecks.
+    """
     total, squares, count = np.zeros(()), np.zeros(()), 0
     with closing(train.for_statistics()) as blocks:
         for block in blocks:
