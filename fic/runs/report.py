@@ -10,7 +10,7 @@ from fic_runtime.errors import ImageError
 from fic_runtime.images import load_image
 from fic_runtime.preprocessing import Geometry
 
-from .run import Answer
+from .run import Answer, RunResults
 
 _THUMBNAIL = Geometry(height=128, width=128, resize="pad")
 _MISTAKES = 24
@@ -31,14 +31,10 @@ svg { width: 100%; height: auto } .legend { font-size: .9rem }
 """
 
 
-def render_report(
-    record: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    history: Sequence[Mapping[str, float]],
-    validation: Sequence[Answer],
-) -> str:
+def render_report(results: RunResults) -> str:
     """Return the report of a run as one HTML page."""
-    val = metrics["val"]
+    record, history = results.record, results.history
+    val = results.metrics["val"]
     base = record["base"]["base_model"]
     return "\n".join(
         [
@@ -53,7 +49,7 @@ def render_report(
             "<h2>Classes</h2>",
             _class_table(val["per_class"]),
             _matrix(list(val["per_class"]), val["confusion_matrix"]),
-            _mistake_gallery(_worst_mistakes(validation)),
+            _mistake_gallery(_worst_mistakes(results.validation)),
             "</html>",
             "",
         ]

@@ -62,6 +62,23 @@ class Answer:
     probability: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunResults:
+    """What a training found.
+
+    Attributes:
+        record: what `run.json` says of the training.
+        metrics: what `metrics.json` holds: the figures of the validation under `val`.
+        history: loss and accuracy of each epoch.
+        validation: the validation pictures with the head's answers.
+    """
+
+    record: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    history: Sequence[Mapping[str, float]]
+    validation: Sequence[Answer]
+
+
 @dataclass(frozen=True)
 class Run:
     """A trained classifier on disk: its options, its labels, its head and its figures.
@@ -226,19 +243,21 @@ def check_run_folder(folder: Path) -> None:
 
 def write_run(
     folder: Path,
+    results: RunResults,
     *,
-    record: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    history: Sequence[Mapping[str, float]],
     labels: Sequence[str],
     head: "keras.Model",
-    validation: Sequence[Answer],
     report: str,
     base: "keras.Model | None" = None,
 ) -> Run:
     """Write a run folder whole, in place of an earlier run if there is one.
 
     Args:
+        folder: the run folder.
+        results: what the training found.
+        labels: the class names, in the order of the head's outputs.
+        head: from bottleneck to probabilities.
+        report: the page `report.html`.
         base: the base, if the run has one of its own because it was fine-tuned.
 
     Raises:
@@ -250,12 +269,19 @@ def write_run(
         own_base = None if base is None else BASE_WEIGHTS_FILE
         if base is not None:
             base.save_weights(temporary / BASE_WEIGHTS_FILE)
-        content = {"format": FORMAT, **record, "base_weights": own_base, "labels": list(labels)}
+        content = {
+            "format": FORMAT,
+            **results.record,
+            "base_weights": own_base,
+            "labels": list(labels),
+        }
         _write_json(temporary / RUN_FILE, content)
-        _write_json(temporary / METRICS_FILE, metrics)
-        (temporary / HISTORY_FILE).write_text(_csv(history), encoding="utf-8", newline="")
-        (temporary / LABELS_FILE).write_text("".join(f"{x}\n" for x in labels), encoding="utf-8")
-        answers = [asdict(answer) for answer in validation]
+        _write_json(temporary / METRICS_FILE, results.metrics)
+        (temporary / HISTORY_FILE).write_text(_csv(results.history), encoding="utf-8", newline="")
+        (temporary / LABELS_FILE).write_text(
+            "".join(f"{label}\n" for label in labels), encoding="utf-8"
+        )
+        answers = [asdict(answer) for answer in results.validation]
         (temporary / VALIDATION_FILE).write_text(_csv(answers), encoding="utf-8", newline="")
         (temporary / REPORT_FILE).write_text(report, encoding="utf-8")
     return Run(folder)
