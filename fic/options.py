@@ -20,6 +20,9 @@ Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
 ClassWeights = Literal["none", "balanced"]
 Monitor = Literal["loss", "accuracy"]
 
+VAL_SPLIT = 0.2
+"""Share of each class for validation where nobody says otherwise."""
+
 # Of a head that starts from nothing.
 LEARNING_RATES: Mapping[Optimizer, float] = MappingProxyType(
     {"adam": 1e-3, "adamw": 1e-3, "sgd": 1e-2, "rmsprop": 1e-3}

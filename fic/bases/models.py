@@ -13,18 +13,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BaseOptionError, WeightsError, one_line
+from ..options import Pooling
 from .table import Base
 from .weights import load_file, mend_released_normalization
 
 if TYPE_CHECKING:
     import keras
 
-Pooling = Literal["avg", "max", "none"]
-
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # Blocks in each stage of ResNet50 (He et al. 2015, table 1).
 _RESNET50_STAGES = {2: 3, 3: 4, 4: 6, 5: 3}
@@ -175,7 +174,7 @@ def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "k
 
     if not imagenet:
         return call(None)
-    logger.info("loading the ImageNet weights of %s", base.name)
+    log.info("loading the ImageNet weights of %s", base.name)
     try:
         return call("imagenet")
     # Keras raises a bare Exception when a download fails, and whatever HDF5 does for a broken file.
@@ -242,7 +241,7 @@ def _cut(model: "keras.Model", base: Base, layer: str, pooling: Pooling) -> "ker
 def _find_layer(model: "keras.Model", base: Base, layer: str) -> Any:
     modern = _name_since_keras_2_2(base, layer)
     if modern is not None:
-        logger.warning("%s: the layer %s is called %s today", base.name, layer, modern)
+        log.warning("%s: the layer %s is called %s today", base.name, layer, modern)
         layer = modern
     names = [layer.name for layer in model.layers]
     if layer not in names:

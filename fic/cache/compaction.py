@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from ..errors import CacheError
 from ..fingerprint import Fingerprint
+from ..options import Compression
 from .keys import Keys
 from .rows import checked_pieces
 from .shards import (
-    Compression,
     DamagedShard,
     Shard,
     encode_rows,

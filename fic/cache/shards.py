@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from functools import reduce
 from io import BytesIO, FileIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
 
 from ..fingerprint import FORMAT, Fingerprint
+from ..options import Compression
 from .keys import KEY_SIZE, Keys
 from .locks import new_temporary, publish
 
 log = logging.getLogger(__name__)
 
-Compression = Literal["none", "gzip"]
 ROW = np.dtype([("offset", "<i8"), ("size", "<u4"), ("checksum", "<u4")])
 """Where a row lies in its file, its size there if it is compressed (else 0), its checksum."""
 

@@ -16,12 +16,12 @@ import numpy.typing as npt
 
 from ..errors import CacheError
 from ..fingerprint import Fingerprint
+from ..options import Compression
 from .keys import KeyIndex, Keys, as_keys
 from .locks import SharedLock, new_temporary, publish, remove_abandoned_temporaries
 from .rows import PIECE_BYTES, ShardFiles, check_rows
 from .shards import (
     ROW,
-    Compression,
     DamagedShard,
     Shard,
     open_shard,

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from ..errors import CacheError
 from ..fingerprint import Fingerprint
+from ..options import Compression
 from .keys import Keys, as_keys
-from .shards import Compression, encode_rows, row_checksums, stored_dtype, write_shard
+from .shards import encode_rows, row_checksums, stored_dtype, write_shard
 
 # A shard is committed when the first of these is reached: what a kill may cost, and the memory
 # that a writer holds.

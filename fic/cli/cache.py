@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..options import CacheOptions
 from .options import FOLDER, add_options
 from .terminal import TerminalProgress
 
@@ -19,7 +20,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--bottleneck-dir",
             type=FOLDER,
-            default=Path("bottlenecks"),
+            default=CacheOptions.bottleneck_dir,
             help="Folder of the cache.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ..options import BaseOptions, CacheOptions, TrainingOptions
+from ..options import VAL_SPLIT, BaseOptions, CacheOptions, TrainingOptions
 from .option_values import SectionedCommand, config_option, from_options
 from .options import (
     FOLDER,
@@ -182,7 +182,7 @@ def _print_fine_tuning(record: dict[str, Any]) -> None:
 
 
 def _source(
-    data: Path | None, train: Path | None, val: Path | None, *, val_split: float = 0.2
+    data: Path | None, train: Path | None, val: Path | None, *, val_split: float = VAL_SPLIT
 ) -> "Source":
     from ..data import Source
 

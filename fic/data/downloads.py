@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import DataError, DownloadError
 from ..progress import Progress, Silence
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 # Answers that another attempt may not get: too many requests, and faults of the server.
@@ -181,7 +181,7 @@ def _receive(
                     f"{url}: cannot be downloaded: {interruption}; check the network and run "
                     f"again, or put the file at {path} yourself"
                 ) from interruption.__cause__
-            logger.info("%s: %s; trying again", url, interruption)
+            log.info("%s: %s; trying again", url, interruption)
             time.sleep(pause * 2 ** (failures - 1))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DataError
-from ..options import OnError
+from ..options import VAL_SPLIT, OnError
 from ..progress import Progress
 from .csv_files import read_csv
 from .dataset import Dataset, Skipped, Split
@@ -28,7 +28,7 @@ class Source:
     """
 
     data: Path | None = None
-    val_split: float = 0.2
+    val_split: float = VAL_SPLIT
     train: Path | None = None
     val: Path | None = None
 
