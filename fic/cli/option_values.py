@@ -46,7 +46,7 @@ class SectionedCommand(click.Command):
 
 
 def _heading(name: str) -> str:
-    return next((each for each, names in _HEADINGS.items() if name in names), _OTHERS)
+    return next((heading for heading, names in _HEADINGS.items() if name in names), _OTHERS)
 
 
 def from_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
@@ -100,5 +100,5 @@ config_option = click.option(
     is_eager=True,
     expose_value=False,
     callback=_take_from_run,
-    help="Take all options from a run or its run.json; those given beside it come first.",
+    help="Options from a run or its run.json; those given on the command line take precedence.",
 )

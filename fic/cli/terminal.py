@@ -1,4 +1,4 @@
-"""What the command line shows of long work: bars on a terminal, plain lines elsewhere."""
+"""Progress on a terminal: bars for long work, lines elsewhere."""
 
 import contextlib
 import importlib.machinery
