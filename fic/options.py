@@ -21,7 +21,7 @@ ClassWeights = Literal["none", "balanced"]
 Monitor = Literal["loss", "accuracy"]
 
 VAL_SPLIT = 0.2
-"""Share of each class for validation where nobody says otherwise."""
+"""Share of each class for validation unless given."""
 
 # Of a head that starts from nothing.
 LEARNING_RATES: Mapping[Optimizer, float] = MappingProxyType(
@@ -103,10 +103,10 @@ class TrainingOptions:
         epochs: passes over the training bottlenecks at most; 0 only evaluates.
         batch_size: bottlenecks in one step.
         optimizer: of Keras; sgd has a momentum of 0.9.
-        learning_rate: of the optimiser; by default 0.01 for sgd and 0.001 for the others, and a
+        learning_rate: of the optimizer; by default 0.01 for sgd and 0.001 for the others, and a
             tenth of that for the head `rest`.
         weight_decay: pull of the head's weights towards zero: half their squared sum times this
-            is added to the loss (L2). For adamw it is the optimiser's own, in each step this times
+            is added to the loss (L2). For adamw it is the optimizer's own, in each step this times
             the learning rate. The layers of the base are not pulled.
         class_weights: `balanced` gives each class the same say, however few pictures it has.
         label_smoothing: share of the truth that is spread evenly over all classes.
@@ -114,11 +114,11 @@ class TrainingOptions:
         patience: epochs without a better figure after which training ends; 0 never ends.
         seed: of the head's first weights, the order of the pictures and the split of `--data`.
         logs: folder for TensorBoard events, or nowhere.
-        omit_bottlenecks: send every picture through the base in every epoch, altered anew,
+        omit_bottlenecks: send every picture through the base in every epoch, augmented anew,
             instead of keeping its bottleneck in the cache.
         fine_tune: how many of the base's last layers are trained further after the head, counted
             without BatchNormalization and layers that have no weights; 0 leaves the base alone.
-        fine_tune_learning_rate: of the Adam optimiser in fine-tuning.
+        fine_tune_learning_rate: of the Adam optimizer in fine-tuning.
         fine_tune_epochs: passes over the training pictures in fine-tuning at most.
     """
 

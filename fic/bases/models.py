@@ -82,7 +82,7 @@ def build_rest(
     """Return what the base does after the layer `layer`, as a trainable copy.
 
     From the bottleneck, float32 and not pooled, to the base's own pooled features, float32
-    (n, features). Normalisation keeps the statistics and the scales of the base: those of small
+    (n, features). Normalization keeps the statistics and the scales of the base: those of small
     batches of another data set would only be noisier. Training the copy leaves the base alone.
 
     Args:
@@ -104,16 +104,16 @@ def build_rest(
     rest = _after(whole, cut)
     if rest is None:
         later = whole.layers[whole.layers.index(cut) + 1 :]
-        place = next((each.name for each in later if _after(whole, each) is not None), None)
-        hint = f"; the next layer where that is so is {place}" if place else ""
+        name = next((layer.name for layer in later if _after(whole, layer) is not None), None)
+        hint = f"; the next layer where that is so is {name}" if name else ""
         raise BaseOptionError(
             f"{base.name}: after {cut.name} the rest of the base needs more than the output of "
             f"this layer, so it cannot be the head{hint}"
         )
     copy = keras.models.clone_model(rest, input_tensors=bottleneck)
     copy.set_weights(rest.get_weights())
-    for each in copy.layers:
-        each.trainable = not isinstance(each, keras.layers.BatchNormalization)
+    for own in copy.layers:
+        own.trainable = not isinstance(own, keras.layers.BatchNormalization)
     return copy
 
 
@@ -265,8 +265,8 @@ def _name_since_keras_2_2(base: Base, layer: str) -> str | None:
         return "conv1_relu"
     before = 1
     for stage, blocks in _RESNET50_STAGES.items():
-        block, place = divmod(number - before - 1, 3)
+        block, position = divmod(number - before - 1, 3)
         if 0 <= block < blocks:
-            return f"conv{stage}_block{block + 1}_{('1_relu', '2_relu', 'out')[place]}"
+            return f"conv{stage}_block{block + 1}_{('1_relu', '2_relu', 'out')[position]}"
         before += 3 * blocks
     return None

@@ -191,14 +191,14 @@ def _fill(
 
 def _with_copies(skipped: Iterable[Skipped], pictures: Pictures) -> list[Skipped]:
     """Add the other files with the content of a skipped one: they were decoded only once."""
-    first = {pictures.digests[each.path]: each for each in skipped}
+    first = {pictures.digests[picture.path]: picture for picture in skipped}
     found: dict[Path, Skipped] = {}
     for path in (*pictures.train.paths, *pictures.val.paths):
-        each = first.get(pictures.digests[path])
-        if each is not None and path == each.path:
-            found[path] = each
-        elif each is not None:
-            found[path] = Skipped(path, f"{path}: is a copy of {each.path}, which was skipped")
+        original = first.get(pictures.digests[path])
+        if original is not None and path == original.path:
+            found[path] = original
+        elif original is not None:
+            found[path] = Skipped(path, f"{path}: is a copy of {original.path}, which was skipped")
     return list(found.values())
 
 
@@ -232,14 +232,14 @@ def fill_cache(
     return use
 
 
-def kept_digests(place: Path, progress: Progress) -> set[bytes]:
+def kept_digests(path: Path, progress: Progress) -> set[bytes]:
     """Return the digests under which the pictures of a data set, and their views, are cached.
 
     Raises:
         DataError: the data set cannot be used, or a picture of it cannot be read.
     """
     pictures = read_pictures(
-        Source(data=place), memo=None, seed=None, on_error="fail", progress=progress
+        Source(data=path), memo=None, seed=None, on_error="fail", progress=progress
     )
     return {begin for digest in pictures.digests.values() for begin in key_digests(digest)}
 
@@ -252,27 +252,27 @@ class _Wanted:
         self._paths: list[Path] = []
 
     def add(self, dataset: Dataset, digests: Mapping[Path, bytes], views: int) -> NDArray[Any]:
-        """Return for each picture and view its place among the keys, (pictures, views)."""
-        places = np.empty((len(dataset), views), np.int64)
+        """Return for each picture and view the index of its key, (pictures, views)."""
+        indices = np.empty((len(dataset), views), np.int64)
         for i, path in enumerate(dataset.paths):
             for view in range(views):
-                place = self._index.setdefault((digests[path], view), len(self._paths))
-                if place == len(self._paths):
+                index = self._index.setdefault((digests[path], view), len(self._paths))
+                if index == len(self._paths):
                     self._paths.append(path)
-                places[i, view] = place
-        return places
+                indices[i, view] = index
+        return indices
 
     def keys(self) -> NDArray[Any]:
-        """Return the cache keys, in the order of their places."""
+        """Return the cache keys, in the order of their indices."""
         return make_keys(self._index)
 
-    def pictures(self, places: Iterable[int]) -> Iterator[Picture]:
-        """Yield the files to decode for the bottlenecks at these places, in ascending order."""
+    def pictures(self, indices: Iterable[int]) -> Iterator[Picture]:
+        """Yield the files to decode for the bottlenecks at these indices, in ascending order."""
         entries = list(self._index)
-        # The views of a picture have neighbouring places.
-        for digest, group in groupby(places, key=lambda place: entries[place][0]):
+        # The views of a picture have neighbouring indices.
+        for digest, group in groupby(indices, key=lambda index: entries[index][0]):
             own = list(group)
-            yield Picture(self._paths[own[0]], digest, [entries[place][1] for place in own])
+            yield Picture(self._paths[own[0]], digest, [entries[index][1] for index in own])
 
 
 def _self_check(
@@ -284,10 +284,10 @@ def _self_check(
 ) -> None:
     """Extract a few entries again, so that nobody trains on a cache that was filled wrongly."""
     there = np.flatnonzero(rows >= 0).tolist()
-    places = random.sample(there, min(_CHECKED, len(there)))
-    for place in places:
-        (picture,) = wanted.pictures([place])
-        row = rows[place : place + 1]
+    indices = random.sample(there, min(_CHECKED, len(there)))
+    for index in indices:
+        (picture,) = wanted.pictures([index])
+        row = rows[index : index + 1]
         stored = cache.read(row)
         try:
             fresh = bottlenecks_of(picture, engine, base.preprocessing.geometry)

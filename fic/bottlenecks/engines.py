@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
+from numpy.typing import NDArray
 
 from fic_export.errors import ConversionError
 from fic_runtime.devices import CUDA, usable_cpus
@@ -31,7 +31,7 @@ class Engine(Protocol):
     passes: int
     """How many batches may be in the base at the same time."""
 
-    def run(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def run(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return float32 bottlenecks (n, *shape) of uint8 pictures (n, height, width, 3)."""
 
 
@@ -91,7 +91,7 @@ class OnnxEngine:
         self._graph = Graph(file, threads=max(1, cpus // self.passes))
         self.device = "the GPU" if self._graph.provider == CUDA else "the CPU"
 
-    def run(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def run(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return the bottlenecks of a batch."""
         return self._graph.run(pixels)
 
@@ -114,9 +114,9 @@ class KerasEngine:
 
         self._forward = forward
 
-    def run(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def run(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return the bottlenecks of a batch."""
-        bottlenecks: np.ndarray[Any, Any] = self._forward(pixels).numpy()
+        bottlenecks: NDArray[Any] = self._forward(pixels).numpy()
         return bottlenecks
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..fingerprint import FORMAT, Fingerprint
 from ..options import Compression
@@ -45,7 +45,7 @@ class Shard:
 
     path: Path
     keys: Keys
-    rows: npt.NDArray[Any]
+    rows: NDArray[Any]
 
 
 def shard_paths(folder: Path) -> list[Path]:
@@ -84,7 +84,7 @@ def row_size(fingerprint: Fingerprint) -> int:
     return math.prod(fingerprint.shape) * stored_dtype(fingerprint).itemsize
 
 
-def encode_rows(features: npt.NDArray[Any], compression: Compression) -> list[bytes]:
+def encode_rows(features: NDArray[Any], compression: Compression) -> list[bytes]:
     """Return the bytes of each row of (n, *shape) as they stand in a shard."""
     if compression == "none":
         return [row.tobytes() for row in features]
@@ -94,12 +94,12 @@ def encode_rows(features: npt.NDArray[Any], compression: Compression) -> list[by
     return [zlib.compress(row.tobytes(), 1) for row in shuffled]
 
 
-def crc32_rows(raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+def crc32_rows(raw: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Return the CRC-32 of each row of uint8 (n, size)."""
     return np.fromiter(map(zlib.crc32, raw), np.uint32, len(raw))
 
 
-def row_checksums(keys: Keys, raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+def row_checksums(keys: Keys, raw: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Return a checksum for each row of `raw`, uint8 (n, size), that covers its key as well.
 
     CRC-32 of the row, XORed with the five big-endian 32-bit words of the key: any change of fewer
@@ -113,7 +113,7 @@ def write_shard(
     folder: Path,
     fingerprint: Fingerprint,
     keys: Keys,
-    checksums: npt.NDArray[np.uint32],
+    checksums: NDArray[np.uint32],
     rows: Sequence[bytes],
     compression: Compression,
 ) -> Path:
@@ -158,7 +158,7 @@ def _listed(folder: Path, prefix: str) -> list[Path]:
 def _shard_image(
     fingerprint: Fingerprint,
     keys: Keys,
-    checksums: npt.NDArray[np.uint32],
+    checksums: NDArray[np.uint32],
     rows: Sequence[bytes],
     compression: Compression,
 ) -> memoryview:
@@ -226,26 +226,26 @@ def _open_shard(path: Path, fingerprint: Fingerprint) -> Shard:
     return Shard(path, keys, rows)
 
 
-def _read(source: Any, dtype: str, native: Any) -> npt.NDArray[Any]:
+def _read(source: Any, dtype: str, native: Any) -> NDArray[Any]:
     values = np.empty(source.shape, dtype)
     source.read(h5py.h5s.ALL, h5py.h5s.ALL, values, native)
     return values
 
 
-def _place_rows(features: Any, size: int, rows: npt.NDArray[Any]) -> None:
+def _place_rows(features: Any, size: int, rows: NDArray[Any]) -> None:
     offset = features.get_offset()
     if offset is not None:  # contiguous
         rows["offset"] = offset + size * np.arange(len(rows), dtype=np.int64)
         return
     compressed = features.get_create_plist().get_nfilters() > 0
-    placed = 0
+    added = 0
 
-    def place(chunk: Any) -> None:
-        nonlocal placed
+    def add(chunk: Any) -> None:
+        nonlocal added
         stored = chunk.size if compressed else 0
         rows[chunk.chunk_offset[0]] = (chunk.byte_offset, stored, 0)
-        placed += 1
+        added += 1
 
-    features.chunk_iter(place)
-    if placed != len(rows):
+    features.chunk_iter(add)
+    if added != len(rows):
         raise DamagedShard("a row is missing")

@@ -48,8 +48,8 @@ class Dataset:
 
     def with_labels(self, labels: Sequence[str]) -> "Dataset":
         """Return the same pictures with other labels, all of ours among them."""
-        index = {label: place for place, label in enumerate(labels)}
-        moved = [index[label] for label in self.labels]
+        index_of = {label: index for index, label in enumerate(labels)}
+        moved = [index_of[label] for label in self.labels]
         targets = tuple(moved[target] for target in self.targets)
         return Dataset(self.paths, targets, tuple(labels), self.folder)
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 BOTTLENECK = "bottleneck"
 PROBABILITIES = "probabilities"
-STANDARDISE = "standardise"
+# As it stands in heads that were saved earlier.
+STANDARDIZE = "standardise"
 
 _FORMS = "linear, mlp, mlp:UNITS, mlp:UNITS,DROPOUT, rest, or FILE.py:FUNCTION"
 
@@ -109,7 +110,7 @@ def build_head(
         bottleneck = features = keras.Input(tuple(shape), name=BOTTLENECK)
     if len(features.shape) == 4:
         features = keras.layers.GlobalAveragePooling2D(name="pool")(features)
-    features = _standardised(features, statistics)
+    features = _standardized(features, statistics)
     if choice.kind == "mlp":
         features = keras.layers.Dense(choice.units, activation="relu", name="hidden")(features)
         features = keras.layers.Dropout(choice.dropout, name="dropout")(features)
@@ -117,7 +118,7 @@ def build_head(
     return keras.Model(bottleneck, outputs, name="head")
 
 
-def _standardised(features: Any, statistics: Statistics) -> Any:
+def _standardized(features: Any, statistics: Statistics) -> Any:
     import keras
 
     # In units of the typical deviation, because Keras takes a deviation below 1e-7 for zero and
@@ -128,5 +129,5 @@ def _standardised(features: Any, statistics: Statistics) -> Any:
     mean, variance = statistics.mean / unit, statistics.variance / unit**2 + 1.0
     features = keras.layers.Rescaling(1 / unit, name="unit")(features)
     return keras.layers.Normalization(
-        mean=mean.astype(np.float32), variance=variance.astype(np.float32), name=STANDARDISE
+        mean=mean.astype(np.float32), variance=variance.astype(np.float32), name=STANDARDIZE
     )(features)

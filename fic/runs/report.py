@@ -99,19 +99,19 @@ def _curves(history: Sequence[Mapping[str, float]], name: str, *, lowest: float 
         f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.3g}</text>'
         for tick in (low, (low + high) / 2, high)
     ]
-    for colour, curve in curves.values():
+    for color, curve in curves.values():
         points = " ".join(f"{left + i * step:.1f},{y(v):.1f}" for i, v in enumerate(curve))
         shapes.append(
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>'
             f'<circle cx="{left + (len(curve) - 1) * step:.1f}" cy="{y(curve[-1]):.1f}" r="3" '
-            f'fill="{colour}"/>'
+            f'fill="{color}"/>'
         )
     shapes.append(f'<text x="{left}" y="{height - 4}">epoch 1</text>')
     shapes.append(
         f'<text x="{width}" y="{height - 4}" text-anchor="end">epoch {len(history)}</text>'
     )
     legend = ", ".join(
-        f'<span style="color:{colour}">{kind} {name}</span>' for kind, (colour, _) in curves.items()
+        f'<span style="color:{color}">{kind} {name}</span>' for kind, (color, _) in curves.items()
     )
     return (
         f'<p class="legend">{legend}</p><svg viewBox="0 0 {width} {height}" font-size="11" '
@@ -157,8 +157,8 @@ def _matrix(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
 
 
 def _shade(share: float, *, right: bool) -> str:
-    colour = "9,105,218" if right else "188,76,0"
-    return f"rgba({colour},{0.75 * share:.2f})"
+    color = "9,105,218" if right else "188,76,0"
+    return f"rgba({color},{0.75 * share:.2f})"
 
 
 def _worst_mistakes(validation: Sequence[Answer]) -> list[Answer]:

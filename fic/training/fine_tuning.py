@@ -29,7 +29,7 @@ from .objective import Objective, training_objective
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuned:
-    """What became of a classifier.
+    """A fine-tuned classifier.
 
     Attributes:
         head: the head of the best epoch, with the figures of all epochs, the head's own first.

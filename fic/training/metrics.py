@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _TOP = 5
 
 
 def evaluate(
-    probabilities: np.ndarray[Any, Any], targets: np.ndarray[Any, Any], labels: Sequence[str]
+    probabilities: NDArray[Any], targets: NDArray[Any], labels: Sequence[str]
 ) -> dict[str, Any]:
     """Return accuracy, top-5 accuracy, figures per class and the confusion matrix.
 
@@ -36,7 +37,7 @@ def evaluate(
     }
 
 
-def _class_figures(matrix: np.ndarray[Any, Any], index: int) -> dict[str, Any]:
+def _class_figures(matrix: NDArray[Any], index: int) -> dict[str, Any]:
     right, actual, taken = matrix[index, index], matrix[index].sum(), matrix[:, index].sum()
     return {
         "images": int(actual),
@@ -50,9 +51,7 @@ def _ratio(part: Any, whole: Any) -> float | None:
     return float(part) / float(whole) if whole else None
 
 
-def _cross_entropy(
-    probabilities: np.ndarray[Any, Any], targets: np.ndarray[Any, Any]
-) -> float | None:
+def _cross_entropy(probabilities: NDArray[Any], targets: NDArray[Any]) -> float | None:
     if not len(targets):
         return None
     of_truth = probabilities[np.arange(len(targets)), targets]

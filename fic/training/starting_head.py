@@ -172,21 +172,23 @@ def _with_labels(
         return type(layer).from_config(config)
 
     wide = keras.models.clone_model(head, clone_function=wider)
-    index = {label: place for place, label in enumerate(labels)}
-    places = [index[label] for label in known]
+    index_of = {label: index for index, label in enumerate(labels)}
+    indices = [index_of[label] for label in known]
     for old, new in zip(head.layers, wide.layers, strict=True):
         arrays = old.get_weights()
         if old is last:
             # A new class starts with no opinion: no weights, and the mean bias of the others.
             kernel, *bias = arrays
-            arrays = [_spread(kernel, places, np.zeros((len(kernel), len(labels)), np.float32))]
-            arrays += [_spread(each, places, np.full(len(labels), each.mean())) for each in bias]
+            arrays = [_spread(kernel, indices, np.zeros((len(kernel), len(labels)), np.float32))]
+            arrays += [
+                _spread(array, indices, np.full(len(labels), array.mean())) for array in bias
+            ]
         new.set_weights(arrays)
     return wide
 
 
-def _spread(array: NDArray[Any], places: Sequence[int], into: NDArray[Any]) -> NDArray[Any]:
-    into[..., places] = array
+def _spread(array: NDArray[Any], indices: Sequence[int], into: NDArray[Any]) -> NDArray[Any]:
+    into[..., indices] = array
     return into
 
 

@@ -245,7 +245,7 @@ def test_a_model_of_several_outputs_is_no_head(
     [
         ("missing.h5", "no such file"),
         ("top.weights.h5", "holds weights and not the layers"),
-        ("top.onnx", "is no file of Keras by its name"),
+        ("top.onnx", "is not a file of Keras by its name"),
         ("text.h5", "Keras cannot load it"),
         ("text.keras", "Keras cannot load it"),
     ],
