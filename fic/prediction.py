@@ -1,4 +1,4 @@
-"""Use a run before it is exported: classify pictures, and measure it on a data set."""
+"""Predictions and accuracy of a run before its export."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -86,7 +86,7 @@ def evaluate_run(
     Of a CSV file with the column `split`, the pictures marked `val` are taken.
 
     Returns:
-        What `fic.training.metrics.evaluate` returns.
+        The figures of `fic.training.metrics.evaluate`.
 
     Raises:
         RunError: the run cannot be used.

@@ -51,7 +51,7 @@ def build_base(
         size: side of the square input; the base's own unless given.
         seed: of the random weights; one seed gives the same weights in every process.
         layer: name of the layer whose output is the bottleneck; the base's last unless given.
-        pooling: what makes a vector of a feature map; `none` keeps the map.
+        pooling: pooling of a feature map into a vector; `none` keeps the map.
 
     Raises:
         WeightsError: the weights cannot be downloaded or read, or do not fit the base.
@@ -79,7 +79,7 @@ def build_base(
 def build_rest(
     base: Base, layer: str, *, weights: str = "imagenet", size: int | None = None, seed: int = 0
 ) -> "keras.Model":
-    """Return what the base does after the layer `layer`, as a trainable copy.
+    """Return the rest of the base after the layer `layer`, as a trainable copy.
 
     From the bottleneck, float32 and not pooled, to the base's own pooled features, float32
     (n, features). Normalization keeps the statistics and the scales of the base: those of small
@@ -188,7 +188,7 @@ def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "k
 
 @contextmanager
 def _plain_keras(seed: int) -> Iterator[None]:
-    """Build in float32 and channels last, from the seed, without a word; then restore."""
+    """Build silently in float32 and channels last, from the seed; then restore the settings."""
     import keras
 
     policy = keras.config.dtype_policy()

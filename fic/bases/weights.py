@@ -1,4 +1,4 @@
-"""Where the weights of a base come from: nowhere, ImageNet, or a file.
+"""Weights of a base from files, and the repair of released ones.
 
 TensorFlow and h5py are imported inside the functions: the table of bases stays cheap to list.
 """

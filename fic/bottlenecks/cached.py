@@ -1,4 +1,4 @@
-"""From data sets to bottlenecks: look them up, extract what is missing, check what was there."""
+"""Bottlenecks of data sets: looked up in the cache, checked, and extracted where missing."""
 
 import random
 import time
@@ -99,7 +99,7 @@ class Bottlenecks:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheUse:
-    """What the cache held and what had to be extracted.
+    """Use of the cache: bottlenecks found in it, and bottlenecks extracted.
 
     `hits` and `extracted` count bottlenecks: one for each view of each different picture.
     """
@@ -210,7 +210,7 @@ def fill_cache(
     shard: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> CacheUse:
-    """Extract what is missing in the cache, and train nothing.
+    """Extract the bottlenecks that the cache lacks, without training.
 
     Args:
         shard: (i, n) takes the i-th of n parts of the pictures, from 1, by their content.

@@ -1,4 +1,4 @@
-"""What runs the base during extraction: the exported graph, or the Keras model.
+"""Engines that run the base during extraction: the exported graph, or the Keras model.
 
 Both take the same uint8 pictures and give the same bottlenecks to 1e-3, so one cache may be
 filled by either.
@@ -20,12 +20,12 @@ from ..options import EngineName
 
 log = logging.getLogger(__name__)
 
-# Each pass in flight keeps its own activations, so a machine of 64 cores shall not hold 64.
+# Each pass in flight keeps its own activations, so a machine of 64 cores must not hold 64.
 _MOST_PASSES = 8
 
 
 class Engine(Protocol):
-    """Runs the base on batches of pictures, from several threads at once."""
+    """Runner of the base on batches of pictures, from several threads at once."""
 
     name: str
     passes: int
@@ -37,7 +37,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class ChosenEngine:
-    """An engine, and why it was taken."""
+    """An engine, and the reason for it."""
 
     engine: Engine
     reason: str

@@ -1,4 +1,4 @@
-"""Old shards to new ones, crash safe: no row is removed before its copy is on the disk."""
+"""Compaction of shards, crash safe: a row is removed only once its copy is on the disk."""
 
 from collections.abc import Sequence
 from pathlib import Path

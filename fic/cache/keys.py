@@ -39,7 +39,7 @@ def key_digests(digest: bytes) -> tuple[bytes, bytes]:
 
 
 def as_keys(keys: Keys) -> Keys:
-    """Return keys as an array of dtype S20 (n,), or raise ValueError if they are none."""
+    """Return keys as an array of dtype S20 (n,), or raise ValueError."""
     keys = np.asarray(keys)
     if keys.dtype != f"S{KEY_SIZE}" or keys.ndim != 1:
         raise ValueError(f"keys are an array of dtype S{KEY_SIZE}, as make_keys gives it")

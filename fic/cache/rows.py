@@ -1,6 +1,6 @@
-"""Bottlenecks out of shards, straight from their place in the file and without HDF5.
+"""Bottlenecks out of shards, read straight from the file, without HDF5.
 
-Random rows come many times faster so: a row is one read into its place in the caller's array.
+Random rows are many times faster so: a row is read in one call into the caller's array.
 """
 
 import zlib

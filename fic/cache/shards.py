@@ -41,7 +41,7 @@ class DamagedShard(Exception):
 
 @dataclass(frozen=True)
 class Shard:
-    """What a shard holds, in the order of its rows: `keys` S20 (n,) and `rows` ROW (n,)."""
+    """Contents of a shard, in the order of its rows: `keys` S20 (n,) and `rows` ROW (n,)."""
 
     path: Path
     keys: Keys
@@ -59,7 +59,7 @@ def damaged_paths(folder: Path) -> list[Path]:
 
 
 def set_aside(path: Path, reason: str) -> Path | None:
-    """Rename a damaged shard, so that nobody opens it again, with one warning in the log.
+    """Rename a damaged shard, so that it is not opened again, with one warning in the log.
 
     Returns:
         The new path, or None where it could not be renamed.

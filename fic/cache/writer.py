@@ -1,4 +1,4 @@
-"""Bottlenecks to shards: what is gathered, and when it is put on the disk for good."""
+"""Bottlenecks into shards: gathered in memory, committed to disk."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The command `fic`: a thin skin over the library. It owns the terminal and the exit code."""
+"""The command `fic`, a thin layer over the library. It owns the terminal and the exit code."""
 
 import errno
 import logging

@@ -1,4 +1,4 @@
-"""From options of the command line to those of the library, and back from the record of a run."""
+"""Conversion between options of the command line, of the library, and of `run.json`."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -70,7 +70,7 @@ _HEADINGS: Mapping[str, frozenset[str]] = {
 
 
 def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Make what a run was trained with the defaults of this command."""
+    """Make the options of a run the defaults of this command."""
     if path is None:
         return
     from ..errors import RunError

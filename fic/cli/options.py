@@ -1,4 +1,4 @@
-"""Options that several commands share; their defaults are those of the library's own options."""
+"""Options shared by several commands, with the defaults of the library."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which pictures a data set holds and which class each belongs to."""
+"""Data sets in memory: paths of pictures with their classes."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -64,7 +64,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that was left out, and why, in one sentence."""
+    """A picture that was left out, with the reason in one sentence."""
 
     path: Path
     reason: str

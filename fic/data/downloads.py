@@ -1,4 +1,4 @@
-"""Files from the network: resumed where they were cut, checked, and there whole or not at all."""
+"""Downloads: resumed where they were cut, checked, and there whole or not at all."""
 
 import hashlib
 import http.client
@@ -129,7 +129,7 @@ def download(
 
 @dataclass(frozen=True)
 class _Part:
-    """What was received so far, and the version of the file on the server that it is part of."""
+    """The part received so far, and the version (ETag) of the file that it belongs to."""
 
     file: Path
     etag_file: Path

@@ -1,4 +1,4 @@
-"""Where the pictures of a run come from, and which of them are for validation."""
+"""Source of the pictures of a run, and their split into training and validation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +42,7 @@ class Source:
         return [path for path in (self.data, self.train, self.val) if path is not None]
 
     def absolute(self) -> "Source":
-        """Return the same source with paths that hold in every working folder."""
+        """Return the same source with absolute paths."""
         return Source(
             val_split=self.val_split,
             **{
@@ -84,7 +84,7 @@ class Pictures:
     skipped: Sequence[Skipped]
 
     def part(self, part: int, parts: int) -> "Pictures":
-        """Return the pictures whose content falls into this one of `parts`, counted from 1."""
+        """Return part number `part` of `parts`, from 1, by the content of the pictures."""
         train, val = (
             dataset.subset(
                 [

@@ -1,4 +1,4 @@
-"""The rule that says on which side of a split a picture is."""
+"""The rule that splits a data set by the content of its pictures."""
 
 from collections.abc import Sequence
 from hashlib import blake2b

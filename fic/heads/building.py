@@ -1,4 +1,4 @@
-"""The trainable part: from a bottleneck to the probabilities of the classes."""
+"""Heads to be trained, from a bottleneck to the probabilities of the classes."""
 
 import re
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _FORMS = "linear, mlp, mlp:UNITS, mlp:UNITS,DROPOUT, rest, or FILE.py:FUNCTION"
 
 @dataclass(frozen=True, kw_only=True)
 class HeadChoice:
-    """What `--head` says.
+    """The kind of a head, as `--head` names it.
 
     Attributes:
         kind: `linear`; `mlp`, with one hidden layer; `rest`, the rest of the base and then linear;
@@ -44,10 +44,10 @@ class HeadChoice:
 
 
 def parse_head(text: str) -> HeadChoice:
-    """Return what `--head` says.
+    """Parse the value of `--head`.
 
     Raises:
-        HeadError: it is none of the forms.
+        HeadError: it has another form.
     """
     if text == "linear":
         return HeadChoice(kind="linear")
@@ -88,7 +88,7 @@ def build_head(
     """Return an untrained head for bottlenecks of `shape`.
 
     Args:
-        choice: what kind of head.
+        choice: the kind of head.
         shape: of one bottleneck, (features,) or (height, width, features).
         classes: number of outputs.
         statistics: of the pooled features of the training bottlenecks, or of those that `rest`

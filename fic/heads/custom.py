@@ -80,7 +80,7 @@ def _load_function(file: Path, name: str) -> Callable[..., Any]:
 
 @contextmanager
 def _told(file: Path) -> Iterator[None]:
-    """Make of whatever the user's code raises one sentence with its line."""
+    """Turn any error of the user's code into one sentence with its line."""
     try:
         yield
     except Exception as error:

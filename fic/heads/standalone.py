@@ -37,7 +37,7 @@ class HeadFile:
 
     @property
     def cache_options(self) -> CacheOptions:
-        """Where the converted base is kept."""
+        """Cache that keeps the converted base."""
         return CacheOptions(bottleneck_dir=self.bottleneck_dir)
 
     @cached_property
@@ -69,7 +69,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     of labels; any other file holds one label a line.
 
     Raises:
-        HeadError: it cannot be read, or is none of these.
+        HeadError: it cannot be read, or has another form.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -98,7 +98,7 @@ def _is_label(value: object) -> bool:
 
 
 def _in_order(path: Path, values: dict[str, Any]) -> list[Any]:
-    """Return the labels of an object, which side of it the indices are on."""
+    """Return the labels of an object from label to index, or from index to label."""
     if all(isinstance(value, int) for value in values.values()):
         by_index = {index: label for label, index in values.items()}
     elif all(key.isdecimal() for key in values):

@@ -1,4 +1,4 @@
-"""`report.html`: the run to look at. One file, no network, no script."""
+"""`report.html`, a page about a run: one file, without network or script."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from .run import Answer, RunResults
 
 _THUMBNAIL = Geometry(height=128, width=128, resize="pad")
 _MISTAKES = 24
-# A matrix of a thousand classes would be a million cells that nobody reads.
+# A matrix of a thousand classes would be a million unread cells.
 _MOST_CLASSES_SHOWN = 60
 
 _STYLE = """

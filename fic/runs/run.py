@@ -54,7 +54,7 @@ _Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the head said of one validation picture."""
+    """Prediction of the head for one validation picture."""
 
     path: Path
     label: str
@@ -64,11 +64,11 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """What a training found.
+    """Results of a training.
 
     Attributes:
-        record: what `run.json` says of the training.
-        metrics: what `metrics.json` holds: the figures of the validation under `val`.
+        record: content of `run.json`.
+        metrics: content of `metrics.json`, the figures of the validation under `val`.
         history: loss and accuracy of each epoch.
         validation: the validation pictures with the head's answers.
     """
@@ -120,12 +120,12 @@ class Run:
 
     @property
     def base_options(self) -> BaseOptions:
-        """Which base the head was trained on."""
+        """Base that the head was trained on."""
         return self._options("base", BaseOptions)
 
     @property
     def cache_options(self) -> CacheOptions:
-        """Where the bottlenecks came from, and where those of other pictures go."""
+        """Cache of the run's bottlenecks, also for those of other pictures."""
         options = self._options("bottlenecks", CacheOptions)
         folder = self.bottleneck_dir or Path(options.bottleneck_dir)
         return replace(options, bottleneck_dir=folder, recompute=False)
@@ -254,7 +254,7 @@ def write_run(
 
     Args:
         folder: the run folder.
-        results: what the training found.
+        results: results of the training.
         labels: the class names, in the order of the head's outputs.
         head: from bottleneck to probabilities.
         report: the page `report.html`.

@@ -1,4 +1,4 @@
-"""How good a classifier is: numbers from probabilities and true labels."""
+"""Accuracy and other figures of a classifier, from probabilities and targets."""
 
 from collections.abc import Sequence
 from typing import Any

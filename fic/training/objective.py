@@ -1,4 +1,4 @@
-"""The loss that training makes small, of the head alone and in fine-tuning."""
+"""Loss of the training, of the head alone and in fine-tuning."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ def training_objective(
     """Return the cross entropy of pictures, weighted and smoothed as the options say.
 
     The whole loss is its mean, what the head's layers add to it themselves, and `decay` times half
-    the squared weights of what is new in the head.
+    the squared weights of the new layers.
     """
     weights = class_weights(pictures, options)
     pulled = decayed_weights(head)
@@ -51,7 +51,7 @@ def class_weights(pictures: Dataset, options: TrainingOptions) -> NDArray[Any]:
 
 
 def decayed_weights(head: keras.Model) -> list[Any]:
-    """Return the weights that decay: of what is new, and biases stay free, which are vectors."""
+    """Return the weights that decay: those of new layers, without biases."""
     names = [layer.name for layer in head.layers]
     # The layers of the base, in a head that is its rest, come before.
     new = head.layers[names.index(STANDARDIZE) :] if STANDARDIZE in names else head.layers

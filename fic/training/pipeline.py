@@ -99,7 +99,7 @@ def train(
 def _check(
     request: TrainingRequest, out: Path, *, weight_file: Path | None, label_file: Path | None
 ) -> tuple[TrainingRequest, FrozenBase, EarlierHead | None]:
-    """Refuse what cannot work before the work begins.
+    """Check options and outputs before the work begins.
 
     Returns:
         The request as its head needs it, its base, and the head that it goes on from.
@@ -238,7 +238,7 @@ def _fit(
 def _results(
     request: TrainingRequest, frozen: FrozenBase, parts: _Parts, fitted: _Fitted, started: float
 ) -> RunResults:
-    """Measure the classifier on the validation pictures and write down how it came about."""
+    """Measure the classifier on the validation pictures and record the training."""
     record = run_record(
         replace(request, base=replace(request.base, base_model=frozen.spec.name)),
         fingerprint=_fingerprint(frozen, fitted.tuned),

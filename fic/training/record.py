@@ -1,4 +1,4 @@
-"""What `run.json` says of a training: enough to repeat it, and to find out why one differs."""
+"""Record of a training in `run.json`: enough to repeat it, and to find out why one differs."""
 
 import platform
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from ..options import BaseOptions, CacheOptions, TrainingOptions
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
-    """What a training was asked for."""
+    """Pictures and options of a training."""
 
     source: Source
     base: BaseOptions
@@ -37,12 +37,12 @@ def run_record(
     """Return the record of a training, ready for JSON; all paths in it are absolute.
 
     Args:
-        request: what was asked for.
+        request: pictures and options.
         fingerprint: of the run's base.
         images: how many were trained and validated on, by `train` and `val`.
         best_epoch: number of the best epoch, 0 if there was none.
-        fine_tuning: what `fine_tune` says of itself; None if there was none.
-        use: what the cache held, what had to be extracted, and what was skipped.
+        fine_tuning: the record of `fine_tune`; None if there was none.
+        use: use of the cache, and the pictures that were skipped.
         seconds: how long each step took, by its name.
     """
     cache = request.cache

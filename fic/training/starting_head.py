@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EarlierHead:
-    """What `--load-weights` names: a run folder, or a file of a head or of its weights.
+    """The head of `--load-weights`: a run folder, or a file of a head or of its weights.
 
     Raises:
         HeadError: the path holds neither, or does not go with the other options.
@@ -40,7 +40,7 @@ class EarlierHead:
 
     @classmethod
     def of(cls, options: TrainingOptions) -> "EarlierHead | None":
-        """Return what the options name, checked as far as is possible without Keras."""
+        """Return the head that the options name, checked as far as possible without Keras."""
         if options.load_weights is None:
             if options.extend_classes:
                 raise HeadError("--extend-classes: needs --load-weights with a run folder")
@@ -61,7 +61,7 @@ class EarlierHead:
 
     @cached_property
     def run(self) -> Run | None:
-        """The run, if it is one."""
+        """The run, if the path is a run folder."""
         return Run(self.path) if self.path.is_dir() else None
 
     @property
