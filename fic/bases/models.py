@@ -117,16 +117,6 @@ def build_rest(
     return copy
 
 
-def _after(whole: "keras.Model", layer: Any) -> "keras.Model | None":
-    """Return the model from this layer's output to the end; None where that is not all it needs."""
-    import keras
-
-    try:
-        return keras.Model(layer.output, whole.output)
-    except ValueError:
-        return None
-
-
 def copy_base(
     model: "keras.Model",
     base: Base,
@@ -158,6 +148,16 @@ def weights_digest(model: "keras.Model") -> str:
             digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _after(whole: "keras.Model", layer: Any) -> "keras.Model | None":
+    """Return the model from this layer's output to the end; None where that is not all it needs."""
+    import keras
+
+    try:
+        return keras.Model(layer.output, whole.output)
+    except ValueError:
+        return None
 
 
 def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "keras.Model":

@@ -150,6 +150,48 @@ def prepare(
     )
 
 
+def fill_cache(
+    source: Source,
+    *,
+    base: BaseOptions | None = None,
+    cache: CacheOptions | None = None,
+    shard: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> CacheUse:
+    """Extract the bottlenecks that the cache lacks, without training.
+
+    Args:
+        shard: (i, n) takes the i-th of n parts of the pictures, from 1, by their content.
+
+    Raises:
+        See `fic.training.pipeline.train`.
+    """
+    base, cache, progress = base or BaseOptions(), cache or CacheOptions(), progress or Silence()
+    source.keep_apart(cache.bottleneck_dir)
+    frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
+    # Any picture of one folder may be for training, with one seed or another: all get all views.
+    pictures = read_pictures(
+        source, memo=cache.memo, seed=None, on_error=cache.on_error, progress=progress
+    )
+    if shard is not None:
+        pictures = pictures.part(*shard)
+    found, _, use = prepare(pictures, frozen, cache, progress)
+    found.cache.close()
+    return use
+
+
+def kept_digests(path: Path, progress: Progress) -> set[bytes]:
+    """Return the digests under which the pictures of a data set, and their views, are cached.
+
+    Raises:
+        DataError: the data set cannot be used, or a picture of it cannot be read.
+    """
+    pictures = read_pictures(
+        Source(data=path), memo=None, seed=None, on_error="fail", progress=progress
+    )
+    return {begin for digest in pictures.digests.values() for begin in key_digests(digest)}
+
+
 def _fill(
     cache: BottleneckCache,
     wanted: "_Wanted",
@@ -200,48 +242,6 @@ def _with_copies(skipped: Iterable[Skipped], pictures: Pictures) -> list[Skipped
         elif original is not None:
             found[path] = Skipped(path, f"{path}: is a copy of {original.path}, which was skipped")
     return list(found.values())
-
-
-def fill_cache(
-    source: Source,
-    *,
-    base: BaseOptions | None = None,
-    cache: CacheOptions | None = None,
-    shard: tuple[int, int] | None = None,
-    progress: Progress | None = None,
-) -> CacheUse:
-    """Extract the bottlenecks that the cache lacks, without training.
-
-    Args:
-        shard: (i, n) takes the i-th of n parts of the pictures, from 1, by their content.
-
-    Raises:
-        See `fic.training.pipeline.train`.
-    """
-    base, cache, progress = base or BaseOptions(), cache or CacheOptions(), progress or Silence()
-    source.keep_apart(cache.bottleneck_dir)
-    frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
-    # Any picture of one folder may be for training, with one seed or another: all get all views.
-    pictures = read_pictures(
-        source, memo=cache.memo, seed=None, on_error=cache.on_error, progress=progress
-    )
-    if shard is not None:
-        pictures = pictures.part(*shard)
-    found, _, use = prepare(pictures, frozen, cache, progress)
-    found.cache.close()
-    return use
-
-
-def kept_digests(path: Path, progress: Progress) -> set[bytes]:
-    """Return the digests under which the pictures of a data set, and their views, are cached.
-
-    Raises:
-        DataError: the data set cannot be used, or a picture of it cannot be read.
-    """
-    pictures = read_pictures(
-        Source(data=path), memo=None, seed=None, on_error="fail", progress=progress
-    )
-    return {begin for digest in pictures.digests.values() for begin in key_digests(digest)}
 
 
 class _Wanted:

@@ -45,13 +45,13 @@ class SectionedCommand(click.Command):
                     formatter.write_dl(records)
 
 
-def _heading(name: str) -> str:
-    return next((heading for heading, names in _HEADINGS.items() if name in names), _OTHERS)
-
-
 def from_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
     """Return the library's options, filled from those of the command line."""
     return kind(**{field: values[name] for field, name in _parameters(kind).items()})
+
+
+def _heading(name: str) -> str:
+    return next((heading for heading, names in _HEADINGS.items() if name in names), _OTHERS)
 
 
 def _parameters(kind: type) -> dict[str, str]:

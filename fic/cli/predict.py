@@ -107,34 +107,6 @@ def predict(
         context.exit(1)
 
 
-def _run_and_images(
-    context: click.Context, paths: tuple[Path, ...]
-) -> tuple[Path, tuple[Path, ...]]:
-    for name in _OF_A_HEAD_FILE:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(
-                f"--{name.replace('_', '-')} goes with --weight-file; a run knows its own."
-            )
-    if not paths:
-        raise click.UsageError("Give a RUN, or --weight-file, --label-file and --base-model.")
-    return paths[0], paths[1:]
-
-
-def _head_file(
-    weight_file: Path, label_file: Path | None, options: dict[str, Any], paths: tuple[Path, ...]
-) -> "HeadFile":
-    from ..heads.standalone import HeadFile
-    from ..runs import RUN_FILE
-
-    if paths and (paths[0] / RUN_FILE).exists():
-        raise click.UsageError(f"{paths[0]} is a run: give either RUN or --weight-file.")
-    if label_file is None:
-        raise click.UsageError("--weight-file needs --label-file: the labels of the head.")
-    if options["base_model"] is None:
-        raise click.UsageError("--weight-file needs --base-model: the base of the head.")
-    return HeadFile(weight_file, label_file, from_options(BaseOptions, options))
-
-
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.option(
@@ -164,3 +136,31 @@ def evaluate(run: Path, data: Path, as_json: bool, bottleneck_dir: Path | None) 
             for name in ("precision", "recall")
         )
         click.echo(f"{label:<{width}}  {figures['images']:>6}  {precision:>9}  {recall:>6}")
+
+
+def _run_and_images(
+    context: click.Context, paths: tuple[Path, ...]
+) -> tuple[Path, tuple[Path, ...]]:
+    for name in _OF_A_HEAD_FILE:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} goes with --weight-file; a run knows its own."
+            )
+    if not paths:
+        raise click.UsageError("Give a RUN, or --weight-file, --label-file and --base-model.")
+    return paths[0], paths[1:]
+
+
+def _head_file(
+    weight_file: Path, label_file: Path | None, options: dict[str, Any], paths: tuple[Path, ...]
+) -> "HeadFile":
+    from ..heads.standalone import HeadFile
+    from ..runs import RUN_FILE
+
+    if paths and (paths[0] / RUN_FILE).exists():
+        raise click.UsageError(f"{paths[0]} is a run: give either RUN or --weight-file.")
+    if label_file is None:
+        raise click.UsageError("--weight-file needs --label-file: the labels of the head.")
+    if options["base_model"] is None:
+        raise click.UsageError("--weight-file needs --base-model: the base of the head.")
+    return HeadFile(weight_file, label_file, from_options(BaseOptions, options))

@@ -148,26 +148,6 @@ def read_pictures(
     return Pictures(train=train, val=val, digests=digests, skipped=skipped)
 
 
-def _datasets(source: Source) -> list[Dataset]:
-    """Return one data set that is to be split, or training and validation."""
-    if source.data is None:
-        train_path, val_path = source.paths
-        train = _unsplit(train_path)
-        return [train, _unsplit(val_path, labels=train.labels)]
-    data = read_dataset(source.data)
-    return [data] if isinstance(data, Dataset) else [data.train, data.val]
-
-
-def _unsplit(path: Path, *, labels: Sequence[str] | None = None) -> Dataset:
-    data = read_dataset(path, labels=labels)
-    if isinstance(data, Split):
-        raise DataError(
-            f"{path}: has a column split, so it holds both sides; give it as --data, or leave "
-            "out the column"
-        )
-    return data
-
-
 def read_dataset(path: Path, *, labels: Sequence[str] | None = None) -> Dataset | Split:
     """Read a folder of classes, or a CSV file of the name `*.csv`.
 
@@ -189,10 +169,6 @@ def read_validation(path: Path, *, labels: Sequence[str] | None = None) -> Datas
     """
     data = read_dataset(path, labels=labels)
     return data.val if isinstance(data, Split) else data
-
-
-def _is_csv(path: Path) -> bool:
-    return path.suffix.lower() == ".csv" and not path.is_dir()
 
 
 def split_pictures(path: Path, *, fraction: float, seed: int, progress: Progress) -> Split:
@@ -218,3 +194,27 @@ def read_digests(
     finally:
         progress.finish()
     return digests, [Skipped(path, reason) for path, reason in failures.items()]
+
+
+def _datasets(source: Source) -> list[Dataset]:
+    """Return one data set that is to be split, or training and validation."""
+    if source.data is None:
+        train_path, val_path = source.paths
+        train = _unsplit(train_path)
+        return [train, _unsplit(val_path, labels=train.labels)]
+    data = read_dataset(source.data)
+    return [data] if isinstance(data, Dataset) else [data.train, data.val]
+
+
+def _unsplit(path: Path, *, labels: Sequence[str] | None = None) -> Dataset:
+    data = read_dataset(path, labels=labels)
+    if isinstance(data, Split):
+        raise DataError(
+            f"{path}: has a column split, so it holds both sides; give it as --data, or leave "
+            "out the column"
+        )
+    return data
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv" and not path.is_dir()
