@@ -15,7 +15,7 @@ EngineName = Literal["auto", "onnx", "keras"]
 Pooling = Literal["avg", "max", "none"]
 CacheDtype = Literal["float32", "float16"]
 Compression = Literal["none", "gzip"]
-OnError = Literal["skip", "fail"]
+SkipOrFail = Literal["skip", "fail"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
 ClassWeights = Literal["none", "balanced"]
 Monitor = Literal["loss", "accuracy"]
@@ -80,7 +80,7 @@ class CacheOptions:
     dtype: CacheDtype = "float32"
     compression: Compression = "none"
     views: int = 1
-    on_error: OnError = "skip"
+    on_error: SkipOrFail = "skip"
     recompute: bool = False
 
     @property

@@ -18,8 +18,8 @@ from ..options import (
     Compression,
     EngineName,
     Monitor,
-    OnError,
     Pooling,
+    SkipOrFail,
     TrainingOptions,
 )
 
@@ -165,7 +165,7 @@ def cache_options(command: Command) -> Command:
         ),
         click.option(
             "--on-error",
-            type=_choice(OnError),
+            type=_choice(SkipOrFail),
             default=CacheOptions.on_error,
             help="Whether to skip a picture that cannot be read, or to fail.",
         ),

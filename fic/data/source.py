@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DataError
-from ..options import VAL_SPLIT, OnError
+from ..options import VAL_SPLIT, SkipOrFail
 from ..progress import Progress
 from .csv_files import read_csv
 from .dataset import Dataset, Skipped, Split
@@ -109,7 +109,7 @@ def read_pictures(
     *,
     memo: Path | None,
     seed: int | None,
-    on_error: OnError,
+    on_error: SkipOrFail,
     progress: Progress,
 ) -> Pictures:
     """List the pictures, read their digests, and split them if they are not split already.

@@ -84,8 +84,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     labels = _in_order(path, values) if isinstance(values, dict) else values
     if not (isinstance(labels, list) and labels and all(map(_is_label, labels))):
         raise HeadError(
-            f"{path}: is no list of labels; write a JSON object from label to index, a JSON list, "
-            "or a text file with one label a line"
+            f"{path}: is not a list of labels; write a JSON object from label to index, a JSON "
+            "list, or a text file with one label a line"
         )
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
