@@ -1,4 +1,4 @@
-"""Digests of file contents, and a memo that spares reading an unchanged file again."""
+"""Digests of file contents."""
 
 import hashlib
 import os

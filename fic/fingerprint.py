@@ -1,4 +1,4 @@
-"""What a bottleneck depends on besides the picture: one folder of the cache for each."""
+"""Fingerprints: all that a bottleneck depends on besides the picture and its view."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ LAST_LAYER = "output"
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """Two bottlenecks of one picture are interchangeable if and only if these are equal.
+    """Base, weights, cut and preprocessing of bottlenecks; equal ones are interchangeable.
 
     `weights` is the digest of the weights that were loaded, `tensor` the layer where the base is
     cut, `dtype` and `shape` those of one stored bottleneck.

@@ -1,4 +1,4 @@
-"""The options of each step, with defaults that are right for most.
+"""Options of each step, and their defaults.
 
 The command line fills these classes, and a run writes them into `run.json`.
 """
@@ -16,10 +16,13 @@ EngineName = Literal["auto", "onnx", "keras"]
 Pooling = Literal["avg", "max", "none"]
 CacheDtype = Literal["float32", "float16"]
 Compression = Literal["none", "gzip"]
-OnError = Literal["skip", "fail"]
+SkipOrFail = Literal["skip", "fail"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
 ClassWeights = Literal["none", "balanced"]
 Monitor = Literal["loss", "accuracy"]
+
+VAL_SPLIT = 0.2
+"""Share of each class for validation unless given."""
 
 # Of a head that starts from nothing.
 LEARNING_RATES: Mapping[Optimizer, float] = MappingProxyType(
@@ -31,16 +34,16 @@ _REST_SHARE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class BaseOptions:
-    """Which base, with which weights, cut where, and how a picture becomes its input.
+    """Base, weights, cut and preprocessing.
 
     Attributes:
         base_model: a name from `fic bases`.
         weights: `imagenet`, `none` (random, the same every time), or a file of Keras weights.
         image_size: side of the square input in pixels; by default the base's own.
-        resize: how a picture of another shape becomes square; by default the base's own.
+        resize: how a picture becomes square; by default the base's own way.
         layer: name of the layer whose output is the bottleneck; by default the last one before
             the classifier of ImageNet.
-        pooling: how a feature map becomes a vector; `none` keeps the map.
+        pooling: pooling of a feature map into a vector; `none` keeps the map.
     """
 
     base_model: str = "mobilenet_v2"
@@ -59,12 +62,12 @@ class BaseOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheOptions:
-    """How bottlenecks are extracted and kept.
+    """Extraction and caching of bottlenecks.
 
     Attributes:
         bottleneck_dir: folder of the cache; any number of data sets and bases may share it.
         batch_size: pictures in one pass through the base.
-        engine: what runs the base; `auto` takes the faster one that works here.
+        engine: runner of the base; `auto` takes the faster one that works here.
         dtype: element type on disk; `float16` halves the size.
         compression: of the shards; `gzip` makes feature maps smaller and slower to read.
         views: versions of each training picture; the first is the plain one.
@@ -78,7 +81,7 @@ class CacheOptions:
     dtype: CacheDtype = "float32"
     compression: Compression = "none"
     views: int = 1
-    on_error: OnError = "skip"
+    on_error: SkipOrFail = "skip"
     recompute: bool = False
 
     @property
@@ -89,7 +92,7 @@ class CacheOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """How the head is trained.
+    """Training of the head, and fine-tuning.
 
     Attributes:
         head: `linear`, `mlp`, `mlp:UNITS,DROPOUT`, `rest` (of the base, after the bottleneck), or
@@ -98,26 +101,26 @@ class TrainingOptions:
             whole head, or a `.weights.h5` of one like `head`.
         extend_classes: whether the data set may have other classes than the run of
             `load_weights`; those it knew keep their weights.
-        epochs: passes over the training bottlenecks at most; 0 only evaluates.
+        epochs: maximum number of passes over the training bottlenecks; 0 only evaluates.
         batch_size: bottlenecks in one step.
         optimizer: of Keras; sgd has a momentum of 0.9.
-        learning_rate: of the optimiser; by default 0.01 for sgd and 0.001 for the others, and a
+        learning_rate: of the optimizer; by default 0.01 for sgd and 0.001 for the others, and a
             tenth of that for the head `rest`.
-        weight_decay: pull of the head's weights towards zero: half their squared sum times this
-            is added to the loss (L2). For adamw it is the optimiser's own, in each step this times
-            the learning rate. The layers of the base are not pulled.
-        class_weights: `balanced` gives each class the same say, however few pictures it has.
-        label_smoothing: share of the truth that is spread evenly over all classes.
-        monitor: the validation figure that tells the best epoch.
-        patience: epochs without a better figure after which training ends; 0 never ends.
-        seed: of the head's first weights, the order of the pictures and the split of `--data`.
+        weight_decay: weight decay of the head: half its squared weights times this is added to
+            the loss (L2). For adamw it is the optimizer's own, in each step this times
+            the learning rate. The layers of the base do not decay.
+        class_weights: weights of the classes in the loss; `balanced` makes up for rare classes.
+        label_smoothing: share of the target that is spread evenly over all classes.
+        monitor: the validation figure that decides which epoch is kept.
+        patience: epochs without improvement before training stops; 0 never stops early.
+        seed: random seed for the split of `--data`, initial weights and shuffling.
         logs: folder for TensorBoard events, or nowhere.
-        omit_bottlenecks: send every picture through the base in every epoch, altered anew,
+        omit_bottlenecks: send every picture through the base in every epoch, augmented anew,
             instead of keeping its bottleneck in the cache.
         fine_tune: how many of the base's last layers are trained further after the head, counted
             without BatchNormalization and layers that have no weights; 0 leaves the base alone.
-        fine_tune_learning_rate: of the Adam optimiser in fine-tuning.
-        fine_tune_epochs: passes over the training pictures in fine-tuning at most.
+        fine_tune_learning_rate: of the Adam optimizer in fine-tuning.
+        fine_tune_epochs: maximum number of passes over the training pictures in fine-tuning.
     """
 
     head: str | None = None

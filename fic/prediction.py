@@ -1,4 +1,4 @@
-"""Use a run before it is exported: classify pictures, and measure it on a data set."""
+"""Predictions and accuracy of a run before its export."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fic_runtime.errors import ImageError
 from fic_runtime.images import load_image
@@ -38,7 +39,7 @@ def predict_files(
         bottleneck_dir: the cache that holds or gets the converted base, if not the one of `run`.
 
     Yields:
-        Each file with its prediction, or with the error of a file that is no readable picture.
+        Each file with its prediction, or with the error of a file that cannot be read.
 
     Raises:
         RunError, HeadError: the run or the head cannot be used.
@@ -56,7 +57,7 @@ def predict_files(
     geometry = base.preprocessing.geometry
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
-        pixels: list[np.ndarray[Any, Any]] = []
+        pixels: list[NDArray[Any]] = []
         errors: dict[Path, ImageError] = {}
         for path in batch:
             try:
@@ -85,7 +86,7 @@ def evaluate_run(
     Of a CSV file with the column `split`, the pictures marked `val` are taken.
 
     Returns:
-        What `fic.training.metrics.evaluate` returns.
+        The figures of `fic.training.metrics.evaluate`.
 
     Raises:
         RunError: the run cannot be used.
@@ -102,8 +103,8 @@ def evaluate_run(
     pictures = Pictures(train=dataset.subset([]), val=readable, digests=digests, skipped=skipped)
     base = trained.frozen_base()
     _, bottlenecks, use = prepare(pictures, base, cache, progress)
-    for each in use.skipped:
-        progress.note(f"skipped: {each.reason}")
+    for picture in use.skipped:
+        progress.note(f"skipped: {picture.reason}")
     if not len(bottlenecks):
         raise DataError(f"{data}: no picture there could be read")
     with bottlenecks.cache:

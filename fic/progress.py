@@ -1,4 +1,4 @@
-"""What long work tells whoever watches it. The library's default tells nobody."""
+"""Progress of long work; by default it is silent."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,38 +16,38 @@ class EpochFigures:
 
 
 class Progress(Protocol):
-    """Hears of each step; the command line shows it."""
+    """Receiver of progress; the command line shows it."""
 
     def note(self, text: str) -> None:
-        """A choice was made that the user may want to know."""
+        """Report a choice that the user may want to know."""
 
     def start(self, title: str, total: int, *, unit: str, done: int = 0) -> None:
         """Begin a step of `total` units, `done` of which were there already."""
 
     def advance(self, count: int, skipped: int = 0) -> None:
-        """So many more units of the step are done, and so many were left out."""
+        """Add units of the step that are done, and units that were left out."""
 
     def finish(self) -> None:
-        """The step has ended."""
+        """End the step."""
 
     def epoch(self, figures: EpochFigures, epochs: int) -> None:
-        """One of at most `epochs` epochs of training has ended."""
+        """Report the figures of one of at most `epochs` epochs."""
 
 
 class Silence:
-    """Tells nobody."""
+    """Progress that is shown nowhere."""
 
     def note(self, text: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def start(self, title: str, total: int, *, unit: str, done: int = 0) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def advance(self, count: int, skipped: int = 0) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def finish(self) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def epoch(self, figures: EpochFigures, epochs: int) -> None:
-        """Say nothing."""
+        """Do nothing."""

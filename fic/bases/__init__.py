@@ -1,4 +1,4 @@
-"""The pretrained networks: all that changes when Keras does."""
+"""The pretrained networks, and everything that depends on the release of Keras."""
 
 from .table import BASES as BASES
 from .table import Base as Base

@@ -1,4 +1,4 @@
-"""The base of one run: built only when nothing on disk can answer for it.
+"""The base of one run, built only when the cache folder does not know enough of it.
 
 Building a Keras base costs seconds, so two things are remembered in the cache folder: which
 fingerprint a set of options had (`recipes/`), and the converted graph (`base.onnx` beside the
@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 
 
 class FrozenBase:
-    """The base that `options` ask for, and what the cache folder remembers of it.
+    """The base of `options`, with what the cache folder remembers of it.
 
     Args:
-        options: which base.
+        options: the base.
         cache_dir: the folder of the bottleneck cache.
         dtype: element type of the cached bottlenecks.
-        fingerprint: what an earlier run found out, so that nothing has to be built to know it.
+        fingerprint: that of an earlier run, so that nothing has to be built to know it.
         tuned_weights: the file of a fine-tuned base's weights, which stand in for those of
             `options`; `fingerprint` must then be given.
     """
@@ -63,7 +63,7 @@ class FrozenBase:
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """What the bottlenecks of this base depend on; builds the base if nothing remembers it."""
+        """Fingerprint of the bottlenecks; builds the base if nothing remembers it."""
         if self._given is not None:
             return self._given
         known = self._remembered
@@ -85,7 +85,7 @@ class FrozenBase:
 
     @property
     def folder(self) -> Path:
-        """Where the cache keeps the bottlenecks of this base."""
+        """Folder of the bottlenecks of this base in the cache."""
         return self.cache_dir / self.fingerprint.folder_name
 
     @property
@@ -236,7 +236,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}  # a memo that cannot be read is no memo
+        return {}  # a memo that cannot be read counts as absent
     return values if isinstance(values, dict) else {}
 
 

@@ -13,18 +13,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BaseOptionError, WeightsError, one_line
+from ..options import Pooling
 from .table import Base
 from .weights import load_file, mend_released_normalization
 
 if TYPE_CHECKING:
     import keras
 
-Pooling = Literal["avg", "max", "none"]
-
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # Blocks in each stage of ResNet50 (He et al. 2015, table 1).
 _RESNET50_STAGES = {2: 3, 3: 4, 4: 6, 5: 3}
@@ -52,7 +51,7 @@ def build_base(
         size: side of the square input; the base's own unless given.
         seed: of the random weights; one seed gives the same weights in every process.
         layer: name of the layer whose output is the bottleneck; the base's last unless given.
-        pooling: what makes a vector of a feature map; `none` keeps the map.
+        pooling: pooling of a feature map into a vector; `none` keeps the map.
 
     Raises:
         WeightsError: the weights cannot be downloaded or read, or do not fit the base.
@@ -80,10 +79,10 @@ def build_base(
 def build_rest(
     base: Base, layer: str, *, weights: str = "imagenet", size: int | None = None, seed: int = 0
 ) -> "keras.Model":
-    """Return what the base does after the layer `layer`, as a trainable copy.
+    """Return the rest of the base after the layer `layer`, as a trainable copy.
 
     From the bottleneck, float32 and not pooled, to the base's own pooled features, float32
-    (n, features). Normalisation keeps the statistics and the scales of the base: those of small
+    (n, features). Normalization keeps the statistics and the scales of the base: those of small
     batches of another data set would only be noisier. Training the copy leaves the base alone.
 
     Args:
@@ -105,27 +104,17 @@ def build_rest(
     rest = _after(whole, cut)
     if rest is None:
         later = whole.layers[whole.layers.index(cut) + 1 :]
-        place = next((each.name for each in later if _after(whole, each) is not None), None)
-        hint = f"; the next layer where that is so is {place}" if place else ""
+        name = next((layer.name for layer in later if _after(whole, layer) is not None), None)
+        hint = f"; the next layer where that is so is {name}" if name else ""
         raise BaseOptionError(
             f"{base.name}: after {cut.name} the rest of the base needs more than the output of "
             f"this layer, so it cannot be the head{hint}"
         )
     copy = keras.models.clone_model(rest, input_tensors=bottleneck)
     copy.set_weights(rest.get_weights())
-    for each in copy.layers:
-        each.trainable = not isinstance(each, keras.layers.BatchNormalization)
+    for own in copy.layers:
+        own.trainable = not isinstance(own, keras.layers.BatchNormalization)
     return copy
-
-
-def _after(whole: "keras.Model", layer: Any) -> "keras.Model | None":
-    """Return the model from this layer's output to the end; None where that is not all it needs."""
-    import keras
-
-    try:
-        return keras.Model(layer.output, whole.output)
-    except ValueError:
-        return None
 
 
 def copy_base(
@@ -161,6 +150,16 @@ def weights_digest(model: "keras.Model") -> str:
     return digest.hexdigest()
 
 
+def _after(whole: "keras.Model", layer: Any) -> "keras.Model | None":
+    """Return the model from this layer's output to the end; None where that is not all it needs."""
+    import keras
+
+    try:
+        return keras.Model(layer.output, whole.output)
+    except ValueError:
+        return None
+
+
 def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "keras.Model":
     import keras
 
@@ -175,7 +174,7 @@ def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "k
 
     if not imagenet:
         return call(None)
-    logger.info("loading the ImageNet weights of %s", base.name)
+    log.info("loading the ImageNet weights of %s", base.name)
     try:
         return call("imagenet")
     # Keras raises a bare Exception when a download fails, and whatever HDF5 does for a broken file.
@@ -189,7 +188,7 @@ def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "k
 
 @contextmanager
 def _plain_keras(seed: int) -> Iterator[None]:
-    """Build in float32 and channels last, from the seed, without a word; then restore."""
+    """Build silently in float32 and channels last, from the seed; then restore the settings."""
     import keras
 
     policy = keras.config.dtype_policy()
@@ -242,7 +241,7 @@ def _cut(model: "keras.Model", base: Base, layer: str, pooling: Pooling) -> "ker
 def _find_layer(model: "keras.Model", base: Base, layer: str) -> Any:
     modern = _name_since_keras_2_2(base, layer)
     if modern is not None:
-        logger.warning("%s: the layer %s is called %s today", base.name, layer, modern)
+        log.warning("%s: the layer %s is called %s today", base.name, layer, modern)
         layer = modern
     names = [layer.name for layer in model.layers]
     if layer not in names:
@@ -266,8 +265,8 @@ def _name_since_keras_2_2(base: Base, layer: str) -> str | None:
         return "conv1_relu"
     before = 1
     for stage, blocks in _RESNET50_STAGES.items():
-        block, place = divmod(number - before - 1, 3)
+        block, position = divmod(number - before - 1, 3)
         if 0 <= block < blocks:
-            return f"conv{stage}_block{block + 1}_{('1_relu', '2_relu', 'out')[place]}"
+            return f"conv{stage}_block{block + 1}_{('1_relu', '2_relu', 'out')[position]}"
         before += 3 * blocks
     return None

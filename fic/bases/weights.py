@@ -1,4 +1,4 @@
-"""Where the weights of a base come from: nowhere, ImageNet, or a file.
+"""Weights of a base from files, and the repair of released ones.
 
 TensorFlow and h5py are imported inside the functions: the table of bases stays cheap to list.
 """
@@ -58,6 +58,22 @@ def read_layers(path: Path) -> list[tuple[str, list[Any]]]:
     return layers
 
 
+def mend_released_normalization(model: "keras.Model") -> None:
+    """Square the variance that the released files of EfficientNet B0 to B7 hold.
+
+    They store the standard deviation in its place; `weights="imagenet"` makes up for it with one
+    more layer (keras-team/keras, applications/efficientnet.py), which a model for a file lacks.
+    """
+    import numpy as np
+
+    for layer in model.layers:
+        if type(layer).__name__ == "Normalization" and layer.weights:
+            mean, variance, *rest = layer.get_weights()
+            if np.allclose(variance, _IMAGENET_DEVIATION, rtol=1e-3):
+                arrays = (mean, variance**2, *rest)
+                layer.load_own_variables({str(i): array for i, array in enumerate(arrays)})
+
+
 def _names(group: Any, attribute: str) -> list[str]:
     # Keras splits a list that exceeds HDF5's limit on attributes into name0, name1, …
     chunks = (f"{attribute}{number}" for number in count())
@@ -78,19 +94,3 @@ def _assign(model: "keras.Model", stored: Sequence[tuple[str, list[Any]]]) -> No
         if found != wanted:
             raise ValueError(f"layer {name} has shapes {found} where {layer.name} needs {wanted}")
         layer.load_own_variables({str(index): array for index, array in enumerate(arrays)})
-
-
-def mend_released_normalization(model: "keras.Model") -> None:
-    """Square the variance that the released files of EfficientNet B0 to B7 hold.
-
-    They store the standard deviation in its place; `weights="imagenet"` makes up for it with one
-    more layer (keras-team/keras, applications/efficientnet.py), which a model for a file lacks.
-    """
-    import numpy as np
-
-    for layer in model.layers:
-        if type(layer).__name__ == "Normalization" and layer.weights:
-            mean, variance, *rest = layer.get_weights()
-            if np.allclose(variance, _IMAGENET_DEVIATION, rtol=1e-3):
-                arrays = (mean, variance**2, *rest)
-                layer.load_own_variables({str(i): array for i, array in enumerate(arrays)})

@@ -1,4 +1,4 @@
-"""From data sets to bottlenecks: look them up, extract what is missing, check what was there."""
+"""Bottlenecks of data sets: looked up in the cache, checked, and extracted where missing."""
 
 import random
 import time
@@ -99,7 +99,7 @@ class Bottlenecks:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheUse:
-    """What the cache held and what had to be extracted.
+    """Use of the cache: bottlenecks found in it, and bottlenecks extracted.
 
     `hits` and `extracted` count bottlenecks: one for each view of each different picture.
     """
@@ -150,6 +150,48 @@ def prepare(
     )
 
 
+def fill_cache(
+    source: Source,
+    *,
+    base: BaseOptions | None = None,
+    cache: CacheOptions | None = None,
+    shard: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> CacheUse:
+    """Extract the bottlenecks that the cache lacks, without training.
+
+    Args:
+        shard: (i, n) takes the i-th of n parts of the pictures, from 1, by their content.
+
+    Raises:
+        See `fic.training.pipeline.train`.
+    """
+    base, cache, progress = base or BaseOptions(), cache or CacheOptions(), progress or Silence()
+    source.keep_apart(cache.bottleneck_dir)
+    frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
+    # Any picture of one folder may be for training, with one seed or another: all get all views.
+    pictures = read_pictures(
+        source, memo=cache.memo, seed=None, on_error=cache.on_error, progress=progress
+    )
+    if shard is not None:
+        pictures = pictures.part(*shard)
+    found, _, use = prepare(pictures, frozen, cache, progress)
+    found.cache.close()
+    return use
+
+
+def kept_digests(path: Path, progress: Progress) -> set[bytes]:
+    """Return the digests under which the pictures of a data set, and their views, are cached.
+
+    Raises:
+        DataError: the data set cannot be used, or a picture of it cannot be read.
+    """
+    pictures = read_pictures(
+        Source(data=path), memo=None, seed=None, on_error="fail", progress=progress
+    )
+    return {begin for digest in pictures.digests.values() for begin in key_digests(digest)}
+
+
 def _fill(
     cache: BottleneckCache,
     wanted: "_Wanted",
@@ -191,57 +233,15 @@ def _fill(
 
 def _with_copies(skipped: Iterable[Skipped], pictures: Pictures) -> list[Skipped]:
     """Add the other files with the content of a skipped one: they were decoded only once."""
-    first = {pictures.digests[each.path]: each for each in skipped}
+    first = {pictures.digests[picture.path]: picture for picture in skipped}
     found: dict[Path, Skipped] = {}
     for path in (*pictures.train.paths, *pictures.val.paths):
-        each = first.get(pictures.digests[path])
-        if each is not None and path == each.path:
-            found[path] = each
-        elif each is not None:
-            found[path] = Skipped(path, f"{path}: is a copy of {each.path}, which was skipped")
+        original = first.get(pictures.digests[path])
+        if original is not None and path == original.path:
+            found[path] = original
+        elif original is not None:
+            found[path] = Skipped(path, f"{path}: is a copy of {original.path}, which was skipped")
     return list(found.values())
-
-
-def fill_cache(
-    source: Source,
-    *,
-    base: BaseOptions | None = None,
-    cache: CacheOptions | None = None,
-    shard: tuple[int, int] | None = None,
-    progress: Progress | None = None,
-) -> CacheUse:
-    """Extract what is missing in the cache, and train nothing.
-
-    Args:
-        shard: (i, n) takes the i-th of n parts of the pictures, from 1, by their content.
-
-    Raises:
-        See `fic.training.pipeline.train`.
-    """
-    base, cache, progress = base or BaseOptions(), cache or CacheOptions(), progress or Silence()
-    source.keep_apart(cache.bottleneck_dir)
-    frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
-    # Any picture of one folder may be for training, with one seed or another: all get all views.
-    pictures = read_pictures(
-        source, memo=cache.memo, seed=None, on_error=cache.on_error, progress=progress
-    )
-    if shard is not None:
-        pictures = pictures.part(*shard)
-    found, _, use = prepare(pictures, frozen, cache, progress)
-    found.cache.close()
-    return use
-
-
-def kept_digests(place: Path, progress: Progress) -> set[bytes]:
-    """Return the digests under which the pictures of a data set, and their views, are cached.
-
-    Raises:
-        DataError: the data set cannot be used, or a picture of it cannot be read.
-    """
-    pictures = read_pictures(
-        Source(data=place), memo=None, seed=None, on_error="fail", progress=progress
-    )
-    return {begin for digest in pictures.digests.values() for begin in key_digests(digest)}
 
 
 class _Wanted:
@@ -252,27 +252,27 @@ class _Wanted:
         self._paths: list[Path] = []
 
     def add(self, dataset: Dataset, digests: Mapping[Path, bytes], views: int) -> NDArray[Any]:
-        """Return for each picture and view its place among the keys, (pictures, views)."""
-        places = np.empty((len(dataset), views), np.int64)
+        """Return for each picture and view the index of its key, (pictures, views)."""
+        indices = np.empty((len(dataset), views), np.int64)
         for i, path in enumerate(dataset.paths):
             for view in range(views):
-                place = self._index.setdefault((digests[path], view), len(self._paths))
-                if place == len(self._paths):
+                index = self._index.setdefault((digests[path], view), len(self._paths))
+                if index == len(self._paths):
                     self._paths.append(path)
-                places[i, view] = place
-        return places
+                indices[i, view] = index
+        return indices
 
     def keys(self) -> NDArray[Any]:
-        """Return the cache keys, in the order of their places."""
+        """Return the cache keys, in the order of their indices."""
         return make_keys(self._index)
 
-    def pictures(self, places: Iterable[int]) -> Iterator[Picture]:
-        """Yield the files to decode for the bottlenecks at these places, in ascending order."""
+    def pictures(self, indices: Iterable[int]) -> Iterator[Picture]:
+        """Yield the files to decode for the bottlenecks at these indices, in ascending order."""
         entries = list(self._index)
-        # The views of a picture have neighbouring places.
-        for digest, group in groupby(places, key=lambda place: entries[place][0]):
+        # The views of a picture have neighbouring indices.
+        for digest, group in groupby(indices, key=lambda index: entries[index][0]):
             own = list(group)
-            yield Picture(self._paths[own[0]], digest, [entries[place][1] for place in own])
+            yield Picture(self._paths[own[0]], digest, [entries[index][1] for index in own])
 
 
 def _self_check(
@@ -284,10 +284,10 @@ def _self_check(
 ) -> None:
     """Extract a few entries again, so that nobody trains on a cache that was filled wrongly."""
     there = np.flatnonzero(rows >= 0).tolist()
-    places = random.sample(there, min(_CHECKED, len(there)))
-    for place in places:
-        (picture,) = wanted.pictures([place])
-        row = rows[place : place + 1]
+    indices = random.sample(there, min(_CHECKED, len(there)))
+    for index in indices:
+        (picture,) = wanted.pictures([index])
+        row = rows[index : index + 1]
         stored = cache.read(row)
         try:
             fresh = bottlenecks_of(picture, engine, base.preprocessing.geometry)

@@ -1,4 +1,4 @@
-"""What runs the base during extraction: the exported graph, or the Keras model.
+"""Engines that run the base during extraction: the exported graph, or the Keras model.
 
 Both take the same uint8 pictures and give the same bottlenecks to 1e-3, so one cache may be
 filled by either.
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
+from numpy.typing import NDArray
 
 from fic_export.errors import ConversionError
 from fic_runtime.devices import CUDA, usable_cpus
@@ -20,24 +20,24 @@ from ..options import EngineName
 
 log = logging.getLogger(__name__)
 
-# Each pass in flight keeps its own activations, so a machine of 64 cores shall not hold 64.
+# Each pass in flight keeps its own activations, so a machine of 64 cores must not hold 64.
 _MOST_PASSES = 8
 
 
 class Engine(Protocol):
-    """Runs the base on batches of pictures, from several threads at once."""
+    """Runner of the base on batches of pictures, from several threads at once."""
 
     name: str
     passes: int
     """How many batches may be in the base at the same time."""
 
-    def run(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def run(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return float32 bottlenecks (n, *shape) of uint8 pictures (n, height, width, 3)."""
 
 
 @dataclass(frozen=True)
 class ChosenEngine:
-    """An engine, and why it was taken."""
+    """An engine, and the reason for it."""
 
     engine: Engine
     reason: str
@@ -91,7 +91,7 @@ class OnnxEngine:
         self._graph = Graph(file, threads=max(1, cpus // self.passes))
         self.device = "the GPU" if self._graph.provider == CUDA else "the CPU"
 
-    def run(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def run(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return the bottlenecks of a batch."""
         return self._graph.run(pixels)
 
@@ -114,9 +114,9 @@ class KerasEngine:
 
         self._forward = forward
 
-    def run(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def run(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return the bottlenecks of a batch."""
-        bottlenecks: np.ndarray[Any, Any] = self._forward(pixels).numpy()
+        bottlenecks: NDArray[Any] = self._forward(pixels).numpy()
         return bottlenecks
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fic_runtime.devices import usable_cpus
 from fic_runtime.errors import ImageError
@@ -27,9 +28,6 @@ from .engines import Engine
 from .views import draw_view
 from .worker_threads import in_parallel
 
-Progress = Callable[[int, int], None]
-"""Called with how many bottlenecks were just made, and how many will not be."""
-
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -42,7 +40,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Batch:
-    """What became of a few pictures: one row for each of their views that could be read.
+    """The rows of a few pictures, one for each view that could be read.
 
     Attributes:
         rows: bottlenecks, or uint8 pixels where no base was asked for.
@@ -52,7 +50,7 @@ class Batch:
         lost: how many rows the skipped pictures would have had.
     """
 
-    rows: np.ndarray[Any, Any]
+    rows: NDArray[Any]
     entries: list[tuple[bytes, int]]
     paths: list[Path]
     skipped: list[Skipped]
@@ -67,7 +65,7 @@ def extract(
     *,
     batch_size: int,
     stop_on_error: bool = False,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Skipped]:
     """Fill the cache with the bottlenecks of `pictures` and return those that were skipped.
 
@@ -76,6 +74,7 @@ def extract(
     Args:
         batch_size: pictures in one pass through the base, at least 1.
         stop_on_error: raise for the first picture that cannot be read instead of skipping it.
+        progress: called with the number of bottlenecks just made and of those just given up.
 
     Raises:
         ImageError: a picture cannot be read, and `stop_on_error` is set.
@@ -93,10 +92,10 @@ def extract(
             skipped += batch.skipped
             if progress is not None:
                 progress(len(batch.entries), batch.lost)
-    return sorted(skipped, key=lambda each: each.path)
+    return sorted(skipped, key=lambda picture: picture.path)
 
 
-def bottlenecks_of(picture: Picture, engine: Engine, geometry: Geometry) -> np.ndarray[Any, Any]:
+def bottlenecks_of(picture: Picture, engine: Engine, geometry: Geometry) -> NDArray[Any]:
     """Return the bottlenecks of one picture, past the cache: float32 (views, *shape).
 
     Raises:

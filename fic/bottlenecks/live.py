@@ -1,6 +1,6 @@
-"""Train through the whole network: each picture is decoded, altered and sent through the base anew.
+"""Training through the whole network: each epoch sends every picture through the base anew.
 
-What the cache spares is done in every epoch; in return each epoch shows other views.
+It decodes and augments what the cache would have kept; in return each epoch shows other views.
 """
 
 import time
@@ -56,7 +56,7 @@ class LivePictures:
         count = len(self.dataset)
         order = random.permutation(count)
         views = random.integers(1, _VIEWS, size=count)
-        paths = [self.dataset.paths[place] for place in order]
+        paths = [self.dataset.paths[index] for index in order]
         return [
             Picture(path, self.digests[path], [int(view)])
             for path, view in zip(paths, views, strict=True)

@@ -1,4 +1,4 @@
-"""Views: altered versions of a training picture, the same every time.
+"""Views: augmented versions of a training picture, the same every time.
 
 A view depends on the picture's content and the view's number alone, so its bottleneck can be
 cached like the plain picture's. View 0 is the plain picture.
@@ -7,6 +7,7 @@ cached like the plain picture's. View 0 is the plain picture.
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fic_runtime.images import resize_image
 from fic_runtime.preprocessing import Geometry
@@ -22,12 +23,12 @@ _SATURATION = 0.20
 
 
 def draw_view(
-    image: np.ndarray[Any, Any],
+    image: NDArray[Any],
     digest: bytes,
     view: int,
     geometry: Geometry,
     *,
-    out: np.ndarray[Any, Any],
+    out: NDArray[Any],
 ) -> None:
     """Write view number `view` of a decoded picture into `out`, uint8 (height, width, 3).
 
@@ -45,7 +46,7 @@ def draw_view(
     out[:] = _color_jitter(out, random)
 
 
-def _crop(image: np.ndarray[Any, Any], random: np.random.Generator) -> np.ndarray[Any, Any]:
+def _crop(image: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
     height, width = image.shape[:2]
     area = random.uniform(_SMALLEST_AREA, 1.0)
     aspect = np.exp(random.uniform(np.log(_ASPECT), -np.log(_ASPECT)))
@@ -53,11 +54,11 @@ def _crop(image: np.ndarray[Any, Any], random: np.random.Generator) -> np.ndarra
     crop_width = max(1, min(width, round(width * np.sqrt(area * aspect))))
     top = int(random.integers(height - crop_height + 1))
     left = int(random.integers(width - crop_width + 1))
-    crop: np.ndarray[Any, Any] = image[top : top + crop_height, left : left + crop_width]
+    crop: NDArray[Any] = image[top : top + crop_height, left : left + crop_width]
     return crop
 
 
-def _color_jitter(image: np.ndarray[Any, Any], random: np.random.Generator) -> np.ndarray[Any, Any]:
+def _color_jitter(image: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
     brightness, contrast, saturation = (
         np.float32(1 + random.uniform(-most, most))
         for most in (_BRIGHTNESS, _CONTRAST, _SATURATION)
@@ -67,5 +68,5 @@ def _color_jitter(image: np.ndarray[Any, Any], random: np.random.Generator) -> n
     pixels = grey + (pixels - grey) * saturation
     mean = pixels.mean()
     pixels = mean + (pixels - mean) * contrast
-    jittered: np.ndarray[Any, Any] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    jittered: NDArray[Any] = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
     return jittered

@@ -1,18 +1,18 @@
-"""Old shards to new ones, crash safe: no row is removed before its copy is on the disk."""
+"""Compaction of shards, crash safe: a row is removed only once its copy is on the disk."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..errors import CacheError
 from ..fingerprint import Fingerprint
+from ..options import Compression
 from .keys import Keys
 from .rows import checked_pieces
 from .shards import (
-    Compression,
     DamagedShard,
     Shard,
     encode_rows,
@@ -22,7 +22,7 @@ from .shards import (
 )
 from .writer import COMMIT_BYTES
 
-Mask = npt.NDArray[np.bool_]
+Mask = NDArray[np.bool_]
 
 
 def first_copies(shards: Sequence[Shard]) -> list[Mask]:
@@ -104,7 +104,7 @@ class _Merger:
 
     def _clear(self) -> None:
         self._keys: list[Keys] = []
-        self._checksums: list[npt.NDArray[Any]] = []
+        self._checksums: list[NDArray[Any]] = []
         self._rows: list[bytes] = []
         self._bytes = 0
 

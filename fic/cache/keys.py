@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..digests import DIGEST_SIZE, digest_bytes
 
-Keys = npt.NDArray[np.bytes_]
+Keys = NDArray[np.bytes_]
 """Keys as an array of dtype S20: 16 bytes of a digest and the view's number, big-endian.
 
 NumPy hides trailing zero bytes of such an element when it is turned into `bytes`; comparing,
@@ -39,7 +39,7 @@ def key_digests(digest: bytes) -> tuple[bytes, bytes]:
 
 
 def as_keys(keys: Keys) -> Keys:
-    """Return keys as an array of dtype S20 (n,), or raise ValueError if they are none."""
+    """Return keys as an array of dtype S20 (n,), or raise ValueError."""
     keys = np.asarray(keys)
     if keys.dtype != f"S{KEY_SIZE}" or keys.ndim != 1:
         raise ValueError(f"keys are an array of dtype S{KEY_SIZE}, as make_keys gives it")
@@ -51,7 +51,7 @@ class KeyIndex:
 
     def __init__(self) -> None:
         self._keys: Keys = np.empty(0, f"S{KEY_SIZE}")
-        self._rows: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._rows: NDArray[np.int64] = np.empty(0, np.int64)
 
     def __len__(self) -> int:
         """How many different keys there are."""
@@ -59,28 +59,28 @@ class KeyIndex:
             return 0
         return 1 + int(np.count_nonzero(self._keys[1:] != self._keys[:-1]))
 
-    def add(self, keys: Keys, rows: npt.NDArray[np.int64]) -> None:
+    def add(self, keys: Keys, rows: NDArray[np.int64]) -> None:
         """Add rows (n,) under keys (n,), which may be there already."""
         order = np.argsort(keys, kind="stable")
         keys, rows = keys[order], rows[order]
         if not len(self._keys):
             self._keys, self._rows = keys, rows
             return
-        places = np.searchsorted(self._keys, keys, side="right")
-        self._keys = np.insert(self._keys, places, keys)
-        self._rows = np.insert(self._rows, places, rows)
+        positions = np.searchsorted(self._keys, keys, side="right")
+        self._keys = np.insert(self._keys, positions, keys)
+        self._rows = np.insert(self._rows, positions, rows)
 
-    def find(self, keys: Keys) -> npt.NDArray[np.int64]:
+    def find(self, keys: Keys) -> NDArray[np.int64]:
         """Return the row of each key, -1 where there is none."""
         found = np.full(len(keys), -1, np.int64)
         if not len(self._keys):
             return found
         order = _rough_order(keys)
         wanted = keys[order]
-        places = np.searchsorted(self._keys, wanted)
-        places[places == len(self._keys)] = 0
-        hit = self._keys[places] == wanted
-        found[order[hit]] = self._rows[places[hit]]
+        positions = np.searchsorted(self._keys, wanted)
+        positions[positions == len(self._keys)] = 0
+        hit = self._keys[positions] == wanted
+        found[order[hit]] = self._rows[positions[hit]]
         return found
 
     def remove_rows(self, start: int, stop: int) -> None:
@@ -95,7 +95,7 @@ def _view_digest(digest: bytes, view: int) -> bytes:
     return digest if view == 0 else digest_bytes(digest + VIEW_RECIPE)
 
 
-def _rough_order(keys: Keys) -> npt.NDArray[np.int64]:
+def _rough_order(keys: Keys) -> NDArray[np.int64]:
     """Sort by the first 8 bytes, so that neighbouring searches touch the same memory.
 
     For a million keys that makes searching 5 times as fast, and a whole sort costs as much again.

@@ -1,4 +1,4 @@
-"""Who may use a cache folder, and which of its temporary files nobody writes any more.
+"""Locks of cache folders and of their temporary files.
 
 Whoever reads or fills a folder holds a shared lock on its file `lock`; `compact` and `prune` take
 it exclusively. A writer locks its temporary file, so one that can be locked has no writer. The

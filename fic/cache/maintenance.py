@@ -1,4 +1,4 @@
-"""What `fic cache info | verify | compact | prune` and `--create-bottleneck` do to a cache."""
+"""Maintenance of a cache: `fic cache info | verify | compact | prune`, `--create-bottleneck`."""
 
 import json
 import logging
@@ -56,7 +56,7 @@ class FolderInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyReport:
-    """What was compared, and the shards that were damaged, under the names they have now."""
+    """Result of a verification; damaged shards under the names they have now."""
 
     shards: int
     images: int
@@ -76,7 +76,7 @@ class CompactReport:
 
 @dataclass(kw_only=True)
 class PruneReport:
-    """What was removed: folders, single files, entries of shards, and bytes in all."""
+    """Removed folders, single files and entries of shards, and bytes in all."""
 
     folders: list[Path] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
@@ -154,7 +154,7 @@ def prune_cache(
     damaged: bool = False,
     progress: Progress | None = None,
 ) -> PruneReport:
-    """Remove what is not needed any more; temporaries that nobody writes go in any case.
+    """Remove folders, files and entries; temporaries without a writer go in any case.
 
     Args:
         keep: the 16-byte digests that keys may begin with; entries of others are removed.

@@ -1,6 +1,6 @@
-"""Bottlenecks out of shards, straight from their place in the file and without HDF5.
+"""Bottlenecks out of shards, read straight from the file, without HDF5.
 
-Random rows come many times faster so: a row is one read into its place in the caller's array.
+Random rows are many times faster so: a row is read in one call into the caller's array.
 """
 
 import zlib
@@ -10,7 +10,7 @@ from io import FileIO
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..fingerprint import Fingerprint
 from .shards import DamagedShard, Shard, crc32_rows, row_size, stored_dtype
@@ -30,10 +30,10 @@ class ShardFiles:
     def read_rows(
         self,
         paths: Sequence[str],
-        owners: npt.NDArray[np.int64],
-        rows: npt.NDArray[Any],
+        owners: NDArray[np.int64],
+        rows: NDArray[Any],
         dtype: np.dtype[Any],
-        out: npt.NDArray[np.uint8],
+        out: NDArray[np.uint8],
     ) -> None:
         """Fill `out`, uint8 (n, size), with rows ROW (n,), of which row i lies in the shard
         `paths[owners[i]]`.
@@ -94,8 +94,8 @@ class ShardFiles:
 
 
 def checked_pieces(
-    shard: Shard, fingerprint: Fingerprint, rows: npt.NDArray[np.int64] | None = None
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
+    shard: Shard, fingerprint: Fingerprint, rows: NDArray[np.int64] | None = None
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
     """Yield row numbers of a shard and their bytes, uint8 (n, size), a few MB at a time.
 
     Args:
@@ -124,13 +124,13 @@ def checked_pieces(
         files.close()
 
 
-def check_rows(rows: npt.NDArray[Any], raw: npt.NDArray[np.uint8]) -> None:
+def check_rows(rows: NDArray[Any], raw: NDArray[np.uint8]) -> None:
     """Raise DamagedShard if bytes uint8 (n, size) do not match their checksums in ROW (n,)."""
     if wrong := int(np.count_nonzero(crc32_rows(raw) != rows["checksum"])):
         raise DamagedShard(f"{wrong} of {len(raw)} checksums do not match")
 
 
-def _decode_row(data: bytes | bytearray, itemsize: int, out: npt.NDArray[np.uint8]) -> None:
+def _decode_row(data: bytes | bytearray, itemsize: int, out: NDArray[np.uint8]) -> None:
     """Undo HDF5's filters shuffle and deflate for one row, into `out`, uint8 (size,).
 
     Raises:

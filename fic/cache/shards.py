@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from functools import reduce
 from io import BytesIO, FileIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..fingerprint import FORMAT, Fingerprint
+from ..options import Compression
 from .keys import KEY_SIZE, Keys
 from .locks import new_temporary, publish
 
 log = logging.getLogger(__name__)
 
-Compression = Literal["none", "gzip"]
 ROW = np.dtype([("offset", "<i8"), ("size", "<u4"), ("checksum", "<u4")])
 """Where a row lies in its file, its size there if it is compressed (else 0), its checksum."""
 
@@ -41,11 +41,11 @@ class DamagedShard(Exception):
 
 @dataclass(frozen=True)
 class Shard:
-    """What a shard holds, in the order of its rows: `keys` S20 (n,) and `rows` ROW (n,)."""
+    """Contents of a shard, in the order of its rows: `keys` S20 (n,) and `rows` ROW (n,)."""
 
     path: Path
     keys: Keys
-    rows: npt.NDArray[Any]
+    rows: NDArray[Any]
 
 
 def shard_paths(folder: Path) -> list[Path]:
@@ -59,7 +59,7 @@ def damaged_paths(folder: Path) -> list[Path]:
 
 
 def set_aside(path: Path, reason: str) -> Path | None:
-    """Rename a damaged shard, so that nobody opens it again, with one warning in the log.
+    """Rename a damaged shard, so that it is not opened again, with one warning in the log.
 
     Returns:
         The new path, or None where it could not be renamed.
@@ -84,7 +84,7 @@ def row_size(fingerprint: Fingerprint) -> int:
     return math.prod(fingerprint.shape) * stored_dtype(fingerprint).itemsize
 
 
-def encode_rows(features: npt.NDArray[Any], compression: Compression) -> list[bytes]:
+def encode_rows(features: NDArray[Any], compression: Compression) -> list[bytes]:
     """Return the bytes of each row of (n, *shape) as they stand in a shard."""
     if compression == "none":
         return [row.tobytes() for row in features]
@@ -94,12 +94,12 @@ def encode_rows(features: npt.NDArray[Any], compression: Compression) -> list[by
     return [zlib.compress(row.tobytes(), 1) for row in shuffled]
 
 
-def crc32_rows(raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+def crc32_rows(raw: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Return the CRC-32 of each row of uint8 (n, size)."""
     return np.fromiter(map(zlib.crc32, raw), np.uint32, len(raw))
 
 
-def row_checksums(keys: Keys, raw: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+def row_checksums(keys: Keys, raw: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Return a checksum for each row of `raw`, uint8 (n, size), that covers its key as well.
 
     CRC-32 of the row, XORed with the five big-endian 32-bit words of the key: any change of fewer
@@ -113,7 +113,7 @@ def write_shard(
     folder: Path,
     fingerprint: Fingerprint,
     keys: Keys,
-    checksums: npt.NDArray[np.uint32],
+    checksums: NDArray[np.uint32],
     rows: Sequence[bytes],
     compression: Compression,
 ) -> Path:
@@ -158,7 +158,7 @@ def _listed(folder: Path, prefix: str) -> list[Path]:
 def _shard_image(
     fingerprint: Fingerprint,
     keys: Keys,
-    checksums: npt.NDArray[np.uint32],
+    checksums: NDArray[np.uint32],
     rows: Sequence[bytes],
     compression: Compression,
 ) -> memoryview:
@@ -226,26 +226,26 @@ def _open_shard(path: Path, fingerprint: Fingerprint) -> Shard:
     return Shard(path, keys, rows)
 
 
-def _read(source: Any, dtype: str, native: Any) -> npt.NDArray[Any]:
+def _read(source: Any, dtype: str, native: Any) -> NDArray[Any]:
     values = np.empty(source.shape, dtype)
     source.read(h5py.h5s.ALL, h5py.h5s.ALL, values, native)
     return values
 
 
-def _place_rows(features: Any, size: int, rows: npt.NDArray[Any]) -> None:
+def _place_rows(features: Any, size: int, rows: NDArray[Any]) -> None:
     offset = features.get_offset()
     if offset is not None:  # contiguous
         rows["offset"] = offset + size * np.arange(len(rows), dtype=np.int64)
         return
     compressed = features.get_create_plist().get_nfilters() > 0
-    placed = 0
+    added = 0
 
-    def place(chunk: Any) -> None:
-        nonlocal placed
+    def add(chunk: Any) -> None:
+        nonlocal added
         stored = chunk.size if compressed else 0
         rows[chunk.chunk_offset[0]] = (chunk.byte_offset, stored, 0)
-        placed += 1
+        added += 1
 
-    features.chunk_iter(place)
-    if placed != len(rows):
+    features.chunk_iter(add)
+    if added != len(rows):
         raise DamagedShard("a row is missing")

@@ -12,16 +12,16 @@ from types import TracebackType
 from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..errors import CacheError
 from ..fingerprint import Fingerprint
+from ..options import Compression
 from .keys import KeyIndex, Keys, as_keys
 from .locks import SharedLock, new_temporary, publish, remove_abandoned_temporaries
 from .rows import PIECE_BYTES, ShardFiles, check_rows
 from .shards import (
     ROW,
-    Compression,
     DamagedShard,
     Shard,
     open_shard,
@@ -110,7 +110,7 @@ class BottleneckCache:
                     "check its permissions or give another --bottleneck-dir"
                 ) from error
 
-    def find(self, keys: Keys) -> npt.NDArray[np.int64]:
+    def find(self, keys: Keys) -> NDArray[np.int64]:
         """Return the row of each key, int64 (n,), -1 where its bottleneck has to be extracted.
 
         Compares the checksum of each row when it is found for the first time. A shard with a row
@@ -130,8 +130,8 @@ class BottleneckCache:
             return rows
 
     def read(
-        self, rows: npt.NDArray[np.int64], out: npt.NDArray[np.float32] | None = None
-    ) -> npt.NDArray[np.float32]:
+        self, rows: NDArray[np.int64], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Return the bottlenecks at rows that `find` gave: float32 (n, *shape), in their order.
 
         Args:
@@ -189,7 +189,7 @@ class BottleneckCache:
     ) -> None:
         self.close()
 
-    def _is_known(self, keys: Keys) -> npt.NDArray[np.bool_]:
+    def _is_known(self, keys: Keys) -> NDArray[np.bool_]:
         with self._guard:
             return self._index.find(keys) >= 0
 
@@ -229,10 +229,10 @@ class BottleneckCache:
     def _live_owners(self) -> list[int]:
         return [owner for owner, path in enumerate(self._paths) if path]
 
-    def _owners(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _owners(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.searchsorted(self._starts, rows, side="right").astype(np.int64) - 1
 
-    def _verify(self, rows: npt.NDArray[np.int64]) -> dict[int, str]:
+    def _verify(self, rows: NDArray[np.int64]) -> dict[int, str]:
         """Compare checksums not compared before; return the damaged shards and why they are."""
         if self._verified[rows].all():
             return {}
@@ -255,7 +255,7 @@ class BottleneckCache:
                 self._verified[own] = True
         return damaged
 
-    def _compare_checksums(self, rows: npt.NDArray[np.int64]) -> None:
+    def _compare_checksums(self, rows: NDArray[np.int64]) -> None:
         size = row_size(self.fingerprint)
         step = max(1, PIECE_BYTES // size)
         for start in range(0, len(rows), step):
@@ -263,7 +263,7 @@ class BottleneckCache:
             raw = self._read_raw(piece, np.empty((len(piece), size), np.uint8))
             check_rows(self._rows[piece], raw)
 
-    def _read(self, rows: npt.NDArray[np.int64], out: npt.NDArray[np.float32]) -> None:
+    def _read(self, rows: NDArray[np.int64], out: NDArray[np.float32]) -> None:
         dtype = stored_dtype(self.fingerprint)
         size = row_size(self.fingerprint)
         if out.dtype == dtype:
@@ -275,9 +275,7 @@ class BottleneckCache:
             raw = self._read_raw(piece, np.empty((len(piece), size), np.uint8))
             out[start : start + step] = raw.view(dtype).reshape(-1, *self.fingerprint.shape)
 
-    def _read_raw(
-        self, rows: npt.NDArray[np.int64], out: npt.NDArray[np.uint8]
-    ) -> npt.NDArray[np.uint8]:
+    def _read_raw(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         dtype = stored_dtype(self.fingerprint)
         self._files.read_rows(self._paths, self._owners(rows), self._rows[rows], dtype, out)
         return out

@@ -1,4 +1,4 @@
-"""Bottlenecks to shards: what is gathered, and when it is put on the disk for good."""
+"""Bottlenecks into shards: gathered in memory, committed to disk."""
 
 import time
 from collections.abc import Callable
@@ -8,12 +8,13 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..errors import CacheError
 from ..fingerprint import Fingerprint
+from ..options import Compression
 from .keys import Keys, as_keys
-from .shards import Compression, encode_rows, row_checksums, stored_dtype, write_shard
+from .shards import encode_rows, row_checksums, stored_dtype, write_shard
 
 # A shard is committed when the first of these is reached: what a kill may cost, and the memory
 # that a writer holds.
@@ -39,7 +40,7 @@ class CacheWriter:
         fingerprint: Fingerprint,
         compression: Compression,
         *,
-        is_known: Callable[[Keys], npt.NDArray[np.bool_]],
+        is_known: Callable[[Keys], NDArray[np.bool_]],
         on_commit: Callable[[Path], None],
     ) -> None:
         self.committed = 0
@@ -51,7 +52,7 @@ class CacheWriter:
         self._failed = False
         self._clear()
 
-    def add(self, keys: Keys, features: npt.NDArray[Any]) -> None:
+    def add(self, keys: Keys, features: NDArray[Any]) -> None:
         """Add bottlenecks (n, *shape) under keys (n,); those that are there are skipped.
 
         Raises:
@@ -121,7 +122,7 @@ class CacheWriter:
             or time.monotonic() - self._since >= COMMIT_SECONDS
         )
 
-    def _append(self, keys: Keys, features: npt.NDArray[Any]) -> None:
+    def _append(self, keys: Keys, features: NDArray[Any]) -> None:
         with np.errstate(over="ignore"):  # reported below, with the remedy
             stored = np.ascontiguousarray(features, stored_dtype(self._fingerprint))
         if features.any() and not stored.any():
@@ -146,7 +147,7 @@ class CacheWriter:
         self._waiting.append((keys, row_checksums(keys, raw), rows))
 
     def _clear(self) -> None:
-        self._waiting: list[tuple[Keys, npt.NDArray[np.uint32], list[bytes]]] = []
+        self._waiting: list[tuple[Keys, NDArray[np.uint32], list[bytes]]] = []
         self._waiting_keys: set[bytes] = set()
         self._count = 0
         self._bytes = 0

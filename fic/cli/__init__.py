@@ -1,4 +1,4 @@
-"""The command `fic`: a thin skin over the library. It owns the terminal and the exit code."""
+"""The command `fic`, a thin layer over the library. It owns the terminal and the exit code."""
 
 import errno
 import logging
@@ -55,9 +55,9 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     is_eager=True,
     expose_value=False,
     callback=_version,
-    help="Say which version this is.",
+    help="Show the version and exit.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Say more of what is done.")
+@click.option("-v", "--verbose", is_flag=True, help="Log progress.")
 def cli(verbose: bool) -> None:
     """Train an image classifier in seconds and ship it without TensorFlow."""
     logging.basicConfig(
@@ -99,13 +99,13 @@ def _complain(text: str) -> None:
 
 
 def _describe(error: OSError) -> str:
-    place = error.filename or "a file"
+    path = error.filename or "a file"
     remedy = {
         errno.ENOSPC: "free space on this disk and run again",
         errno.EACCES: "check who may read and write there",
         errno.EROFS: "give a folder that can be written",
     }.get(error.errno or 0, "check the path and run again")
-    return f"{place}: {(error.strerror or str(error)).lower()}; {remedy}"
+    return f"{path}: {(error.strerror or str(error)).lower()}; {remedy}"
 
 
 def _prepare_tensorflow() -> None:

@@ -7,12 +7,12 @@ import click
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON list instead of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bases(as_json: bool) -> None:
     """List the pretrained bases.
 
-    FEATURES is the width of the bottleneck, PARAMETERS the size of the base in millions. A small
-    base such as mobilenet_v2 is the place to start; a larger one is often a few points better.
+    FEATURES is the width of the bottleneck, PARAMETERS the size of the base in millions. Start with
+    a small base such as mobilenet_v2; a larger one is often a few points better.
     """
     from ..bases import BASES
 

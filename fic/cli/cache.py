@@ -1,4 +1,4 @@
-"""`fic cache`: look after the bottleneck cache."""
+"""`fic cache`: maintenance of the bottleneck cache."""
 
 import json
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..options import CacheOptions
 from .options import FOLDER, add_options
 from .terminal import TerminalProgress
 
@@ -19,18 +20,18 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--bottleneck-dir",
             type=FOLDER,
-            default=Path("bottlenecks"),
+            default=CacheOptions.bottleneck_dir,
             help="Folder of the cache.",
         ),
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
     )
 
 
 @click.group()
 def cache() -> None:
-    """Look after the bottleneck cache.
+    """Maintain the bottleneck cache.
 
-    The cache only saves time: whatever is removed from it is extracted again when it is needed.
+    The cache only saves time: whatever is removed from it is extracted again when needed.
     To merge caches, copy the shard files of one folder into the folder of the same name.
     """
 
@@ -38,27 +39,29 @@ def cache() -> None:
 @cache.command()
 @_common
 def info(bottleneck_dir: Path, as_json: bool) -> None:
-    """Say what is in the cache: one entry per base and preprocessing."""
+    """Show the contents of the cache, by base and preprocessing."""
     from ..cache.maintenance import cache_info
 
     entries = cache_info(bottleneck_dir)
     if as_json:
         _print_json(
-            [{**asdict(each), "fingerprint": each.fingerprint.to_dict()} for each in entries]
+            [{**asdict(entry), "fingerprint": entry.fingerprint.to_dict()} for entry in entries]
         )
         return
-    for each in entries:
-        fingerprint = each.fingerprint
+    for entry in entries:
+        fingerprint = entry.fingerprint
         geometry = fingerprint.preprocessing.geometry
         shape = "x".join(map(str, fingerprint.shape))
-        used = datetime.fromtimestamp(each.used).astimezone()
-        click.echo(each.path.name)
-        click.echo(f"  {each.images} bottlenecks of {shape} {fingerprint.dtype}")
+        used = datetime.fromtimestamp(entry.used).astimezone()
+        click.echo(entry.path.name)
+        click.echo(f"  {entry.images} bottlenecks of {shape} {fingerprint.dtype}")
         click.echo(f"  pictures at {geometry.width}x{geometry.height}, {geometry.resize}")
-        click.echo(f"  {each.shards} shards, {_size(each.bytes)}, last used {used:%Y-%m-%d %H:%M}")
-        if each.duplicates:
-            click.echo(f"  {each.duplicates} second copies; `fic cache compact` drops them")
-        for path in each.damaged:
+        click.echo(
+            f"  {entry.shards} shards, {_size(entry.bytes)}, last used {used:%Y-%m-%d %H:%M}"
+        )
+        if entry.duplicates:
+            click.echo(f"  {entry.duplicates} second copies; `fic cache compact` drops them")
+        for path in entry.damaged:
             click.echo(f"  damaged: {path.name}; `fic cache prune --damaged` removes it")
     if not entries:
         click.echo(f"{bottleneck_dir} is empty")
@@ -68,7 +71,7 @@ def info(bottleneck_dir: Path, as_json: bool) -> None:
 @_common
 @click.pass_context
 def verify(context: click.Context, bottleneck_dir: Path, as_json: bool) -> None:
-    """Compare every checksum; damaged shards are set aside. Exit code 1 if there are any."""
+    """Verify all checksums and set damaged shards aside; exit code 1 if there are any."""
     from ..cache.maintenance import verify_cache
 
     report = verify_cache(bottleneck_dir, progress=TerminalProgress())
@@ -84,7 +87,7 @@ def verify(context: click.Context, bottleneck_dir: Path, as_json: bool) -> None:
 @cache.command()
 @_common
 def compact(bottleneck_dir: Path, as_json: bool) -> None:
-    """Merge small shards and drop second copies; not while a training uses the cache."""
+    """Merge small shards and drop duplicates; the cache must not be in use."""
     from ..cache.maintenance import compact_cache
 
     report = compact_cache(bottleneck_dir, progress=TerminalProgress())
@@ -103,16 +106,15 @@ def compact(bottleneck_dir: Path, as_json: bool) -> None:
     "--unused-days",
     type=click.FloatRange(min=0),
     metavar="DAYS",
-    help="Remove the entries that no run has used for so long.",
+    help="Remove entries that were not used for this many days.",
 )
-@click.option("--fingerprint", multiple=True, metavar="NAME", help="Remove this entry.")
-@click.option("--damaged", is_flag=True, help="Remove the shards that were set aside.")
+@click.option("--fingerprint", multiple=True, metavar="NAME", help="Remove the entry of this name.")
+@click.option("--damaged", is_flag=True, help="Remove damaged shards.")
 @click.option(
     "--keep-data",
     type=FOLDER,
     metavar="DIR|CSV",
-    help="Remove the bottlenecks of pictures that are not in this folder or CSV file any more, "
-    "altered views included.",
+    help="Remove the bottlenecks of all pictures outside this folder or CSV file, in all views.",
 )
 def prune(
     bottleneck_dir: Path,
@@ -122,7 +124,7 @@ def prune(
     damaged: bool,
     keep_data: Path | None,
 ) -> None:
-    """Remove what is not needed any more."""
+    """Remove unneeded entries."""
     from ..bottlenecks.cached import kept_digests
     from ..cache.maintenance import prune_cache
 

@@ -10,20 +10,20 @@ from .terminal import TerminalProgress
 
 
 @click.command()
-@click.argument("place", metavar="[DATASET]", type=FOLDER, required=False)
-@click.option("--dataset", type=FOLDER, metavar="DIR|CSV", help="The same as DATASET.")
+@click.argument("path", metavar="[DATASET]", type=FOLDER, required=False)
+@click.option("--dataset", type=FOLDER, metavar="DIR|CSV", help="Data set, as DATASET.")
 @click.option(
     "--out",
     type=FOLDER,
     help="Folder for train/ and val/.  [default: train_dir/ and val_dir/ in this folder]",
 )
 @split_option
-@click.option("--seed", type=int, default=0, help="Another seed gives another split.")
-@click.option("--link", "mode", flag_value="link", default=True, help="Link to the files.")
+@click.option("--seed", type=int, default=0, help="Random seed for the split.")
+@click.option("--link", "mode", flag_value="link", default=True, help="Link the files.")
 @click.option("--copy", "mode", flag_value="copy", help="Copy the files.")
 @click.option("--move", "mode", flag_value="move", help="Move the files.")
 def split(
-    place: Path | None,
+    path: Path | None,
     dataset: Path | None,
     out: Path | None,
     val_split: float,
@@ -33,21 +33,21 @@ def split(
     """Split a data set into training and validation folders.
 
     DATASET is a folder with one sub-folder of pictures per class, or a CSV file with the columns
-    path,label; with a third one, split (train or val), that decides instead of --val-split.
+    path,label; a third column, split (train or val), replaces --val-split.
 
-    The side of a picture depends on its content and the seed alone, so it stays where it is when
-    others are added, and copies of one picture are never on both sides. Nothing is deleted.
-    `fic train --data` does the same split in memory.
+    The side of a picture depends on its content and the seed alone, so it stays the same when
+    pictures are added, and copies of one picture are always on one side. Nothing is deleted.
+    `fic train --data` splits in the same way, in memory.
     """
     from ..data.source import split_pictures
     from ..data.split_folders import write_split
 
-    if place is None:
-        place, dataset = dataset, None
-    if place is None or dataset is not None:
+    if path is None:
+        path, dataset = dataset, None
+    if path is None or dataset is not None:
         raise click.UsageError("Give one data set: DATASET or --dataset.")
     parts = split_pictures(
-        place,
+        path,
         fraction=val_split,
         seed=seed,
         progress=TerminalProgress(),
@@ -59,16 +59,31 @@ def split(
     click.echo(f"{len(parts.train)} pictures in {report.train}, {len(parts.val)} in {report.val}")
 
 
+def _names() -> list[str]:
+    from ..data.downloads import DATASETS
+
+    return list(DATASETS)
+
+
+def _check_name(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    # Not as the type of the argument: the table is read only when it is needed.
+    return click.Choice(_names()).convert(name, parameter, context)
+
+
+def _complete_name(context: click.Context, parameter: click.Parameter, start: str) -> list[str]:
+    return [name for name in _names() if name.startswith(start)]
+
+
 @click.group()
 def data() -> None:
-    """Fetch a data set to try fic on."""
+    """Download example data sets."""
 
 
 @data.command()
-@click.argument("name", type=click.Choice(["flowers"]))
-@click.option("--out", type=FOLDER, default=Path(), help="Folder in which to put it.")
+@click.argument("name", callback=_check_name, shell_complete=_complete_name)
+@click.option("--out", type=FOLDER, default=Path(), help="Parent folder of the data set.")
 def fetch(name: str, out: Path) -> None:
-    """Download a data set; run again to go on after an interruption.
+    """Download a data set, or resume an interrupted download.
 
     flowers: 3670 photos of 5 kinds, 229 MB, Creative Commons BY.
     """

@@ -1,4 +1,4 @@
-"""From options of the command line to those of the library, and back from the record of a run."""
+"""Conversion between options of the command line, of the library, and of `run.json`."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -60,13 +60,13 @@ class SectionedCommand(click.Command):
                     formatter.write_dl(records)
 
 
-def _heading(name: str) -> str:
-    return next((each for each, names in _HEADINGS.items() if name in names), _OTHERS)
-
-
 def from_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
     """Return the library's options, filled from those of the command line."""
     return kind(**{field: values[name] for field, name in _parameters(kind).items()})
+
+
+def _heading(name: str) -> str:
+    return next((heading for heading, names in _HEADINGS.items() if name in names), _OTHERS)
 
 
 def flags(kind: type) -> dict[str, str]:
@@ -90,7 +90,7 @@ _HEADINGS: Mapping[str, frozenset[str]] = {
 
 
 def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Make what a run was trained with the defaults of this command."""
+    """Make the options of a run the defaults of this command."""
     if path is None:
         return
     from ..errors import RunError
@@ -120,5 +120,5 @@ config_option = click.option(
     is_eager=True,
     expose_value=False,
     callback=_take_from_run,
-    help="Take all options from a run or its run.json; those given beside it come first.",
+    help="Options from a run or its run.json; those given on the command line take precedence.",
 )

@@ -1,17 +1,34 @@
-"""Options that several commands share."""
+"""Options shared by several commands, with the defaults of the library."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
-from ..options import LEARNING_RATES, TrainingOptions
+from fic_runtime.preprocessing import Resize
+
+from ..options import (
+    LEARNING_RATES,
+    VAL_SPLIT,
+    BaseOptions,
+    CacheDtype,
+    CacheOptions,
+    ClassWeights,
+    Compression,
+    EngineName,
+    Monitor,
+    Pooling,
+    SkipOrFail,
+    TrainingOptions,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)  # what NumPy takes
+_AT_LEAST_1 = click.IntRange(min=1)
+_POSITIVE = click.FloatRange(min=0, min_open=True)
 
 
 def add_options(command: Command, *options: Callable[[Command], Command]) -> Command:
@@ -23,7 +40,7 @@ def add_options(command: Command, *options: Callable[[Command], Command]) -> Com
 
 
 def data_options(command: Command) -> Command:
-    """Add where the pictures are."""
+    """Add the options for the pictures."""
     return add_options(
         command,
         click.option(
@@ -31,16 +48,19 @@ def data_options(command: Command) -> Command:
             type=FOLDER,
             metavar="DIR|CSV",
             help="Folder with one sub-folder of pictures per class, or a CSV file with the columns "
-            "path,label; with a third one, split (train or val), it is split already.",
+            "path,label; a third column, split (train or val), sets the split.",
         ),
         click.option(
             "--train",
             type=FOLDER,
             metavar="DIR|CSV",
-            help="The same with training pictures only; with --val, instead of --data.",
+            help="Training pictures in the same form; with --val, instead of --data.",
         ),
         click.option(
-            "--val", type=FOLDER, metavar="DIR|CSV", help="Likewise with validation pictures."
+            "--val",
+            type=FOLDER,
+            metavar="DIR|CSV",
+            help="Validation pictures in the same form; with --train.",
         ),
     )
 
@@ -48,204 +68,128 @@ def data_options(command: Command) -> Command:
 run_cache_option = click.option(
     "--bottleneck-dir",
     type=FOLDER,
-    help="Folder of the bottleneck cache.  [default: the one that the run was trained with]",
+    help="Folder of the bottleneck cache.  [default: that of the run's training]",
 )
 
 split_option = click.option(
     "--val-split",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.2,
-    help="Share of each class for validation; the rest is for training.",
+    default=VAL_SPLIT,
+    help="Share of each class for validation.",
 )
 
 
-def base_options(command: Command, *, base_model: str | None = "mobilenet_v2") -> Command:
-    """Add which base, with which weights; `base_model` is the default."""
+def base_options(command: Command, *, base_model: str | None = BaseOptions.base_model) -> Command:
+    """Add the options of the base; `base_model` is the default."""
     return add_options(
         command,
         click.option(
             "--base-model",
             metavar="NAME",
             default=base_model,
-            help="A name from `fic bases`; case, _ and - do not matter.",
+            help="Name of the base, see `fic bases`; case, _ and - are ignored.",
         ),
         click.option(
             "--weights",
             metavar="imagenet|none|FILE",
-            default="imagenet",
-            help="ImageNet's (downloaded once by Keras), random ones, or a Keras weights file.",
+            default=BaseOptions.weights,
+            help="Weights of the base: ImageNet's (downloaded once by Keras), random ones, or a "
+            "Keras weights file.",
         ),
         click.option(
             "--image-size",
-            type=click.IntRange(min=1),
+            type=_AT_LEAST_1,
             metavar="PIXELS",
             help="Side of the base's input.  [default: the base's own]",
         ),
         click.option(
             "--resize",
-            type=click.Choice(["stretch", "crop", "pad"]),
+            type=_choice(Resize),
             help="How a picture becomes square.  [default: the base's own]",
         ),
         click.option(
             "--bottleneck-tensorname",
             metavar="LAYER",
-            help="Cut the base at the output of this layer.  [default: the last before the "
+            help="Layer of the base whose output is the bottleneck.  [default: the last before the "
             "classifier]",
         ),
         click.option(
             "--pooling",
-            type=click.Choice(["avg", "max", "none"]),
-            default="avg",
-            help="How a feature map becomes a vector; none keeps the map.",
+            type=_choice(Pooling),
+            default=BaseOptions.pooling,
+            help="Pooling of a feature map into a vector; none keeps the map.",
         ),
-    )
-
-
-def training_options(command: Command) -> Command:
-    """Add how the head is trained."""
-    return add_options(
-        command,
-        click.option(
-            "--head",
-            metavar="linear|mlp[:UNITS[,DROPOUT]]|rest|FILE.py:FUNCTION",
-            help="What is trained: one dense layer; one hidden layer before it; the rest of the "
-            "base after --bottleneck-tensorname; or what a function of yours, called with "
-            "(bottleneck, num_classes), returns.  [default: linear]",
-        ),
-        click.option(
-            "--load-weights",
-            type=FOLDER,
-            metavar="RUN|FILE",
-            help="Go on from the head of a run, from head.keras, or from a .weights.h5 of --head.",
-        ),
-        click.option(
-            "--extend-classes",
-            is_flag=True,
-            help="With --load-weights RUN: the data set may have other classes; those that the run "
-            "knows keep their weights.",
-        ),
-        click.option(
-            "--batch-size-train",
-            type=click.IntRange(min=1),
-            default=TrainingOptions.batch_size,
-            help="Bottlenecks in one training step.",
-        ),
-        click.option(
-            "--epochs",
-            type=click.IntRange(min=0),
-            default=TrainingOptions.epochs,
-            help="Passes over the training bottlenecks at most; 0 only evaluates.",
-        ),
-        click.option(
-            "--optimizer",
-            type=click.Choice(list(LEARNING_RATES)),
-            default=TrainingOptions.optimizer,
-            help="What moves the weights.",
-        ),
-        click.option(
-            "--lr",
-            type=click.FloatRange(min=0, min_open=True),
-            help="Learning rate of the optimiser.  [default: 0.01 for sgd, else 0.001; a tenth of "
-            "it for --head rest]",
-        ),
-        click.option(
-            "--weight-decay",
-            type=click.FloatRange(min=0),
-            default=TrainingOptions.weight_decay,
-            help="Pull of the head's weights towards zero (L2; for adamw its own).",
-        ),
-        click.option(
-            "--class-weights",
-            type=click.Choice(["none", "balanced"]),
-            default=TrainingOptions.class_weights,
-            help="balanced gives each class the same say, however few pictures it has.",
-        ),
-        click.option(
-            "--label-smoothing",
-            type=click.FloatRange(0, 1, max_open=True),
-            default=TrainingOptions.label_smoothing,
-            help="Share of the truth that is spread over all classes.",
-        ),
-        click.option(
-            "--monitor",
-            type=click.Choice(["loss", "accuracy"]),
-            default=TrainingOptions.monitor,
-            help="The validation figure that tells the best epoch, which is kept.",
-        ),
-        click.option(
-            "--patience",
-            type=click.IntRange(min=0),
-            default=TrainingOptions.patience,
-            help="Stop after so many epochs without a better one; 0 never stops early.",
-        ),
-        click.option("--seed", type=SEED, default=0, help="Of the split, the head and the order."),
-        click.option("--logs", type=FOLDER, help="Folder for TensorBoard events."),
     )
 
 
 def cache_options(command: Command) -> Command:
-    """Add how bottlenecks are extracted and kept."""
+    """Add the options of extraction and cache."""
     return add_options(
         command,
         click.option(
             "--bottleneck-dir",
             type=FOLDER,
-            default=Path("bottlenecks"),
-            help="Folder of the bottleneck cache; any number of data sets may share it.",
+            default=CacheOptions.bottleneck_dir,
+            help="Folder of the bottleneck cache; several data sets and bases may share it.",
         ),
         click.option(
             "--bottlenecks-batch-size",
-            type=click.IntRange(min=1),
-            default=16,
+            type=_AT_LEAST_1,
+            default=CacheOptions.batch_size,
             help="Pictures in one pass through the base.",
         ),
         click.option(
             "--engine",
-            type=click.Choice(["auto", "onnx", "keras"]),
-            default="auto",
-            help="What runs the base; auto takes the faster one that works here.",
+            type=_choice(EngineName),
+            default=CacheOptions.engine,
+            help="Engine that runs the base; auto takes the fastest that works here.",
         ),
         click.option(
             "--cache-dtype",
-            type=click.Choice(["float32", "float16"]),
-            default="float32",
+            type=_choice(CacheDtype),
+            default=CacheOptions.dtype,
             help="Element type in the cache; float16 takes half the space.",
         ),
         click.option(
             "--cache-compression",
-            type=click.Choice(["none", "gzip"]),
-            default="none",
-            help="gzip makes feature maps smaller and slower to read.",
+            type=_choice(Compression),
+            default=CacheOptions.compression,
+            help="Compression of the cache; gzip makes feature maps smaller and slower to read.",
         ),
         click.option(
             "--views",
-            type=click.IntRange(min=1),
-            default=1,
+            type=_AT_LEAST_1,
+            default=CacheOptions.views,
             help="Versions of each training picture: the plain one, then mirrored, cropped and "
-            "recoloured ones.",
+            "color-jittered ones.",
         ),
         click.option(
             "--on-error",
-            type=click.Choice(["skip", "fail"]),
-            default="skip",
-            help="What to do about a picture that cannot be read.",
+            type=_choice(SkipOrFail),
+            default=CacheOptions.on_error,
+            help="Whether to skip a picture that cannot be read, or to fail.",
         ),
         click.option(
             "--create-bottleneck",
             is_flag=True,
-            help="Extract all bottlenecks of these pictures again, the cached ones too.",
+            help="Extract all bottlenecks of these pictures again, cached ones included.",
         ),
     )
 
 
+def training_options(command: Command) -> Command:
+    """Add the options of the head and its training."""
+    return add_options(command, _head_options, _objective_options, _epoch_options)
+
+
 def whole_network_options(command: Command) -> Command:
-    """Add how far the base takes part in the training."""
+    """Add the options of training through the whole network."""
     return add_options(
         command,
         click.option(
             "--omit-bottlenecks",
             is_flag=True,
-            help="Keep no bottlenecks: send each picture, altered anew, through the frozen base "
+            help="Cache no bottlenecks: send each picture, augmented anew, through the frozen base "
             "in every epoch.",
         ),
         click.option(
@@ -253,19 +197,121 @@ def whole_network_options(command: Command) -> Command:
             type=click.IntRange(min=0),
             default=TrainingOptions.fine_tune,
             metavar="N",
-            help="After the head, train the last N layers of the base, too; layers without "
-            "weights and BatchNormalization do not count and stay as they are.",
+            help="Train the last N layers of the base after the head; layers without weights and "
+            "BatchNormalization do not count and stay frozen.",
         ),
         click.option(
             "--fine-tune-lr",
-            type=click.FloatRange(min=0, min_open=True),
+            type=_POSITIVE,
             default=TrainingOptions.fine_tune_learning_rate,
             help="Learning rate of fine-tuning.",
         ),
         click.option(
             "--fine-tune-epochs",
-            type=click.IntRange(min=1),
+            type=_AT_LEAST_1,
             default=TrainingOptions.fine_tune_epochs,
-            help="Passes over the training pictures in fine-tuning at most.",
+            help="Maximum number of epochs of fine-tuning.",
         ),
     )
+
+
+def _head_options(command: Command) -> Command:
+    return add_options(
+        command,
+        click.option(
+            "--head",
+            metavar="linear|mlp[:UNITS[,DROPOUT]]|rest|FILE.py:FUNCTION",
+            help="Head: one dense layer; a hidden layer before it; the rest of the base after "
+            "--bottleneck-tensorname; or what your function returns when called with "
+            "(bottleneck, num_classes).  [default: linear]",
+        ),
+        click.option(
+            "--load-weights",
+            type=FOLDER,
+            metavar="RUN|FILE",
+            help="Initial weights: a run, its head.keras, or a .weights.h5 of --head.",
+        ),
+        click.option(
+            "--extend-classes",
+            is_flag=True,
+            help="With --load-weights RUN, allow other classes in the data set; those that the run "
+            "knows keep their weights.",
+        ),
+        click.option(
+            "--seed",
+            type=SEED,
+            default=TrainingOptions.seed,
+            help="Random seed for the split, initial weights and shuffling.",
+        ),
+    )
+
+
+def _objective_options(command: Command) -> Command:
+    return add_options(
+        command,
+        click.option(
+            "--optimizer",
+            type=click.Choice(list(LEARNING_RATES)),
+            default=TrainingOptions.optimizer,
+            help="Optimizer.",
+        ),
+        click.option(
+            "--lr",
+            type=_POSITIVE,
+            help="Learning rate.  [default: 0.01 for sgd, else 0.001; a tenth of it for --head "
+            "rest]",
+        ),
+        click.option(
+            "--weight-decay",
+            type=click.FloatRange(min=0),
+            default=TrainingOptions.weight_decay,
+            help="Weight decay of the head (L2; decoupled for adamw).",
+        ),
+        click.option(
+            "--class-weights",
+            type=_choice(ClassWeights),
+            default=TrainingOptions.class_weights,
+            help="Weights of the classes in the loss; balanced makes up for rare classes.",
+        ),
+        click.option(
+            "--label-smoothing",
+            type=click.FloatRange(0, 1, max_open=True),
+            default=TrainingOptions.label_smoothing,
+            help="Label smoothing.",
+        ),
+    )
+
+
+def _epoch_options(command: Command) -> Command:
+    return add_options(
+        command,
+        click.option(
+            "--batch-size-train",
+            type=_AT_LEAST_1,
+            default=TrainingOptions.batch_size,
+            help="Bottlenecks in one training step.",
+        ),
+        click.option(
+            "--epochs",
+            type=click.IntRange(min=0),
+            default=TrainingOptions.epochs,
+            help="Maximum number of epochs; 0 only evaluates.",
+        ),
+        click.option(
+            "--monitor",
+            type=_choice(Monitor),
+            default=TrainingOptions.monitor,
+            help="Validation figure that decides which epoch is kept.",
+        ),
+        click.option(
+            "--patience",
+            type=click.IntRange(min=0),
+            default=TrainingOptions.patience,
+            help="Epochs without improvement before training stops; 0 never stops early.",
+        ),
+        click.option("--logs", type=FOLDER, help="Folder for TensorBoard events."),
+    )
+
+
+def _choice(literal: object) -> click.Choice[str]:
+    return click.Choice(list(get_args(literal)))

@@ -25,35 +25,35 @@ _OF_A_HEAD_FILE = (
 
 
 @click.command()
-@click.argument("places", metavar="[RUN] [IMAGE|DIR]...", nargs=-1, type=FOLDER)
-@click.option("--img-dir", type=FOLDER, metavar="DIR", help="A folder of pictures, like DIR.")
-@click.option("--top-k", type=click.IntRange(min=1), default=1, help="Labels for each picture.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print a table of comma-separated values.")
+@click.argument("paths", metavar="[RUN] [IMAGE|DIR]...", nargs=-1, type=FOLDER)
+@click.option("--img-dir", type=FOLDER, metavar="DIR", help="Folder of pictures, as DIR.")
+@click.option("--top-k", type=click.IntRange(min=1), default=1, help="Labels per picture.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @click.option(
     "--bottleneck-dir",
     type=FOLDER,
-    help="Folder of the bottleneck cache.  [default: the one that the run was trained with, "
-    "bottlenecks with --weight-file]",
+    help="Folder of the bottleneck cache.  [default: that of the run's training; with "
+    "--weight-file: bottlenecks]",
 )
 @click.option(
     "--weight-file",
     type=FOLDER,
     metavar="FILE",
-    help="A head saved by Keras (.keras or .h5), instead of RUN.",
+    help="Head saved by Keras (.keras or .h5), instead of RUN.",
 )
 @click.option(
     "--label-file",
     type=FOLDER,
     metavar="FILE",
-    help="Its labels: a JSON map between label and index, a JSON list, or a text file.",
+    help="Labels of the head: a JSON object between label and index, a JSON list, or a text file.",
 )
 @partial(base_options, base_model=None)
 @click.pass_context
 def predict(
     context: click.Context,
     /,
-    places: tuple[Path, ...],
+    paths: tuple[Path, ...],
     img_dir: Path | None,
     top_k: int,
     as_json: bool,
@@ -65,9 +65,9 @@ def predict(
 ) -> None:
     """Classify pictures with a run, or with a head in a file.
 
-    A run knows its labels and its base. To a head in a file belong --label-file, --base-model and
-    the options of the base that differed from their defaults in training. Pictures of a folder
-    come in natural order: img2 before img10.
+    A run knows its labels and its base. A head in a file needs --label-file, --base-model and the
+    options of the base as in its training. Pictures of a folder come in natural order: img2 before
+    img10.
 
     \b
       fic predict run photo.jpg photos
@@ -80,9 +80,9 @@ def predict(
 
     run: Path | HeadFile
     if weight_file is None:
-        run, images = _run_and_images(context, places)
+        run, images = _run_and_images(context, paths)
     else:
-        run, images = _head_file(weight_file, label_file, options, places), places
+        run, images = _head_file(weight_file, label_file, options, paths), paths
     if img_dir is not None:
         images = (*images, img_dir)
     if not images:
@@ -107,34 +107,6 @@ def predict(
         context.exit(1)
 
 
-def _run_and_images(
-    context: click.Context, places: tuple[Path, ...]
-) -> tuple[Path, tuple[Path, ...]]:
-    for name in _OF_A_HEAD_FILE:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(
-                f"--{name.replace('_', '-')} goes with --weight-file; a run knows its own."
-            )
-    if not places:
-        raise click.UsageError("Give a RUN, or --weight-file, --label-file and --base-model.")
-    return places[0], places[1:]
-
-
-def _head_file(
-    weight_file: Path, label_file: Path | None, options: dict[str, Any], places: tuple[Path, ...]
-) -> "HeadFile":
-    from ..heads.standalone import HeadFile
-    from ..runs import RUN_FILE
-
-    if places and (places[0] / RUN_FILE).exists():
-        raise click.UsageError(f"{places[0]} is a run: give either RUN or --weight-file.")
-    if label_file is None:
-        raise click.UsageError("--weight-file needs --label-file: the labels of the head.")
-    if options["base_model"] is None:
-        raise click.UsageError("--weight-file needs --base-model: the base of the head.")
-    return HeadFile(weight_file, label_file, from_options(BaseOptions, options))
-
-
 @click.command()
 @click.argument("run", type=FOLDER)
 @click.option(
@@ -142,13 +114,13 @@ def _head_file(
     type=FOLDER,
     required=True,
     metavar="DIR|CSV",
-    help="Folder with one sub-folder of pictures per class, or a CSV file; classes may be missing. "
-    "Of a file with the column split, the pictures marked val.",
+    help="Folder with one sub-folder of pictures per class, or a CSV file (of one with a column "
+    "split, the pictures marked val); classes may be missing.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON.")
 @run_cache_option
 def evaluate(run: Path, data: Path, as_json: bool, bottleneck_dir: Path | None) -> None:
-    """Measure a run on pictures whose classes are known."""
+    """Measure the accuracy of a run on labeled pictures."""
     from ..prediction import evaluate_run
 
     metrics = evaluate_run(run, data, bottleneck_dir=bottleneck_dir, progress=TerminalProgress())
@@ -164,3 +136,31 @@ def evaluate(run: Path, data: Path, as_json: bool, bottleneck_dir: Path | None) 
             for name in ("precision", "recall")
         )
         click.echo(f"{label:<{width}}  {figures['images']:>6}  {precision:>9}  {recall:>6}")
+
+
+def _run_and_images(
+    context: click.Context, paths: tuple[Path, ...]
+) -> tuple[Path, tuple[Path, ...]]:
+    for name in _OF_A_HEAD_FILE:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} goes with --weight-file; a run knows its own."
+            )
+    if not paths:
+        raise click.UsageError("Give a RUN, or --weight-file, --label-file and --base-model.")
+    return paths[0], paths[1:]
+
+
+def _head_file(
+    weight_file: Path, label_file: Path | None, options: dict[str, Any], paths: tuple[Path, ...]
+) -> "HeadFile":
+    from ..heads.standalone import HeadFile
+    from ..runs import RUN_FILE
+
+    if paths and (paths[0] / RUN_FILE).exists():
+        raise click.UsageError(f"{paths[0]} is a run: give either RUN or --weight-file.")
+    if label_file is None:
+        raise click.UsageError("--weight-file needs --label-file: the labels of the head.")
+    if options["base_model"] is None:
+        raise click.UsageError("--weight-file needs --base-model: the base of the head.")
+    return HeadFile(weight_file, label_file, from_options(BaseOptions, options))

@@ -1,4 +1,4 @@
-"""What the command line shows of long work: bars on a terminal, plain lines elsewhere."""
+"""Progress on a terminal: bars for long work, lines elsewhere."""
 
 import contextlib
 import importlib.machinery
@@ -30,7 +30,7 @@ class TerminalProgress:
         click.echo(text, err=True)
 
     def start(self, title: str, total: int, *, unit: str, done: int = 0) -> None:
-        """Open a bar for `total` units; none where nothing is left or nobody watches."""
+        """Open a bar for `total` units; none where nothing is left or without a terminal."""
         self._skipped, self._done = 0, done
         if total == done or not sys.stderr.isatty():
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ..options import BaseOptions, CacheOptions, TrainingOptions
+from ..options import VAL_SPLIT, BaseOptions, CacheOptions, TrainingOptions
 from .option_values import SectionedCommand, config_option, from_options
 from .options import (
     FOLDER,
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 @training_options
 @whole_network_options
 @config_option
-@click.option("--out", type=FOLDER, default=Path("run"), help="Folder of the run.")
+@click.option("--out", type=FOLDER, default=Path("run"), help="Folder for the run.")
 @click.option(
     "--weight-file",
     type=FOLDER,
     metavar="FILE",
-    help="Save the head there as well: .keras, .h5, or .weights.h5 for its weights alone.",
+    help="Additional file for the head: .keras, .h5, or .weights.h5 for its weights alone.",
 )
 @click.option(
     "--label-file",
     type=FOLDER,
     metavar="FILE.json",
-    help="Save there which label has which index.",
+    help="Additional file for the labels: a JSON object from label to index.",
 )
 @click.pass_context
 def train(
@@ -110,7 +110,7 @@ def train(
 @click.option(
     "--shard",
     metavar="I/N",
-    help="Only the I-th of N parts of the pictures, so that N machines may share the work.",
+    help="Part I of N of the pictures, to share the work among N machines.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def extract(
@@ -121,11 +121,11 @@ def extract(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Fill the bottleneck cache, and train nothing.
+    """Fill the bottleneck cache without training.
 
-    With --views, all pictures of --data get all views, since any may be for training with one
-    seed or another. Which part of --shard a picture belongs to depends on its content alone. To
-    merge the caches of several machines, copy their shard files into one folder.
+    With --views, all pictures of --data get all views, since any of them may be a training picture
+    with another seed. The part of --shard that a picture belongs to depends on its content alone.
+    To merge the caches of several machines, copy their shard files into one folder.
     """
     from ..bottlenecks import fill_cache
 
@@ -136,7 +136,7 @@ def extract(
         shard=_shard(shard),
         progress=TerminalProgress(),
     )
-    skipped = [{"file": str(each.path), "reason": each.reason} for each in use.skipped]
+    skipped = [{"file": str(picture.path), "reason": picture.reason} for picture in use.skipped]
     if as_json:
         click.echo(json.dumps({**asdict(use), "skipped": skipped}, default=str))
         return
@@ -153,16 +153,16 @@ def _check_whole_network(options: dict[str, Any]) -> None:
             "its own."
         )
     for name in ("create_bottleneck", "cache_dtype", "cache_compression"):
-        if options["omit_bottlenecks"] and _is_said(name):
+        if options["omit_bottlenecks"] and _is_given(name):
             raise click.UsageError(
                 f"{_spelled(name)} is for the cache that --omit-bottlenecks omits."
             )
     for name in ("fine_tune_lr", "fine_tune_epochs"):
-        if not options["fine_tune"] and _is_said(name):
+        if not options["fine_tune"] and _is_given(name):
             raise click.UsageError(f"{_spelled(name)} needs --fine-tune N.")
 
 
-def _is_said(name: str) -> bool:
+def _is_given(name: str) -> bool:
     """Return whether the command line itself gives an option, and not --config or a default."""
     source = click.get_current_context().get_parameter_source(name)
     return source is ParameterSource.COMMANDLINE
@@ -182,25 +182,26 @@ def _print_fine_tuning(record: dict[str, Any]) -> None:
 
 
 def _source(
-    data: Path | None, train: Path | None, val: Path | None, *, val_split: float = 0.2
+    data: Path | None, train: Path | None, val: Path | None, *, val_split: float = VAL_SPLIT
 ) -> "Source":
     from ..data import Source
 
-    if (data is None) == (train is None) or (train is None) != (val is None):
-        raise click.UsageError("Give either --data, or both --train and --val.")
-    return Source(data=data, train=train, val=val, val_split=val_split)
+    try:
+        return Source(data=data, train=train, val=val, val_split=val_split)
+    except ValueError as error:
+        raise click.UsageError("Give either --data, or both --train and --val.") from error
 
 
 def _chosen_source(context: click.Context) -> dict[str, Any]:
-    """Return where the pictures are; what is said beside --config is not mixed with it."""
+    """Return where the pictures are; what is given beside --config is not mixed with it."""
     names = ("data", "train", "val")
-    said = {
+    given = {
         name
         for name in names
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT_MAP
         and context.params[name] is not None
     }
-    return {name: context.params[name] if not said or name in said else None for name in names}
+    return {name: context.params[name] if not given or name in given else None for name in names}
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:
@@ -216,5 +217,5 @@ def _print_skipped(skipped: list[dict[str, str]]) -> None:
     if not skipped:
         return
     click.echo(f"pictures skipped: {len(skipped)}", err=True)
-    for each in skipped:
-        click.echo(f"  {each['reason']}", err=True)
+    for picture in skipped:
+        click.echo(f"  {picture['reason']}", err=True)

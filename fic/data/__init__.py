@@ -1,4 +1,4 @@
-"""Which pictures there are, which class each one belongs to, and how they are split."""
+"""Data sets: pictures, their classes, and their split."""
 
 from .dataset import Dataset as Dataset
 from .dataset import Split as Split

@@ -1,4 +1,4 @@
-"""Which pictures a data set holds and which class each belongs to."""
+"""Data sets in memory: paths of pictures with their classes."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -47,8 +47,8 @@ class Dataset:
 
     def with_labels(self, labels: Sequence[str]) -> "Dataset":
         """Return the same pictures with other labels, all of ours among them."""
-        index = {label: place for place, label in enumerate(labels)}
-        moved = [index[label] for label in self.labels]
+        index_of = {label: index for index, label in enumerate(labels)}
+        moved = [index_of[label] for label in self.labels]
         targets = tuple(moved[target] for target in self.targets)
         return Dataset(self.paths, targets, tuple(labels), self.folder)
 
@@ -63,7 +63,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A picture that was left out, and why, in one sentence."""
+    """A picture that was left out, with the reason in one sentence."""
 
     path: Path
     reason: str

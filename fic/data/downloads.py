@@ -1,4 +1,4 @@
-"""Files from the network: resumed where they were cut, checked, and there whole or not at all."""
+"""Downloads: resumed where they were cut, checked, and there whole or not at all."""
 
 import hashlib
 import http.client
@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import DataError, DownloadError
 from ..progress import Progress, Silence
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 # Answers that another attempt may not get: too many requests, and faults of the server.
@@ -129,7 +129,7 @@ def download(
 
 @dataclass(frozen=True)
 class _Part:
-    """What was received so far, and the version of the file on the server that it is part of."""
+    """The part received so far, and the version (ETag) of the file that it belongs to."""
 
     file: Path
     etag_file: Path
@@ -181,7 +181,7 @@ def _receive(
                     f"{url}: cannot be downloaded: {interruption}; check the network and run "
                     f"again, or put the file at {path} yourself"
                 ) from interruption.__cause__
-            logger.info("%s: %s; trying again", url, interruption)
+            log.info("%s: %s; trying again", url, interruption)
             time.sleep(pause * 2 ** (failures - 1))
 
 

@@ -1,4 +1,4 @@
-"""A memo of content digests, which spares reading an unchanged file again."""
+"""Memo of content digests: an unchanged file is read only once."""
 
 import logging
 import os

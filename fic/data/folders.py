@@ -60,7 +60,7 @@ def read_folder(folder: str | Path, *, labels: Sequence[str] | None = None) -> D
 
 
 def _class_folders(folder: Path) -> dict[str, Path]:
-    """Return the folder of each class by its normalised name."""
+    """Return the folder of each class by its normalized name."""
     if not folder.exists():
         raise DataError(f"{folder}: no such folder; {LAYOUT}")
     if not folder.is_dir():

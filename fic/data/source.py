@@ -1,11 +1,11 @@
-"""Where the pictures of a run come from, and which of them are for validation."""
+"""Source of the pictures of a run, and their split into training and validation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DataError
-from ..options import OnError
+from ..options import VAL_SPLIT, SkipOrFail
 from ..progress import Progress
 from .csv_files import read_csv
 from .dataset import Dataset, Skipped, Split
@@ -28,26 +28,26 @@ class Source:
     """
 
     data: Path | None = None
-    val_split: float = 0.2
+    val_split: float = VAL_SPLIT
     train: Path | None = None
     val: Path | None = None
 
     def __post_init__(self) -> None:
-        if len(self.places) != (2 if self.data is None else 1):
+        if len(self.paths) != (2 if self.data is None else 1):
             raise ValueError("give either data, or both train and val")
 
     @property
-    def places(self) -> list[Path]:
+    def paths(self) -> list[Path]:
         """The folders and CSV files that hold or list the pictures."""
-        return [place for place in (self.data, self.train, self.val) if place is not None]
+        return [path for path in (self.data, self.train, self.val) if path is not None]
 
     def absolute(self) -> "Source":
-        """Return the same source with paths that hold in every working folder."""
+        """Return the same source with absolute paths."""
         return Source(
             val_split=self.val_split,
             **{
-                name: None if place is None else place.absolute()
-                for name, place in (("data", self.data), ("train", self.train), ("val", self.val))
+                name: None if path is None else path.absolute()
+                for name, path in (("data", self.data), ("train", self.train), ("val", self.val))
             },
         )
 
@@ -59,14 +59,14 @@ class Source:
         Raises:
             DataError: an output lies inside one of the folders, or is one of the files.
         """
-        for place in self.places:
+        for path in self.paths:
             for output in outputs:
-                if not output.resolve().is_relative_to(place.resolve()):
+                if not output.resolve().is_relative_to(path.resolve()):
                     continue
-                if _is_csv(place):
-                    raise DataError(f"{output}: is the list of the pictures; give another place")
+                if _is_csv(path):
+                    raise DataError(f"{output}: is the list of the pictures; give another path")
                 raise DataError(
-                    f"{output}: lies inside the pictures in {place}; give a folder beside them"
+                    f"{output}: lies inside the pictures in {path}; give a folder beside them"
                 )
 
 
@@ -84,7 +84,7 @@ class Pictures:
     skipped: Sequence[Skipped]
 
     def part(self, part: int, parts: int) -> "Pictures":
-        """Return the pictures whose content falls into this one of `parts`, counted from 1."""
+        """Return part number `part` of `parts`, from 1, by the content of the pictures."""
         train, val = (
             dataset.subset(
                 [
@@ -109,7 +109,7 @@ def read_pictures(
     *,
     memo: Path | None,
     seed: int | None,
-    on_error: OnError,
+    on_error: SkipOrFail,
     progress: Progress,
 ) -> Pictures:
     """List the pictures, read their digests, and split them if they are not split already.
@@ -148,27 +148,7 @@ def read_pictures(
     return Pictures(train=train, val=val, digests=digests, skipped=skipped)
 
 
-def _datasets(source: Source) -> list[Dataset]:
-    """Return one data set that is to be split, or training and validation."""
-    if source.data is None:
-        train_place, val_place = source.places
-        train = _unsplit(train_place)
-        return [train, _unsplit(val_place, labels=train.labels)]
-    data = read_dataset(source.data)
-    return [data] if isinstance(data, Dataset) else [data.train, data.val]
-
-
-def _unsplit(place: Path, *, labels: Sequence[str] | None = None) -> Dataset:
-    data = read_dataset(place, labels=labels)
-    if isinstance(data, Split):
-        raise DataError(
-            f"{place}: has a column split, so it holds both sides; give it as --data, or leave "
-            "out the column"
-        )
-    return data
-
-
-def read_dataset(place: Path, *, labels: Sequence[str] | None = None) -> Dataset | Split:
+def read_dataset(path: Path, *, labels: Sequence[str] | None = None) -> Dataset | Split:
     """Read a folder of classes, or a CSV file of the name `*.csv`.
 
     Returns:
@@ -177,31 +157,27 @@ def read_dataset(place: Path, *, labels: Sequence[str] | None = None) -> Dataset
     Raises:
         DataError: see `fic.data.folders.read_folder` and `fic.data.csv_files.read_csv`.
     """
-    read = read_csv if _is_csv(place) else read_folder
-    return read(place, labels=labels)
+    read = read_csv if _is_csv(path) else read_folder
+    return read(path, labels=labels)
 
 
-def read_validation(place: Path, *, labels: Sequence[str] | None = None) -> Dataset:
+def read_validation(path: Path, *, labels: Sequence[str] | None = None) -> Dataset:
     """Read the pictures to measure on: all, or those that the column `split` marks `val`.
 
     Raises:
         DataError: see `read_dataset`.
     """
-    data = read_dataset(place, labels=labels)
+    data = read_dataset(path, labels=labels)
     return data.val if isinstance(data, Split) else data
 
 
-def _is_csv(place: Path) -> bool:
-    return place.suffix.lower() == ".csv" and not place.is_dir()
-
-
-def split_pictures(place: Path, *, fraction: float, seed: int, progress: Progress) -> Split:
+def split_pictures(path: Path, *, fraction: float, seed: int, progress: Progress) -> Split:
     """Split a folder of classes, or a CSV file, as `fic train --data` does.
 
     Raises:
         DataError: the data set cannot be used, or a file of it cannot be read.
     """
-    source = Source(data=place, val_split=fraction)
+    source = Source(data=path, val_split=fraction)
     pictures = read_pictures(source, memo=None, seed=seed, on_error="fail", progress=progress)
     return Split(train=pictures.train, val=pictures.val)
 
@@ -218,3 +194,27 @@ def read_digests(
     finally:
         progress.finish()
     return digests, [Skipped(path, reason) for path, reason in failures.items()]
+
+
+def _datasets(source: Source) -> list[Dataset]:
+    """Return one data set that is to be split, or training and validation."""
+    if source.data is None:
+        train_path, val_path = source.paths
+        train = _unsplit(train_path)
+        return [train, _unsplit(val_path, labels=train.labels)]
+    data = read_dataset(source.data)
+    return [data] if isinstance(data, Dataset) else [data.train, data.val]
+
+
+def _unsplit(path: Path, *, labels: Sequence[str] | None = None) -> Dataset:
+    data = read_dataset(path, labels=labels)
+    if isinstance(data, Split):
+        raise DataError(
+            f"{path}: has a column split, so it holds both sides; give it as --data, or leave "
+            "out the column"
+        )
+    return data
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv" and not path.is_dir()

@@ -1,4 +1,4 @@
-"""Write both sides of a split to disk, as links, as copies or by moving."""
+"""Splits written to disk, as links, as copies or by moving."""
 
 import errno
 import filecmp
@@ -20,7 +20,7 @@ Mode = Literal["link", "copy", "move"]
 
 @dataclass(frozen=True, kw_only=True)
 class SplitReport:
-    """What `write_split` did: `written` files are new, `unchanged` ones were right before."""
+    """Result of `write_split`: `written` files are new, `unchanged` ones were right before."""
 
     train: Path
     val: Path

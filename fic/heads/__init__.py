@@ -1,1 +1,1 @@
-"""The trainable part: what a user can hand in or take away."""
+"""The head, the trainable part of a classifier: built, custom, or in a file."""

@@ -1,12 +1,13 @@
-"""The trainable part: from a bottleneck to the probabilities of the classes."""
+"""Heads to be trained, from a bottleneck to the probabilities of the classes."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import HeadError
 from .custom import custom_head
@@ -16,14 +17,15 @@ if TYPE_CHECKING:
 
 BOTTLENECK = "bottleneck"
 PROBABILITIES = "probabilities"
-STANDARDISE = "standardise"
+# As it stands in heads that were saved earlier.
+STANDARDIZE = "standardise"
 
 _FORMS = "linear, mlp, mlp:UNITS, mlp:UNITS,DROPOUT, rest, or FILE.py:FUNCTION"
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadChoice:
-    """What `--head` says.
+    """The kind of a head, as `--head` names it.
 
     Attributes:
         kind: `linear`; `mlp`, with one hidden layer; `rest`, the rest of the base and then linear;
@@ -42,10 +44,10 @@ class HeadChoice:
 
 
 def parse_head(text: str) -> HeadChoice:
-    """Return what `--head` says.
+    """Parse the value of `--head`.
 
     Raises:
-        HeadError: it is none of the forms.
+        HeadError: it has another form.
     """
     if text == "linear":
         return HeadChoice(kind="linear")
@@ -71,8 +73,8 @@ def parse_head(text: str) -> HeadChoice:
 class Statistics:
     """Mean and variance of each feature over the training bottlenecks, both (features,)."""
 
-    mean: np.ndarray[Any, Any]
-    variance: np.ndarray[Any, Any]
+    mean: NDArray[Any]
+    variance: NDArray[Any]
 
 
 def build_head(
@@ -80,17 +82,17 @@ def build_head(
     shape: Sequence[int],
     classes: int,
     *,
-    statistics: Callable[["keras.Model | None"], Statistics],
+    statistics: Statistics | None,
     rest: "keras.Model | None" = None,
 ) -> "keras.Model":
     """Return an untrained head for bottlenecks of `shape`.
 
     Args:
-        choice: what kind of head.
+        choice: the kind of head.
         shape: of one bottleneck, (features,) or (height, width, features).
         classes: number of outputs.
-        statistics: called with a model, or with None, returns the statistics of the pooled
-            features that the model, or nothing, makes of the training bottlenecks.
+        statistics: of the pooled features of the training bottlenecks, or of those that `rest`
+            makes of them; None for `custom`, whose function makes all layers.
         rest: for `rest`, the remaining part of the base, from bottleneck to vector.
 
     Raises:
@@ -100,15 +102,15 @@ def build_head(
 
     if choice.file is not None:
         return custom_head(choice.file, choice.function, shape, classes)
+    if statistics is None:
+        raise ValueError(f"a head of the kind {choice.kind} needs statistics")
     if rest is not None:
-        found = statistics(rest)
         bottleneck, features = rest.inputs[0], rest.outputs[0]
     else:
-        found = statistics(None)
         bottleneck = features = keras.Input(tuple(shape), name=BOTTLENECK)
     if len(features.shape) == 4:
         features = keras.layers.GlobalAveragePooling2D(name="pool")(features)
-    features = _standardised(features, found)
+    features = _standardized(features, statistics)
     if choice.kind == "mlp":
         features = keras.layers.Dense(choice.units, activation="relu", name="hidden")(features)
         features = keras.layers.Dropout(choice.dropout, name="dropout")(features)
@@ -116,16 +118,16 @@ def build_head(
     return keras.Model(bottleneck, outputs, name="head")
 
 
-def _standardised(features: Any, found: Statistics) -> Any:
+def _standardized(features: Any, statistics: Statistics) -> Any:
     import keras
 
     # In units of the typical deviation, because Keras takes a deviation below 1e-7 for zero and
     # the bottlenecks of random weights are as small as 1e-18.
-    unit = float(np.sqrt(found.variance.mean())) or 1.0
+    unit = float(np.sqrt(statistics.variance.mean())) or 1.0
     # One unit on top, so that a feature that hardly ever moves is not blown up to the size of the
     # others: 1 to 3 points of accuracy on the flowers (docs/why/training.md).
-    mean, variance = found.mean / unit, found.variance / unit**2 + 1.0
+    mean, variance = statistics.mean / unit, statistics.variance / unit**2 + 1.0
     features = keras.layers.Rescaling(1 / unit, name="unit")(features)
     return keras.layers.Normalization(
-        mean=mean.astype(np.float32), variance=variance.astype(np.float32), name=STANDARDISE
+        mean=mean.astype(np.float32), variance=variance.astype(np.float32), name=STANDARDIZE
     )(features)

@@ -25,36 +25,36 @@ def custom_head(file: Path, function: str, shape: Sequence[int], classes: int) -
     """Return the head that a user's function makes for bottlenecks of `shape`.
 
     Raises:
-        HeadError: the file or the function cannot be used, or what it returns is no head, or one
-            that cannot be loaded without the file or not be exported.
+        HeadError: the file or the function cannot be used, or what it returns is not a head, or one
+            that cannot be loaded without the file or exported.
     """
     import keras
 
-    place = f"{file}:{function}"
+    origin = f"{file}:{function}"
     make = _load_function(file, function)
     bottleneck = keras.Input(tuple(shape), name="bottleneck")
     with _told(file):
         outputs = make(bottleneck, classes)
     if not isinstance(outputs, keras.KerasTensor):
         raise HeadError(
-            f"{place} returned a {type(outputs).__name__} and not the tensor that Keras's layers "
+            f"{origin} returned a {type(outputs).__name__} and not the tensor that Keras's layers "
             "make of `bottleneck`; return the output of its last layer"
         )
     if tuple(outputs.shape) != (None, classes):
         raise HeadError(
-            f"{place} returned a tensor of shape {tuple(outputs.shape)} and not (None, {classes}), "
-            f"a probability for each of the {classes} classes; end with Dense(num_classes)"
+            f"{origin} returned a tensor of shape {tuple(outputs.shape)} and not (None, {classes}),"
+            f" a probability for each of the {classes} classes; end with Dense(num_classes)"
         )
     try:
         head = keras.Model(bottleneck, outputs, name="head")
     except ValueError as error:
         raise HeadError(
-            f"{place}: what it returned does not come from `bottleneck`; start from there"
+            f"{origin}: what it returned does not come from `bottleneck`; start from there"
         ) from error
-    _check_probabilities(head, place)
-    _check_layers(head.layers, place)
-    _check_loadable(head, place)
-    _check_exportable(head, place)
+    _check_probabilities(head, origin)
+    _check_layers(head.layers, origin)
+    _check_loadable(head, origin)
+    _check_exportable(head, origin)
     return head
 
 
@@ -80,7 +80,7 @@ def _load_function(file: Path, name: str) -> Callable[..., Any]:
 
 @contextmanager
 def _told(file: Path) -> Iterator[None]:
-    """Make of whatever the user's code raises one sentence with its line."""
+    """Turn any error of the user's code into one sentence with its line."""
     try:
         yield
     except Exception as error:
@@ -94,28 +94,28 @@ def _told(file: Path) -> Iterator[None]:
         raise HeadError(f"{where}: {type(error).__name__}: {one_line(error)}") from error
 
 
-def _check_probabilities(head: "keras.Model", place: str) -> None:
+def _check_probabilities(head: "keras.Model", origin: str) -> None:
     shape = (8, *head.input_shape[1:])
     random = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     answers = np.asarray(head.predict_on_batch(random))
     if not (np.all(answers >= 0) and np.allclose(answers.sum(axis=1), 1, atol=1e-3)):
         raise HeadError(
-            f"{place}: its outputs are not probabilities that add up to 1; end with "
+            f"{origin}: its outputs are not probabilities that add up to 1; end with "
             'Dense(num_classes, activation="softmax")'
         )
 
 
-def _check_layers(layers: Sequence["keras.Layer"], place: str) -> None:
+def _check_layers(layers: Sequence["keras.Layer"], origin: str) -> None:
     for layer in layers:
         if type(layer).__module__.partition(".")[0] != "keras":
             raise HeadError(
-                f"{place}: the layer {layer.name} is a {type(layer).__name__}, which could not be "
+                f"{origin}: the layer {layer.name} is a {type(layer).__name__}, which could not be "
                 "loaded without this file; use layers of Keras itself"
             )
-        _check_layers(getattr(layer, "layers", ()), place)
+        _check_layers(getattr(layer, "layers", ()), origin)
 
 
-def _check_loadable(head: "keras.Model", place: str) -> None:
+def _check_loadable(head: "keras.Model", origin: str) -> None:
     import keras
 
     try:
@@ -126,16 +126,16 @@ def _check_loadable(head: "keras.Model", place: str) -> None:
     # Keras raises a different class for each thing that cannot be loaded.
     except Exception as error:
         raise HeadError(
-            f"{place}: its head cannot be loaded once it is saved ({one_line(error)}); use layers "
+            f"{origin}: its head cannot be loaded once it is saved ({one_line(error)}); use layers "
             "and operations of Keras itself"
         ) from error
 
 
-def _check_exportable(head: "keras.Model", place: str) -> None:
+def _check_exportable(head: "keras.Model", origin: str) -> None:
     from fic_export.conversion import convert_head
     from fic_export.errors import ConversionError
 
     try:
         convert_head(head)
     except ConversionError as error:
-        raise HeadError(f"{place}: its head cannot be exported; {error}") from error
+        raise HeadError(f"{origin}: its head cannot be exported; {error}") from error

@@ -85,10 +85,10 @@ def load_head(
 
 
 def check_files(weight_file: Path | None, label_file: Path | None) -> None:
-    """Find out before a training whether its head and labels can be saved there.
+    """Make sure, before a training, that its head and labels can be saved there.
 
     Raises:
-        OutputError: the name says no format, or nothing can be written at that place.
+        OutputError: the name has no known suffix, or nothing can be written there.
     """
     if weight_file is not None:
         if weight_file.suffix not in (".keras", ".h5"):
@@ -151,7 +151,7 @@ def _fault_of_name(path: Path) -> _Fault | None:
             "save the whole head as .keras or .h5",
         )
     if path.suffix not in (".keras", ".h5"):
-        return "is no file of Keras by its name", "give a .keras or .h5 file"
+        return "is not a file of Keras by its name", "give a .keras or .h5 file"
     return None
 
 

@@ -38,7 +38,7 @@ class HeadFile:
 
     @property
     def cache_options(self) -> CacheOptions:
-        """Where the converted base is kept."""
+        """Cache that keeps the converted base."""
         return CacheOptions(bottleneck_dir=self.bottleneck_dir)
 
     @cached_property
@@ -70,7 +70,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     of labels; any other file holds one label a line.
 
     Raises:
-        HeadError: it cannot be read, or is none of these.
+        HeadError: it cannot be read, or has another form.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -85,8 +85,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     labels = _in_order(path, values) if isinstance(values, dict) else values
     if not (isinstance(labels, list) and labels and all(map(_is_label, labels))):
         raise HeadError(
-            f"{path}: is no list of labels; write a JSON object from label to index, a JSON list, "
-            "or a text file with one label a line"
+            f"{path}: is not a list of labels; write a JSON object from label to index, a JSON "
+            "list, or a text file with one label a line"
         )
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
@@ -99,7 +99,7 @@ def _is_label(value: object) -> bool:
 
 
 def _in_order(path: Path, values: dict[str, Any]) -> list[Any]:
-    """Return the labels of an object, which side of it the indices are on."""
+    """Return the labels of an object from label to index, or from index to label."""
     if all(isinstance(value, int) for value in values.values()):
         by_index = {index: label for label, index in values.items()}
     elif all(key.isdecimal() for key in values):

@@ -1,4 +1,4 @@
-"""The run folder: what a training leaves on disk."""
+"""The run folder, the result of a training on disk."""
 
 from .run import RUN_FILE as RUN_FILE
 from .run import Run as Run

@@ -1,4 +1,4 @@
-"""`report.html`: the run to look at. One file, no network, no script."""
+"""`report.html`, a page about a run: one file, without network or script."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from fic_runtime.errors import ImageError
 from fic_runtime.images import load_image
 from fic_runtime.preprocessing import Geometry
 
-from .run import Answer
+from .run import Answer, RunResults
 
 _THUMBNAIL = Geometry(height=128, width=128, resize="pad")
 _MISTAKES = 24
-# A matrix of a thousand classes would be a million cells that nobody reads.
+# A matrix of a thousand classes would be a million unread cells.
 _MOST_CLASSES_SHOWN = 60
 
 _STYLE = """
@@ -31,14 +31,10 @@ svg { width: 100%; height: auto } .legend { font-size: .9rem }
 """
 
 
-def render_report(
-    record: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    history: Sequence[Mapping[str, float]],
-    validation: Sequence[Answer],
-) -> str:
+def render_report(results: RunResults) -> str:
     """Return the report of a run as one HTML page."""
-    val = metrics["val"]
+    record, history = results.record, results.history
+    val = results.metrics["val"]
     base = record["base"]["base_model"]
     return "\n".join(
         [
@@ -53,7 +49,7 @@ def render_report(
             "<h2>Classes</h2>",
             _class_table(val["per_class"]),
             _matrix(list(val["per_class"]), val.get("confusion_matrix")),
-            _mistake_gallery(_worst_mistakes(validation)),
+            _mistake_gallery(_worst_mistakes(results.validation)),
             "</html>",
             "",
         ]
@@ -103,19 +99,19 @@ def _curves(history: Sequence[Mapping[str, float]], name: str, *, lowest: float 
         f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick:.3g}</text>'
         for tick in (low, (low + high) / 2, high)
     ]
-    for colour, curve in curves.values():
+    for color, curve in curves.values():
         points = " ".join(f"{left + i * step:.1f},{y(v):.1f}" for i, v in enumerate(curve))
         shapes.append(
-            f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+            f'<polyline points="{points}" fill="none" stroke="{color}" stroke-width="2"/>'
             f'<circle cx="{left + (len(curve) - 1) * step:.1f}" cy="{y(curve[-1]):.1f}" r="3" '
-            f'fill="{colour}"/>'
+            f'fill="{color}"/>'
         )
     shapes.append(f'<text x="{left}" y="{height - 4}">epoch 1</text>')
     shapes.append(
         f'<text x="{width}" y="{height - 4}" text-anchor="end">epoch {len(history)}</text>'
     )
     legend = ", ".join(
-        f'<span style="color:{colour}">{kind} {name}</span>' for kind, (colour, _) in curves.items()
+        f'<span style="color:{color}">{kind} {name}</span>' for kind, (color, _) in curves.items()
     )
     return (
         f'<p class="legend">{legend}</p><svg viewBox="0 0 {width} {height}" font-size="11" '
@@ -161,8 +157,8 @@ def _matrix(labels: Sequence[str], matrix: Sequence[Sequence[int]] | None) -> st
 
 
 def _shade(share: float, *, right: bool) -> str:
-    colour = "9,105,218" if right else "188,76,0"
-    return f"rgba({colour},{0.75 * share:.2f})"
+    color = "9,105,218" if right else "188,76,0"
+    return f"rgba({color},{0.75 * share:.2f})"
 
 
 def _worst_mistakes(validation: Sequence[Answer]) -> list[Answer]:

@@ -57,12 +57,29 @@ _Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the head said of one validation picture."""
+    """Prediction of the head for one validation picture."""
 
     path: Path
     label: str
     predicted: str
     probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResults:
+    """Results of a training.
+
+    Attributes:
+        record: content of `run.json`.
+        metrics: content of `metrics.json`, the figures of the validation under `val`.
+        history: loss and accuracy of each epoch.
+        validation: the validation pictures with the head's answers.
+    """
+
+    record: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    history: Sequence[Mapping[str, float]]
+    validation: Sequence[Answer]
 
 
 @dataclass(frozen=True)
@@ -106,12 +123,12 @@ class Run:
 
     @property
     def base_options(self) -> BaseOptions:
-        """Which base the head was trained on."""
+        """Base that the head was trained on."""
         return self._options("base", BaseOptions)
 
     @property
     def cache_options(self) -> CacheOptions:
-        """Where the bottlenecks came from, and where those of other pictures go."""
+        """Cache of the run's bottlenecks, also for those of other pictures."""
         options = self._options("bottlenecks", CacheOptions)
         folder = self.bottleneck_dir or Path(options.bottleneck_dir)
         return replace(options, bottleneck_dir=folder, recompute=False)
@@ -229,19 +246,21 @@ def check_run_folder(folder: Path) -> None:
 
 def write_run(
     folder: Path,
+    results: RunResults,
     *,
-    record: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    history: Sequence[Mapping[str, float]],
     labels: Sequence[str],
     head: "keras.Model",
-    validation: Sequence[Answer],
     report: str,
     base: "keras.Model | None" = None,
 ) -> Run:
     """Write a run folder whole, in place of an earlier run if there is one.
 
     Args:
+        folder: the run folder.
+        results: results of the training.
+        labels: the class names, in the order of the head's outputs.
+        head: from bottleneck to probabilities.
+        report: the page `report.html`.
         base: the base, if the run has one of its own because it was fine-tuned.
 
     Raises:
@@ -253,12 +272,19 @@ def write_run(
         own_base = None if base is None else BASE_WEIGHTS_FILE
         if base is not None:
             base.save_weights(temporary / BASE_WEIGHTS_FILE)
-        content = {"format": FORMAT, **record, "base_weights": own_base, "labels": list(labels)}
+        content = {
+            "format": FORMAT,
+            **results.record,
+            "base_weights": own_base,
+            "labels": list(labels),
+        }
         _write_json(temporary / RUN_FILE, content)
-        _write_json(temporary / METRICS_FILE, metrics)
-        (temporary / HISTORY_FILE).write_text(_csv(history), encoding="utf-8", newline="")
-        (temporary / LABELS_FILE).write_text("".join(f"{x}\n" for x in labels), encoding="utf-8")
-        answers = [asdict(answer) for answer in validation]
+        _write_json(temporary / METRICS_FILE, results.metrics)
+        (temporary / HISTORY_FILE).write_text(_csv(results.history), encoding="utf-8", newline="")
+        (temporary / LABELS_FILE).write_text(
+            "".join(f"{label}\n" for label in labels), encoding="utf-8"
+        )
+        answers = [asdict(answer) for answer in results.validation]
         (temporary / VALIDATION_FILE).write_text(_csv(answers), encoding="utf-8", newline="")
         (temporary / REPORT_FILE).write_text(report, encoding="utf-8")
     return Run(folder)

@@ -1,3 +1,3 @@
-"""Training: the only home of gradients."""
+"""Training of heads, and fine-tuning: the only wing with gradients."""
 
 from .pipeline import train as train

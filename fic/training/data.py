@@ -1,4 +1,4 @@
-"""What the head is trained on: bottlenecks with their classes, cached or made anew."""
+"""Bottlenecks with their targets, as the head is trained on: cached or made anew."""
 
 from collections.abc import Generator, Sequence
 from typing import Any, Protocol
@@ -53,4 +53,4 @@ class TrainingData(Protocol):
         """Yield blocks of the bottlenecks that mean and variance are taken over, (n, *shape)."""
 
     def close(self) -> None:
-        """Let go of the files behind the bottlenecks."""
+        """Close the files behind the bottlenecks."""

@@ -1,4 +1,4 @@
-"""The epochs of a training: the best one is kept, and the training ends when none is better.
+"""Epochs of a training: the best one is kept, and patience ends the training.
 
 One loop for the head alone and for fine-tuning, with what goes with it: the history, the figures
 for TensorBoard, and the progress that the user sees.
@@ -159,7 +159,7 @@ def validation_of(probabilities: NDArray[Any], targets: NDArray[Any]) -> Validat
 
 
 def _merit(validation: Validation, options: TrainingOptions) -> tuple[float, ...]:
-    """Return what is higher for a better epoch."""
+    """Return a tuple that compares higher for a better epoch."""
     if options.monitor == "loss":
         return (-validation.loss,)
     # Accuracy moves in steps of one picture, so epochs often have the same.

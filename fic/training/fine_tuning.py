@@ -1,4 +1,4 @@
-"""Train the last layers of the base together with the head, through the whole network.
+"""Fine-tuning: the last layers of the base, trained together with the head.
 
 The base is a copy: the one that the cache belongs to keeps its weights.
 """
@@ -29,13 +29,13 @@ from .objective import Objective, training_objective
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuned:
-    """What became of a classifier.
+    """A fine-tuned classifier.
 
     Attributes:
         head: the head of the best epoch, with the figures of all epochs, the head's own first.
         base: the base of the best epoch, or None if no epoch was better than none at all.
-        answers: of the best epoch for the validation pictures, (pictures, classes).
-        record: what `run.json` says of it.
+        answers: probabilities of the best epoch for the validation pictures, (pictures, classes).
+        record: its entry in `run.json`.
     """
 
     head: TrainedHead
@@ -45,10 +45,10 @@ class FineTuned:
 
 
 def check_layers(base: FrozenBase, count: int) -> None:
-    """Make sure that so many layers of the base can be trained, before the work begins.
+    """Make sure, before the work begins, that `count` layers of the base can be trained.
 
     Raises:
-        BaseOptionError: the base does not have so many.
+        BaseOptionError: the base has fewer.
     """
     _last_layers(base.model, count)
 
@@ -61,7 +61,7 @@ def fine_tune(
     options: TrainingOptions,
     progress: Progress,
 ) -> FineTuned:
-    """Train the last layers of a copy of the base, and the head; the best epoch wins.
+    """Train the head and the last layers of a copy of the base, and keep the best epoch.
 
     What the head reached without fine-tuning is a candidate, too. The same seed, pictures and
     machine give the same classifier, on a CPU.

@@ -120,9 +120,9 @@ def _optimizer(head: keras.Model, options: TrainingOptions) -> keras.optimizers.
     rate = options.resolved().learning_rate
     if options.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(rate, weight_decay=options.weight_decay)
-        pulled = {each.path for each in decayed_weights(head)}
+        pulled = {weight.path for weight in decayed_weights(head)}
         optimizer.exclude_from_weight_decay(
-            var_list=[each for each in head.trainable_variables if each.path not in pulled]
+            var_list=[weight for weight in head.trainable_variables if weight.path not in pulled]
         )
         return optimizer
     if options.optimizer == "sgd":

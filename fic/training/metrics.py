@@ -1,9 +1,10 @@
-"""How good a classifier is: numbers from probabilities and true labels."""
+"""Accuracy and other figures of a classifier, from probabilities and targets."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _TOP = 5
 _BLOCK = 1024  # pictures whose probabilities are ranked at once
@@ -12,7 +13,7 @@ _MOST_IN_MATRIX = 200
 
 
 def evaluate(
-    probabilities: np.ndarray[Any, Any], targets: np.ndarray[Any, Any], labels: Sequence[str]
+    probabilities: NDArray[Any], targets: NDArray[Any], labels: Sequence[str]
 ) -> dict[str, Any]:
     """Return accuracy, top-5 accuracy, figures per class and the confusion matrix.
 
@@ -43,7 +44,7 @@ def evaluate(
     }
 
 
-def _ranks(probabilities: np.ndarray[Any, Any], targets: np.ndarray[Any, Any]) -> Any:
+def _ranks(probabilities: NDArray[Any], targets: NDArray[Any]) -> Any:
     """Return how many classes come before each picture's own, (pictures,); ties by their order."""
     ranks = np.empty(len(targets), np.int64)
     for start in range(0, len(targets), _BLOCK):
@@ -76,9 +77,7 @@ def _ratio(part: Any, whole: Any) -> float | None:
     return float(part) / float(whole) if whole else None
 
 
-def _cross_entropy(
-    probabilities: np.ndarray[Any, Any], targets: np.ndarray[Any, Any]
-) -> float | None:
+def _cross_entropy(probabilities: NDArray[Any], targets: NDArray[Any]) -> float | None:
     if not len(targets):
         return None
     of_truth = probabilities[np.arange(len(targets)), targets]

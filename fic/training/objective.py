@@ -1,4 +1,4 @@
-"""The loss that training makes small, of the head alone and in fine-tuning."""
+"""Loss of the training, of the head alone and in fine-tuning."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from ..data import Dataset
-from ..heads.building import STANDARDISE
+from ..heads.building import STANDARDIZE
 from ..options import TrainingOptions
 
 # From answers (n, classes) and targets (n,) to the losses of the pictures (n,) and the whole loss.
@@ -21,7 +22,7 @@ def training_objective(
     """Return the cross entropy of pictures, weighted and smoothed as the options say.
 
     The whole loss is its mean, what the head's layers add to it themselves, and `decay` times half
-    the squared weights of what is new in the head.
+    the squared weights of the new layers.
     """
     weights = class_weights(pictures, options)
     pulled = decayed_weights(head)
@@ -31,13 +32,13 @@ def training_objective(
             tf.one_hot(targets, len(weights)), answers, label_smoothing=options.label_smoothing
         )
         losses *= tf.gather(weights, targets)
-        squares = sum(tf.nn.l2_loss(each) for each in pulled)
+        squares = sum(tf.nn.l2_loss(weight) for weight in pulled)
         return losses, tf.reduce_mean(losses) + decay * squares + sum(head.losses)
 
     return objective
 
 
-def class_weights(pictures: Dataset, options: TrainingOptions) -> np.ndarray[Any, Any]:
+def class_weights(pictures: Dataset, options: TrainingOptions) -> NDArray[Any]:
     """Return the weight of each class's pictures in the loss, float32 (classes,).
 
     Balanced, it is pictures / (classes with pictures * pictures of the class): 1 on average.
@@ -50,8 +51,8 @@ def class_weights(pictures: Dataset, options: TrainingOptions) -> np.ndarray[Any
 
 
 def decayed_weights(head: keras.Model) -> list[Any]:
-    """Return the weights that decay: of what is new, and biases stay free, which are vectors."""
+    """Return the weights that decay: those of new layers, without biases."""
     names = [layer.name for layer in head.layers]
     # The layers of the base, in a head that is its rest, come before.
-    new = head.layers[names.index(STANDARDISE) :] if STANDARDISE in names else head.layers
-    return [each for layer in new for each in layer.trainable_weights if len(each.shape) > 1]
+    new = head.layers[names.index(STANDARDIZE) :] if STANDARDIZE in names else head.layers
+    return [weight for layer in new for weight in layer.trainable_weights if len(weight.shape) > 1]

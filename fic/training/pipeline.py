@@ -1,19 +1,20 @@
-"""`fic train`, from pictures to a run folder."""
+"""`fic train`, from pictures to a run folder: check, prepare, fit, record."""
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from fic_export.errors import OutputError
 
 from ..bases.frozen import FrozenBase
 from ..bottlenecks import prepare
+from ..bottlenecks.cached import CacheUse
 from ..bottlenecks.live import live_pictures, prepare_live
-from ..data import Source, read_pictures
+from ..data import Pictures, Source, read_pictures
 from ..data.dataset import each_once
 from ..errors import DataError, HeadError
 from ..fingerprint import Fingerprint
@@ -23,14 +24,15 @@ from ..options import BaseOptions, CacheOptions, TrainingOptions
 from ..progress import Progress, Silence
 from ..runs import Run, write_run
 from ..runs.report import render_report
-from ..runs.run import Answer, check_run_folder
+from ..runs.run import Answer, RunResults, check_run_folder
 from .data import TrainingData
 from .metrics import evaluate
-from .record import run_record
+from .record import TrainingRequest, run_record
 from .starting_head import EarlierHead, starting_head
 
 if TYPE_CHECKING:
     from .fine_tuning import FineTuned
+    from .head import TrainedHead
 
 
 def train(
@@ -47,6 +49,12 @@ def train(
     """Train a head on the bottlenecks of a frozen base and write the run folder.
 
     Args:
+        source: the pictures.
+        out: the run folder; an earlier run there is replaced.
+        base: which base, and where it is cut.
+        cache: how bottlenecks are extracted and kept.
+        options: how the head is trained.
+        progress: told of each step.
         weight_file: the head goes there as well: `.keras`, `.h5`, or `.weights.h5` for its weights.
         label_file: JSON file for a map from label to index, besides the run's `labels.txt`.
 
@@ -54,118 +62,77 @@ def train(
         DataError: the pictures cannot be used.
         UnknownBaseError, WeightsError: the base cannot be built.
         BaseOptionError: the base cannot be cut or fine-tuned like this.
+        HeadError: the head cannot be built or loaded, or does not fit.
         CacheError: the bottleneck cache cannot be used.
+        TrainingError: the loss is not a number any more.
+        ImageError: a picture cannot be decoded, and `cache` says to stop then.
         OutputError: `out` holds something that is not a run, or a file cannot be written there.
     """
-    base, cache = base or BaseOptions(), cache or CacheOptions()
-    options, progress = options or TrainingOptions(), progress or Silence()
     started = time.perf_counter()
+    request = TrainingRequest(
+        source=source,
+        base=base or BaseOptions(),
+        cache=cache or CacheOptions(),
+        options=options or TrainingOptions(),
+    )
+    progress = progress or Silence()
+    files = {"weight_file": weight_file, "label_file": label_file}
+    request, frozen, earlier = _check(request, out, **files)
+    parts = _prepare(request, frozen, earlier, progress)
+    try:
+        fitted = _fit(request, frozen, parts, progress)
+        results = _results(request, frozen, parts, fitted, started)
+    finally:
+        parts.train.close()
+    run = write_run(
+        out,
+        results,
+        labels=parts.train.labels,
+        head=fitted.trained.model,
+        report=render_report(results),
+        base=None if fitted.tuned is None else fitted.tuned.base,
+    )
+    save_files(fitted.trained.model, parts.train.labels, **files)
+    return run
+
+
+def _check(
+    request: TrainingRequest, out: Path, *, weight_file: Path | None, label_file: Path | None
+) -> tuple[TrainingRequest, FrozenBase, EarlierHead | None]:
+    """Check options and outputs before the work begins.
+
+    Returns:
+        The request as its head needs it, its base, and the head that it goes on from.
+    """
+    options, cache = request.options, request.cache
     if options.omit_bottlenecks and cache.views > 1:
         raise ValueError("views are drawn anew in each epoch where bottlenecks are omitted")
-    _check_outputs(source, out, cache, options, *filter(None, (weight_file, label_file)))
+    _check_outputs(request, out, *filter(None, (weight_file, label_file)))
     check_files(weight_file, label_file)
     earlier = EarlierHead.of(options)
-    base = _for_head(base, options)
-    frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
+    request = replace(request, base=_for_head(request.base, options))
+    frozen = FrozenBase(request.base, cache.bottleneck_dir, dtype=cache.dtype)
     if options.fine_tune:
         from .fine_tuning import check_layers
 
         check_layers(frozen, options.fine_tune)
-    pictures = read_pictures(
-        source,
-        memo=cache.memo,
-        seed=options.seed,
-        on_error=cache.on_error,
-        progress=progress,
-    )
-    found = pictures.train.labels
-    if earlier is not None:
-        pictures = pictures.with_labels(earlier.labels(found))
-    prepare_parts = prepare_live if options.omit_bottlenecks else prepare
-    train_part, val_part, use = prepare_parts(pictures, frozen, cache, progress)
-    _check_readable(train_part, val_part, found)
-
-    # Keras comes with TensorFlow, whose import costs seconds: last, so that errors come first.
-    import keras
-
-    from .head import probabilities, train_head
-
-    training_started = time.perf_counter()
-    keras.utils.set_random_seed(options.seed)
-    head = starting_head(train_part, frozen, options)
-    trained = train_head(head, train_part, val_part, options, progress)
-    training_seconds = time.perf_counter() - training_started
-    tuned = None
-    if options.fine_tune:
-        from .fine_tuning import fine_tune
-
-        live_train, live_val = (
-            live_pictures(part.dataset, pictures, frozen, cache, progress)
-            for part in (train_part, val_part)
-        )
-        tuned = fine_tune(frozen, trained, live_train, live_val, options, progress)
-        trained = tuned.head
-    use = replace(use, skipped=each_once([*use.skipped, *trained.skipped]))
-    answers = probabilities(trained.model, val_part) if tuned is None else tuned.answers
-    metrics = {"val": evaluate(answers, val_part.targets, val_part.labels)}
-    validation = _answers(answers, val_part)
-    history = [asdict(figures) for figures in trained.history]
-    record = run_record(
-        base=replace(base, base_model=frozen.spec.name),
-        fingerprint=_fingerprint(frozen, tuned),
-        cache=cache,
-        options=options,
-        source=source,
-        images={"train": len(train_part), "val": len(val_part)},
-        best_epoch=trained.best_epoch,
-        fine_tuning=None if tuned is None else tuned.record,
-        use=use,
-        seconds={
-            "extract": use.seconds,
-            "train": training_seconds,
-            "total": time.perf_counter() - started,
-        },
-    )
-    train_part.close()
-    run = write_run(
-        out,
-        record=record,
-        metrics=metrics,
-        history=history,
-        labels=train_part.labels,
-        head=trained.model,
-        base=None if tuned is None else tuned.base,
-        validation=validation,
-        report=render_report(record, metrics, history, validation),
-    )
-    save_files(trained.model, train_part.labels, weight_file=weight_file, label_file=label_file)
-    return run
+    return request, frozen, earlier
 
 
-def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
-    """Return that of the run's base: a tuned one has a cache folder of its own."""
-    if tuned is None or tuned.base is None:
-        return base.fingerprint
-    from ..bases.models import weights_digest
-
-    return replace(base.fingerprint, weights=weights_digest(tuned.base))
-
-
-def _check_outputs(
-    source: Source, out: Path, cache: CacheOptions, options: TrainingOptions, *files: Path
-) -> None:
-    """Find out before the work begins that its results have no place."""
-    outputs = [cache.bottleneck_dir, *([] if options.logs is None else [options.logs]), *files]
-    source.keep_apart(out, *outputs)
+def _check_outputs(request: TrainingRequest, out: Path, *files: Path) -> None:
+    """Find out before the work begins whether its results can be written."""
+    logs = request.options.logs
+    outputs = [request.cache.bottleneck_dir, *([] if logs is None else [logs]), *files]
+    request.source.keep_apart(out, *outputs)
     check_run_folder(out)
-    for place in outputs:
-        if place.resolve().is_relative_to(out.resolve()):
+    for path in outputs:
+        if path.resolve().is_relative_to(out.resolve()):
             raise OutputError(
-                f"{place}: lies inside the run folder {out}, which a later run replaces; "
-                "give a place beside it"
+                f"{path}: lies inside the run folder {out}, which a later run replaces; "
+                "give a path beside it"
             )
-    if options.logs is not None:
-        options.logs.mkdir(parents=True, exist_ok=True)
+    if logs is not None:
+        logs.mkdir(parents=True, exist_ok=True)
 
 
 def _for_head(base: BaseOptions, options: TrainingOptions) -> BaseOptions:
@@ -178,6 +145,40 @@ def _for_head(base: BaseOptions, options: TrainingOptions) -> BaseOptions:
             "--bottleneck-tensorname where the rest begins"
         )
     return replace(base, pooling="none")
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Training and validation pictures, as bottlenecks."""
+
+    pictures: Pictures
+    train: TrainingData
+    val: TrainingData
+    use: CacheUse
+
+
+def _prepare(
+    request: TrainingRequest,
+    frozen: FrozenBase,
+    earlier: EarlierHead | None,
+    progress: Progress,
+) -> _Parts:
+    """Read and split the pictures, and make their bottlenecks."""
+    options, cache = request.options, request.cache
+    pictures = read_pictures(
+        request.source,
+        memo=cache.memo,
+        seed=options.seed,
+        on_error=cache.on_error,
+        progress=progress,
+    )
+    found = pictures.train.labels
+    if earlier is not None:
+        pictures = pictures.with_labels(earlier.labels(found))
+    prepare_parts = prepare_live if options.omit_bottlenecks else prepare
+    train, val, use = prepare_parts(pictures, frozen, cache, progress)
+    _check_readable(train, val, found)
+    return _Parts(pictures, train, val, use)
 
 
 def _check_readable(train: TrainingData, val: TrainingData, found: Sequence[str]) -> None:
@@ -194,15 +195,89 @@ def _check_readable(train: TrainingData, val: TrainingData, found: Sequence[str]
         )
 
 
-def _answers(probabilities: np.ndarray[Any, Any], part: TrainingData) -> list[Answer]:
+@dataclass(frozen=True)
+class _Fitted:
+    """The head, the base if it was tuned, and their answers for the validation pictures.
+
+    `probabilities` has the shape (pictures, classes); `seconds` are those of the head's training.
+    """
+
+    trained: "TrainedHead"
+    tuned: "FineTuned | None"
+    probabilities: NDArray[Any]
+    seconds: float
+
+
+def _fit(
+    request: TrainingRequest, frozen: FrozenBase, parts: _Parts, progress: Progress
+) -> _Fitted:
+    """Train the head, and the last layers of the base if that was asked for."""
+    # Keras comes with TensorFlow, whose import costs seconds: last, so that errors come first.
+    import keras
+
+    from .head import probabilities, train_head
+
+    started = time.perf_counter()
+    options = request.options
+    keras.utils.set_random_seed(options.seed)
+    head = starting_head(parts.train, frozen, options)
+    trained = train_head(head, parts.train, parts.val, options, progress)
+    seconds = time.perf_counter() - started
+    if not options.fine_tune:
+        return _Fitted(trained, None, probabilities(trained.model, parts.val), seconds)
+    from .fine_tuning import fine_tune
+
+    train, val = (
+        live_pictures(part.dataset, parts.pictures, frozen, request.cache, progress)
+        for part in (parts.train, parts.val)
+    )
+    tuned = fine_tune(frozen, trained, train, val, options, progress)
+    return _Fitted(tuned.head, tuned, tuned.answers, seconds)
+
+
+def _results(
+    request: TrainingRequest, frozen: FrozenBase, parts: _Parts, fitted: _Fitted, started: float
+) -> RunResults:
+    """Measure the classifier on the validation pictures and record the training."""
+    record = run_record(
+        replace(request, base=replace(request.base, base_model=frozen.spec.name)),
+        fingerprint=_fingerprint(frozen, fitted.tuned),
+        images={"train": len(parts.train), "val": len(parts.val)},
+        best_epoch=fitted.trained.best_epoch,
+        fine_tuning=None if fitted.tuned is None else fitted.tuned.record,
+        use=replace(parts.use, skipped=each_once([*parts.use.skipped, *fitted.trained.skipped])),
+        seconds={
+            "extract": parts.use.seconds,
+            "train": fitted.seconds,
+            "total": time.perf_counter() - started,
+        },
+    )
+    return RunResults(
+        record=record,
+        metrics={"val": evaluate(fitted.probabilities, parts.val.targets, parts.val.labels)},
+        history=[asdict(figures) for figures in fitted.trained.history],
+        validation=_answers(fitted.probabilities, parts.val),
+    )
+
+
+def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
+    """Return that of the run's base: a tuned one has a cache folder of its own."""
+    if tuned is None or tuned.base is None:
+        return base.fingerprint
+    from ..bases.models import weights_digest
+
+    return replace(base.fingerprint, weights=weights_digest(tuned.base))
+
+
+def _answers(probabilities: NDArray[Any], part: TrainingData) -> list[Answer]:
     return [
         Answer(
             path=path.absolute(),
-            label=part.labels[targets],
+            label=part.labels[target],
             predicted=part.labels[int(row.argmax())],
             probability=float(row.max()),
         )
-        for path, targets, row in zip(
+        for path, target, row in zip(
             part.dataset.paths, part.dataset.targets, probabilities, strict=True
         )
     ]

@@ -1,8 +1,8 @@
-"""What `run.json` says of a training: enough to repeat it, and to find out why one differs."""
+"""Record of a training in `run.json`: enough to repeat it, and to find out why one differs."""
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -14,13 +14,20 @@ from ..fingerprint import Fingerprint
 from ..options import BaseOptions, CacheOptions, TrainingOptions
 
 
+@dataclass(frozen=True, kw_only=True)
+class TrainingRequest:
+    """Pictures and options of a training."""
+
+    source: Source
+    base: BaseOptions
+    cache: CacheOptions
+    options: TrainingOptions
+
+
 def run_record(
+    request: TrainingRequest,
     *,
-    base: BaseOptions,
     fingerprint: Fingerprint,
-    cache: CacheOptions,
-    options: TrainingOptions,
-    source: Source,
     images: Mapping[str, int],
     best_epoch: int,
     fine_tuning: Mapping[str, Any] | None,
@@ -30,23 +37,29 @@ def run_record(
     """Return the record of a training, ready for JSON; all paths in it are absolute.
 
     Args:
+        request: pictures and options.
+        fingerprint: of the run's base.
         images: how many were trained and validated on, by `train` and `val`.
-        fine_tuning: what `fine_tune` says of itself; None if there was none.
-        use: what the cache held and what had to be extracted.
+        best_epoch: number of the best epoch, 0 if there was none.
+        fine_tuning: the record of `fine_tune`; None if there was none.
+        use: use of the cache, and the pictures that were skipped.
         seconds: how long each step took, by its name.
     """
+    cache = request.cache
     return {
-        "base": asdict(base.absolute()),
+        "base": asdict(request.base.absolute()),
         "fingerprint": fingerprint.to_dict(),
         "bottlenecks": {**asdict(cache), "bottleneck_dir": str(cache.bottleneck_dir.absolute())},
-        "training": asdict(options.resolved()),
-        "source": asdict(source.absolute()),
+        "training": asdict(request.options.resolved()),
+        "source": asdict(request.source.absolute()),
         "images": dict(images),
         "best_epoch": best_epoch,
         "fine_tuning": fine_tuning,
         "cache": {"hits": use.hits, "extracted": use.extracted, "skipped": len(use.skipped)},
         "engine": use.engine,
-        "skipped_files": [{"file": str(each.path), "reason": each.reason} for each in use.skipped],
+        "skipped_files": [
+            {"file": str(picture.path), "reason": picture.reason} for picture in use.skipped
+        ],
         "seconds": dict(seconds),
         "versions": {
             "python": platform.python_version(),

@@ -4,11 +4,12 @@ import logging
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bases.frozen import FrozenBase
 from ..bases.models import build_rest
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EarlierHead:
-    """What `--load-weights` names: a run folder, or a file of a head or of its weights.
+    """The head of `--load-weights`: a run folder, or a file of a head or of its weights.
 
     Raises:
         HeadError: the path holds neither, or does not go with the other options.
@@ -39,7 +40,7 @@ class EarlierHead:
 
     @classmethod
     def of(cls, options: TrainingOptions) -> "EarlierHead | None":
-        """Return what the options name, checked as far as is possible without Keras."""
+        """Return the head that the options name, checked as far as possible without Keras."""
         if options.load_weights is None:
             if options.extend_classes:
                 raise HeadError("--extend-classes: needs --load-weights with a run folder")
@@ -60,7 +61,7 @@ class EarlierHead:
 
     @cached_property
     def run(self) -> Run | None:
-        """The run, if it is one."""
+        """The run, if the path is a run folder."""
         return Run(self.path) if self.path.is_dir() else None
 
     @property
@@ -123,26 +124,17 @@ def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOption
     if earlier is not None and not earlier.is_weights_only:
         return earlier.load(base.fingerprint, train.labels)
     choice = parse_head(options.head or "linear")
-    head = build_head(
-        choice,
-        train.shape,
-        len(train.labels),
-        statistics=partial(_statistics, train),
-        rest=_rest(base.options) if choice.kind == "rest" else None,
-    )
-    if earlier is not None:
-        if choice.kind != "custom":
-            log.warning(
-                "%s: holds no statistics of the bottlenecks; those of these pictures are used",
-                earlier.path,
-            )
-        try:
-            head.load_weights(earlier.path)
-        except Exception as error:  # Keras raises a different class for each way not to fit
-            raise HeadError(
-                f"{earlier.path}: does not hold the weights of this head "
-                f"({one_line(error)}); give the --head that they belong to"
-            ) from error
+    rest = _rest(base.options) if choice.kind == "rest" else None
+    statistics = None if choice.kind == "custom" else _statistics(train, rest)
+    head = build_head(choice, train.shape, len(train.labels), statistics=statistics, rest=rest)
+    if earlier is None:
+        return head
+    if statistics is not None:
+        log.warning(
+            "%s: holds no statistics of the bottlenecks; those of these pictures are used",
+            earlier.path,
+        )
+    _load_weights(head, earlier.path)
     return head
 
 
@@ -180,28 +172,41 @@ def _with_labels(
         return type(layer).from_config(config)
 
     wide = keras.models.clone_model(head, clone_function=wider)
-    index = {label: place for place, label in enumerate(labels)}
-    places = [index[label] for label in known]
+    index_of = {label: index for index, label in enumerate(labels)}
+    indices = [index_of[label] for label in known]
     for old, new in zip(head.layers, wide.layers, strict=True):
         arrays = old.get_weights()
         if old is last:
             # A new class starts with no opinion: no weights, and the mean bias of the others.
             kernel, *bias = arrays
-            arrays = [_spread(kernel, places, np.zeros((len(kernel), len(labels)), np.float32))]
-            arrays += [_spread(each, places, np.full(len(labels), each.mean())) for each in bias]
+            arrays = [_spread(kernel, indices, np.zeros((len(kernel), len(labels)), np.float32))]
+            arrays += [
+                _spread(array, indices, np.full(len(labels), array.mean())) for array in bias
+            ]
         new.set_weights(arrays)
     return wide
 
 
-def _spread(
-    array: np.ndarray[Any, Any], places: Sequence[int], into: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
-    into[..., places] = array
+def _spread(array: NDArray[Any], indices: Sequence[int], into: NDArray[Any]) -> NDArray[Any]:
+    into[..., indices] = array
     return into
 
 
+def _load_weights(head: "keras.Model", path: Path) -> None:
+    try:
+        head.load_weights(path)
+    except Exception as error:  # Keras raises a different class for each way not to fit
+        raise HeadError(
+            f"{path}: does not hold the weights of this head ({one_line(error)}); give the --head "
+            "that they belong to"
+        ) from error
+
+
 def _statistics(train: TrainingData, model: "keras.Model | None") -> Statistics:
-    """Return mean and variance of each feature, maps averaged first."""
+    """Return mean and variance of each feature of the bottlenecks, maps averaged first.
+
+    With `model`, of the features that it makes of the bottlenecks.
+    """
     total, squares, count = np.zeros(()), np.zeros(()), 0
     with closing(train.for_statistics()) as blocks:
         for block in blocks:

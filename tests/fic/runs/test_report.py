@@ -8,7 +8,7 @@ import pytest
 
 from fic.runs import Run
 from fic.runs.report import render_report
-from fic.runs.run import Answer
+from fic.runs.run import Answer, RunResults
 from fic.training.metrics import evaluate
 
 EVIL = '<script>alert("x")</script> & "co"'
@@ -50,12 +50,13 @@ def report(
     answers = np.full((len(labels), len(labels)), 0.01)
     answers[:, 0] = 0.9
     figures = {"loss": 1.0, "accuracy": 0.5, "val_loss": 1.1, "val_accuracy": 0.4}
-    return render_report(
-        {"base": {"base_model": "mobilenet"}, "images": {"train": 10}, "best_epoch": 2},
-        {"val": evaluate(answers, targets, labels)},
-        [{"epoch": epoch + 1, **figures} for epoch in range(epochs)],
-        validation or [],
+    results = RunResults(
+        record={"base": {"base_model": "mobilenet"}, "images": {"train": 10}, "best_epoch": 2},
+        metrics={"val": evaluate(answers, targets, labels)},
+        history=[{"epoch": epoch + 1, **figures} for epoch in range(epochs)],
+        validation=validation or [],
     )
+    return render_report(results)
 
 
 def test_a_report_needs_no_network_and_no_script(cold_run: Run) -> None:
