@@ -20,8 +20,9 @@ import h5py
 import numpy as np
 
 from fic.cache import BottleneckCache
-from fic.cache.store import Fingerprint, make_keys
+from fic.cache.keys import make_keys
 from fic.digests import digest_bytes
+from fic.fingerprint import Fingerprint
 from fic_runtime.images import load_image
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 
@@ -58,7 +59,7 @@ def through_cache(maps: np.ndarray, compression: Any) -> tuple[float, float, int
         dtype="float16" if maps.dtype == np.float16 else "float32",
         shape=maps.shape[1:],
     )
-    keys = make_keys([digest_bytes(str(number).encode()) for number in range(len(maps))])
+    keys = make_keys((digest_bytes(str(number).encode()), 0) for number in range(len(maps)))
     order = np.random.default_rng(0).permutation(len(maps))
     with (
         tempfile.TemporaryDirectory() as directory,

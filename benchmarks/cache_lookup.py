@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from fic.cache import BottleneckCache
-from fic.cache.store import Fingerprint
+from fic.fingerprint import Fingerprint
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 
 IMAGES_PER_SHARD = 1000

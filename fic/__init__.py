@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .exporting import export_run as export_run
     from .options import BaseOptions as BaseOptions
     from .options import CacheOptions as CacheOptions
+    from .options import ExportOptions as ExportOptions
     from .options import TrainingOptions as TrainingOptions
     from .runs import Run as Run
     from .training import train as train
@@ -26,6 +27,7 @@ _HOME = {
     "BASES": "bases",
     "BaseOptions": "options",
     "CacheOptions": "options",
+    "ExportOptions": "options",
     "FicError": "errors",
     "Run": "runs",
     "Source": "data",
@@ -38,6 +40,7 @@ __all__ = [
     "BASES",
     "BaseOptions",
     "CacheOptions",
+    "ExportOptions",
     "FicError",
     "Run",
     "Source",

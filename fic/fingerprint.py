@@ -15,6 +15,8 @@ from .errors import CacheError
 # Part of every fingerprint: a release that lays out shards differently uses other folders, so it
 # and an older one can share a cache directory and neither takes the other's shards for damaged.
 FORMAT = 1
+LAST_LAYER = "output"
+"""The `tensor` of a base that is cut at its own end."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,12 @@ The command line fills these classes, and a run writes them into `run.json`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from fic_export.options import MAX_ACCURACY_DROP, TRITON_NAME, Bounds, Scheme
 from fic_runtime.preprocessing import Resize
 
 EngineName = Literal["auto", "onnx", "keras"]
@@ -151,3 +152,107 @@ class TrainingOptions:
             load_weights=self.load_weights and self.load_weights.absolute(),
             logs=self.logs and self.logs.absolute(),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityOptions:
+    """What is fitted on a run's cached bottlenecks before it is exported.
+
+    Attributes:
+        calibrate: fit a temperature, and keep it if it helps.
+        known: fit a score that tells pictures like those of the training from others.
+        foreign: folder of pictures that show none of the classes; drawn ones by default.
+        false_rejection: share of pictures like the validation's that may be called unknown.
+    """
+
+    calibrate: bool = True
+    known: bool = True
+    foreign: Path | None = None
+    false_rejection: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What is exported of a run, what it is compared on, and what else is written.
+
+    Attributes:
+        head_only: write the head alone, some kilobytes for a base that is deployed already.
+        deployed: with `head_only`, the bundle that has the base; by default the head fits the
+            base that `export_run` writes for the run.
+        max_difference: largest difference of any probability between Keras and the bundle.
+        min_agreement: share of the pictures for which both must name the same class.
+        min_accuracy: share of the pictures whose class the bundle must name; None asks for none.
+        max_pictures: number of pictures to compare on at most, taken from each class in turn.
+        data: folder or CSV file of pictures to compare on instead of the run's validation
+            pictures; of a CSV file with the column `split`, those marked `val`.
+        reliability: temperature and score for unknown pictures.
+        with_feature_map: let the bundle explain its answers (`Classifier.explain`).
+        teachable: let a device learn more classes (`Classifier.teach`).
+        quantize: write the base in fewer bits, `int8` or `fp16`; the head stays float32.
+        max_accuracy_drop: accuracy that a quantized base may lose, or a head on a `deployed` base
+            that is quantized; the bounds on difference and agreement do not count there.
+        max_calibration_pictures: number of training pictures on which the ranges of int8 are
+            measured at most, taken from each class in turn.
+        calibration_data: folder or CSV file of training pictures, if the run's have moved.
+        single_graph: write base and head fused in one file as well.
+        triton: folder for a model repository of NVIDIA's Triton Inference Server as well.
+        triton_name: name of the ensemble in that repository.
+        sign: PEM file with the private key that signs the bundle.
+        bottleneck_dir: cache that holds or gets the converted base, if not the run's own.
+
+    Raises:
+        OptionsError: two of them do not go together.
+    """
+
+    head_only: bool = False
+    deployed: Path | None = None
+    max_difference: float = Bounds.max_difference
+    min_agreement: float = Bounds.min_agreement
+    min_accuracy: float | None = Bounds.min_accuracy
+    max_pictures: int = 200
+    data: Path | None = None
+    reliability: ReliabilityOptions = field(default_factory=ReliabilityOptions)
+    with_feature_map: bool = False
+    teachable: bool = False
+    quantize: Scheme | None = None
+    max_accuracy_drop: float = MAX_ACCURACY_DROP
+    max_calibration_pictures: int = 128
+    calibration_data: Path | None = None
+    single_graph: bool = False
+    triton: Path | None = None
+    triton_name: str = TRITON_NAME
+    sign: Path | None = None
+    bottleneck_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.deployed is not None and not self.head_only:
+            raise OptionsError("{deployed} is for {head_only}: a whole bundle has its own base")
+        if not self.head_only:
+            return
+        if self.single_graph:
+            raise OptionsError("{single_graph} is for a whole bundle: a head has no base to fuse")
+        if self.triton is not None:
+            raise OptionsError("{triton} is for a whole bundle: a head has no base to serve")
+        if self.quantize is not None:
+            raise OptionsError("{quantize} is for a whole bundle: a head has no base to quantize")
+
+    @property
+    def bounds(self) -> Bounds:
+        """How far the bundle may be from the Keras models."""
+        return Bounds(
+            max_difference=self.max_difference,
+            min_agreement=self.min_agreement,
+            min_accuracy=self.min_accuracy,
+        )
+
+
+class OptionsError(ValueError):
+    """Two options do not go together.
+
+    Attributes:
+        text: the message with the fields in braces, for callers that know them by other names.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(text.replace("{", "").replace("}", ""))

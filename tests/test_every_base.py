@@ -1,6 +1,5 @@
 """Every base goes the whole way: cut, extracted, trained, exported, run without Keras."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -45,12 +44,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def nothing_left_in_memory() -> Iterator[None]:
-    yield
-    import keras
-
-    keras.backend.clear_session()
+pytestmark = pytest.mark.usefixtures("nothing_left_in_memory")
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
+
+from tests.conftest import MakePhotos
 
 SPLIT = "split --dataset flowers --val_split 0.2"
 TRAIN = (
@@ -34,15 +34,9 @@ DEFAULTS = {
 
 
 @pytest.fixture
-def flowers(tmp_path: Path) -> Path:
+def flowers(make_photos: MakePhotos, tmp_path: Path) -> Path:
     """Return a folder that holds a small data set called `flowers`."""
-    random = np.random.default_rng(0)
-    for label, name in enumerate(("daisy", "roses")):
-        (tmp_path / "flowers" / name).mkdir(parents=True)
-        for number in range(6):
-            picture = random.integers(0, 60, (40, 50, 3), dtype=np.uint8)
-            picture[:, :, label] += 180
-            assert cv2.imwrite(str(tmp_path / "flowers" / name / f"{number}.jpg"), picture)
+    make_photos(tmp_path / "flowers", 6, labels=("daisy", "roses"))
     return tmp_path
 
 

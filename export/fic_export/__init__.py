@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .bundle import export_bundle as export_bundle
     from .bundle import export_head as export_head
-    from .bundle.parity import Bounds as Bounds
     from .bundle.parity import Parity as Parity
     from .conversion import convert_base as convert_base
     from .conversion import convert_head as convert_head
@@ -21,12 +20,13 @@ if TYPE_CHECKING:
     from .errors import ParityError as ParityError
     from .errors import SignatureError as SignatureError
     from .errors import SigningError as SigningError
+    from .options import Bounds as Bounds
     from .quantization import Quantization as Quantization
     from .signing import verify_bundle as verify_bundle
     from .triton import export_triton as export_triton
 
 _HOME = {
-    "Bounds": "bundle.parity",
+    "Bounds": "options",
     "ConversionError": "errors",
     "Parity": "bundle.parity",
     "Quantization": "quantization",

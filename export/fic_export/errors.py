@@ -2,7 +2,7 @@
 
 FicError
 ├── ConversionError      a Keras model cannot be expressed as an ONNX graph
-├── OutputError          the place for the results holds something else (the runtime's own)
+├── OutputError          results cannot be written, or something else is there (the runtime's)
 ├── ParityError          the bundle does not do what the Keras models do; exit code 3
 ├── SignatureError       a bundle is not what was signed; exit code 3
 └── SigningError         signatures cannot be made or checked here: no library, no key
@@ -10,6 +10,11 @@ FicError
 
 from fic_runtime.errors import FicError as FicError
 from fic_runtime.errors import OutputError as OutputError
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what another library's error says, or its kind if it is silent."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 class ConversionError(FicError):

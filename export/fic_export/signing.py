@@ -15,13 +15,13 @@ from zipfile import ZipFile
 from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.files import bundle_files
 
-from .errors import SignatureError, SigningError
+from .errors import SignatureError, SigningError, first_line
 
 SIGNATURE_FILE = "model.sig"
 
 
 def check_signing(private_key: Path) -> None:
-    """Make sure that bundles can be signed here with this key.
+    """Check that bundles can be signed here with this key.
 
     Raises:
         SigningError: model-signing is missing, or the file holds no such key.
@@ -43,13 +43,13 @@ def sign_folder(folder: Path, private_key: Path) -> None:
 
 
 def verify_bundle(bundle: str | Path, public_key: str | Path) -> None:
-    """Check that a bundle, a folder or an archive, is what was signed, and that it can be used.
+    """Verify the signature of a bundle, a folder or an archive, and the digests of its files.
 
     Raises:
         SignatureError: it has no signature, was signed with another key, or was changed; exit
             code 3.
         SigningError: model-signing is missing, or `public_key` holds no such key.
-        BundleError: it is what was signed, and no bundle that can be used.
+        BundleError: it is what was signed, but not a bundle that can be used.
     """
     bundle, public_key = Path(bundle), Path(public_key)
     with _unpacked(bundle) as folder:
@@ -121,7 +121,7 @@ def _library() -> Any:
 
 
 def _bad_key(file: Path, kind: str, error: Exception) -> SigningError:
-    reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "")
+    reason = getattr(error, "strerror", None) or first_line(error)
     return SigningError(
         f"{file}: is no {kind} key that can be used ({reason[:120]}); give a PEM file of an "
         "elliptic curve without a password, made by `openssl ecparam -name prime256v1 -genkey`"

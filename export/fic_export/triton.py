@@ -12,10 +12,11 @@ from pathlib import Path
 from fic_runtime.bundle import LABELS_FILE, Bundle, open_bundle
 from fic_runtime.errors import BundleError
 from fic_runtime.graphs.spec import GraphSpec, Tensor
+from fic_runtime.results import check_replaceable, replacing_folder
 
 from .errors import OutputError
 from .graphs.files import weights_file
-from .results import check_replaceable, replacing_folder
+from .options import TRITON_NAME
 
 # At the repository's top, where Triton reads folders only: what clients must know of pictures.
 MARK = "bundle.json"
@@ -27,7 +28,7 @@ _BAD_NAME = "name is made of letters, digits, '_', '-' and '.'; received {!r}"
 
 
 def export_triton(
-    bundle: str | Path, out: str | Path, *, name: str = "classifier", max_batch_size: int = 32
+    bundle: str | Path, out: str | Path, *, name: str = TRITON_NAME, max_batch_size: int = 32
 ) -> None:
     """Write the Triton model repository of a bundle; it appears whole or not at all.
 
@@ -37,13 +38,13 @@ def export_triton(
     Args:
         bundle: folder or archive that `export_bundle` wrote.
         out: the folder for the repository.
-        name: of the ensemble; models of one server need different ones.
-        max_batch_size: pictures that Triton may put into one batch.
+        name: name of the ensemble; models of one server need different ones.
+        max_batch_size: largest number of pictures that Triton puts into one batch.
 
     Raises:
-        BundleError: there is no whole bundle, or it is damaged.
+        BundleError: `bundle` is damaged, or a head alone.
         OutputError: `out` holds something else, or cannot be written.
-        ValueError: the name is no folder's, or the batch size is not at least 1.
+        ValueError: the name cannot be a folder's, or the batch size is less than 1.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(_BAD_NAME.format(name))
@@ -63,11 +64,11 @@ def export_triton(
 
 
 def check_triton(out: Path, *, name: str, bundle: Path) -> None:
-    """Make sure that the repository of a bundle to come may be written to `out`.
+    """Check that the repository of a bundle to come may be written to `out`.
 
     Raises:
         OutputError: something is there that is not an earlier repository, or the bundle itself will
-            be; or the name is no model's.
+            be; or the name cannot be a model's.
     """
     if not _NAME.fullmatch(name):
         raise OutputError(_BAD_NAME.format(name))

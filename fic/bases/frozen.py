@@ -20,7 +20,7 @@ from fic_runtime.preprocessing import Preprocessing
 from ..cache.locks import new_temporary, publish, remove_abandoned_temporaries
 from ..digests import digest_bytes, digest_file
 from ..errors import CacheError, WeightsError
-from ..fingerprint import Fingerprint
+from ..fingerprint import LAST_LAYER, Fingerprint
 from ..options import BaseOptions, CacheDtype
 from .table import Base, find_base
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import keras
 
 log = logging.getLogger(__name__)
-
-_OUTPUT = "output"  # the name of the default cut in a fingerprint
 
 
 class FrozenBase:
@@ -78,7 +76,7 @@ class FrozenBase:
         return Fingerprint(
             base=self.spec.name,
             weights=weights,
-            tensor=self.options.layer or _OUTPUT,
+            tensor=self.options.layer or LAST_LAYER,
             pooling=self.options.pooling,
             preprocessing=self.preprocessing,
             dtype=self._dtype,
@@ -222,7 +220,8 @@ def _converter() -> dict[str, str]:
 def _write_atomically(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # What a killed process left, as in the folders of shards.
+        # By the rules of the cache and not as `whole_file`: this is a folder of the cache, whose
+        # sweeps know what a killed process left and what another one is writing now.
         remove_abandoned_temporaries(path.parent)
         with new_temporary(path.parent) as file:
             publish(file, data, path)

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import BaseOptionError, WeightsError
+from ..errors import BaseOptionError, WeightsError, one_line
 from .table import Base
-from .weights import first_line, load_file, mend_released_normalization
+from .weights import load_file, mend_released_normalization
 
 if TYPE_CHECKING:
     import keras
@@ -181,7 +181,7 @@ def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "k
     # Keras raises a bare Exception when a download fails, and whatever HDF5 does for a broken file.
     except Exception as error:
         raise WeightsError(
-            f"{base.name}: its ImageNet weights could not be loaded ({first_line(error)}); check "
+            f"{base.name}: its ImageNet weights could not be loaded ({one_line(error)}); check "
             "the network, delete a broken file in models/ of KERAS_HOME (~/.keras), or use "
             "--weights FILE or --weights none"
         ) from error

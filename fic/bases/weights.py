@@ -8,7 +8,7 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import WeightsError
+from ..errors import WeightsError, one_line
 from .table import Base
 
 if TYPE_CHECKING:
@@ -38,16 +38,10 @@ def load_file(model: "keras.Model", base: Base, path: Path) -> None:
     # Keras raises whatever its reader met: ValueError, OSError, KeyError, zipfile.BadZipFile.
     except Exception as error:
         raise WeightsError(
-            f"{path}: these are not weights of {base.name} ({first_line(error)}); "
+            f"{path}: these are not weights of {base.name} ({one_line(error)}); "
             f"give a file that was saved from {base.constructor}"
         ) from error
     mend_released_normalization(model)
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error of Keras says, without its explanations."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 def read_layers(path: Path) -> list[tuple[str, list[Any]]]:

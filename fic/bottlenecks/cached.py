@@ -2,8 +2,8 @@
 
 import random
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from fic_runtime.errors import ImageError
 
 from ..bases.frozen import FrozenBase
 from ..cache import BottleneckCache
+from ..cache.keys import key_digests, make_keys
 from ..cache.maintenance import remove_entries
 from ..data import Dataset, Pictures, Source, read_pictures
 from ..data.dataset import Skipped
@@ -23,7 +24,6 @@ from ..options import BaseOptions, CacheOptions
 from ..progress import Progress, Silence
 from .engines import Engine, choose_engine
 from .extraction import Picture, bottlenecks_of, extract
-from .views import stored_digests, view_keys
 
 # The self-check: how many entries, and how far they may be from a fresh extraction, relative to
 # the largest value. Engines differ by 1e-3 at most and float16 rounds by 5e-4; stale weights or
@@ -69,7 +69,7 @@ class Bottlenecks:
 
     def epoch(
         self, random: np.random.Generator, batch_size: int
-    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, None]:
+    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, Sequence[Skipped]]:
         """Yield each picture once, in a new order, as one of its views; see `TrainingData`."""
         count, views = self.rows.shape
         order = random.permutation(count)
@@ -78,6 +78,7 @@ class Bottlenecks:
         for start in range(0, count, batch_size):
             batch = slice(start, start + batch_size)
             yield self.read(rows[batch]), targets[batch]
+        return ()
 
     def plain(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the plain view's bottlenecks."""
@@ -96,7 +97,7 @@ class Bottlenecks:
             yield self.read(rows[start : start + _BLOCK])
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class CacheUse:
     """What the cache held and what had to be extracted.
 
@@ -105,7 +106,7 @@ class CacheUse:
 
     hits: int = 0
     extracted: int = 0
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: Sequence[Skipped] = ()
     engine: str | None = None
     seconds: float = 0.0
 
@@ -137,8 +138,11 @@ def prepare(
     except BaseException:
         cache.close()
         raise
-    use.skipped = [*pictures.skipped, *_with_copies(use.skipped, pictures)]
-    use.seconds = time.perf_counter() - started
+    use = replace(
+        use,
+        skipped=(*pictures.skipped, *_with_copies(use.skipped, pictures)),
+        seconds=time.perf_counter() - started,
+    )
     return (
         _found(cache, pictures.train, rows[train]),
         _found(cache, pictures.val, rows[val]),
@@ -156,17 +160,18 @@ def _fill(
     """Return the row of each bottleneck that is wanted, -1 where its picture was skipped."""
     keys = wanted.keys()
     rows = cache.find(keys)
-    use = CacheUse(hits=int((rows >= 0).sum()))
-    if len(rows):
-        chosen = choose_engine(options.engine, base, few=bool((rows >= 0).all()))
-        use.engine = chosen.engine.name
-        _self_check(cache, rows, wanted, chosen.engine, base)
+    if not len(rows):
+        return rows, CacheUse()
+    hits = int((rows >= 0).sum())
+    chosen = choose_engine(options.engine, base, few=hits == len(rows))
+    _self_check(cache, rows, wanted, chosen.engine, base)
     missing = np.flatnonzero(rows < 0)
+    skipped: Sequence[Skipped] = ()
     if len(missing):
         progress.note(f"engine {chosen.engine.name}: {chosen.reason}")
-        progress.start("extracting", len(rows), unit="image", done=use.hits)
+        progress.start("extracting", len(rows), unit="image", done=hits)
         try:
-            use.skipped = extract(
+            skipped = extract(
                 wanted.pictures(missing.tolist()),
                 cache,
                 chosen.engine,
@@ -178,8 +183,10 @@ def _fill(
         finally:
             progress.finish()
         rows = cache.find(keys)
-        use.extracted = int((rows >= 0).sum()) - use.hits
-    return rows, use
+    extracted = int((rows >= 0).sum()) - hits
+    return rows, CacheUse(
+        hits=hits, extracted=extracted, skipped=skipped, engine=chosen.engine.name
+    )
 
 
 def _with_copies(skipped: Iterable[Skipped], pictures: Pictures) -> list[Skipped]:
@@ -234,7 +241,7 @@ def kept_digests(place: Path, progress: Progress) -> set[bytes]:
     pictures = read_pictures(
         Source(data=place), memo=None, seed=None, on_error="fail", progress=progress
     )
-    return {each for digest in pictures.digests.values() for each in stored_digests(digest)}
+    return {begin for digest in pictures.digests.values() for begin in key_digests(digest)}
 
 
 class _Wanted:
@@ -257,7 +264,7 @@ class _Wanted:
 
     def keys(self) -> NDArray[Any]:
         """Return the cache keys, in the order of their places."""
-        return view_keys(self._index)
+        return make_keys(self._index)
 
     def pictures(self, places: Iterable[int]) -> Iterator[Picture]:
         """Yield the files to decode for the bottlenecks at these places, in ascending order."""

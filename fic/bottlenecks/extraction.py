@@ -21,9 +21,10 @@ from fic_runtime.images import read_image
 from fic_runtime.preprocessing import Geometry
 
 from ..cache import BottleneckCache
+from ..cache.keys import make_keys
 from ..data.dataset import Skipped
 from .engines import Engine
-from .views import draw_view, view_keys
+from .views import draw_view
 from .worker_threads import in_parallel
 
 Progress = Callable[[int, int], None]
@@ -88,7 +89,7 @@ def extract(
             if batch.skipped and stop_on_error:
                 raise ImageError(batch.skipped[0].reason)
             if batch.entries:
-                writer.add(view_keys(batch.entries), batch.rows)
+                writer.add(make_keys(batch.entries), batch.rows)
             skipped += batch.skipped
             if progress is not None:
                 progress(len(batch.entries), batch.lost)

@@ -4,7 +4,7 @@ What the cache spares is done in every epoch; in return each epoch shows other v
 """
 
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from fic_runtime.preprocessing import Geometry
 
 from ..bases.frozen import FrozenBase
 from ..data import Dataset, Pictures
-from ..data.dataset import Skipped
+from ..data.dataset import Skipped, each_once
 from ..options import CacheOptions
 from ..progress import Progress
 from .cached import CacheUse
@@ -37,7 +37,6 @@ class LivePictures:
         digests: the content digest of each file.
         batch_size: pictures that are decoded, and go through the base, together.
         stop_on_error: whether a picture that cannot be read ends the run.
-        skipped: those that could not be read, each once; more are added as they are met.
     """
 
     dataset: Dataset
@@ -45,7 +44,6 @@ class LivePictures:
     geometry: Geometry
     batch_size: int
     stop_on_error: bool
-    skipped: list[Skipped]
     progress: Progress
 
     @property
@@ -74,20 +72,25 @@ class LivePictures:
 
     def epoch_of(
         self, batches: Generator[Batch, None, None], batch_size: int
-    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, None]:
-        """Yield rows and classes in batches of `batch_size`; pictures may be missing.
+    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, Sequence[Skipped]]:
+        """Yield rows and targets in batches of `batch_size`; pictures may be missing.
+
+        Returns:
+            The pictures that could not be read.
 
         Raises:
             ImageError: a picture cannot be read, and that ends the run; or none can any more.
         """
+        skipped: list[Skipped] = []
         shown = 0
-        label = dict(zip(self.dataset.paths, self.dataset.targets, strict=True))
+        target = dict(zip(self.dataset.paths, self.dataset.targets, strict=True))
         rows: list[NDArray[Any]] = []
         targets: list[int] = []
         for batch in self._watch("training", batches, all_needed=self.stop_on_error):
+            skipped += batch.skipped
             shown += len(batch.rows)
             rows.append(batch.rows)
-            targets += [label[path] for path in batch.paths]
+            targets += [target[path] for path in batch.paths]
             while len(targets) >= batch_size:
                 whole = np.concatenate(rows)
                 yield whole[:batch_size], np.asarray(targets[:batch_size])
@@ -96,9 +99,10 @@ class LivePictures:
             yield np.concatenate(rows), np.asarray(targets)
         if not shown:
             raise ImageError(
-                f"{self.skipped[-1].reason}; nor can any other training picture: are they still "
+                f"{skipped[-1].reason}; nor can any other training picture: are they still "
                 "where they were?"
             )
+        return skipped
 
     def all_of(
         self, title: str, batches: Generator[Batch, None, None], *, all_needed: bool = True
@@ -113,21 +117,24 @@ class LivePictures:
             ImageError: a picture cannot be read, and all are needed.
         """
         for batch in self._watch(title, batches, all_needed=all_needed):
-            yield batch.rows
+            if batch.paths:
+                yield batch.rows
 
-    def readable(self) -> Dataset:
-        """Return the pictures that can be decoded, and list the others as skipped.
+    def readable(self) -> tuple[Dataset, list[Skipped]]:
+        """Return the pictures that can be decoded, and the others.
 
         Raises:
             ImageError: a picture cannot be read, and that ends the run.
         """
         batches = self.pixels(self.unaugmented())
-        for _ in self._watch("checking", batches, all_needed=self.stop_on_error):
-            pass
-        bad = {each.path for each in self.skipped}
-        return self.dataset.subset(
-            [place for place, path in enumerate(self.dataset.paths) if path not in bad]
-        )
+        skipped: list[Skipped] = []
+        for batch in self._watch("checking", batches, all_needed=self.stop_on_error):
+            skipped += batch.skipped
+        unreadable = {picture.path for picture in skipped}
+        readable = [
+            index for index, path in enumerate(self.dataset.paths) if path not in unreadable
+        ]
+        return self.dataset.subset(readable), skipped
 
     def _watch(
         self, title: str, batches: Generator[Batch, None, None], *, all_needed: bool
@@ -138,11 +145,8 @@ class LivePictures:
                 for batch in batches:
                     if batch.skipped and all_needed:
                         raise ImageError(batch.skipped[0].reason)
-                    known = {each.path for each in self.skipped}
-                    self.skipped.extend(each for each in batch.skipped if each.path not in known)
                     self.progress.advance(len(batch.paths), batch.lost)
-                    if batch.paths:
-                        yield batch
+                    yield batch
         finally:
             self.progress.finish()
 
@@ -175,7 +179,7 @@ class LiveBottlenecks:
 
     def epoch(
         self, random: np.random.Generator, batch_size: int
-    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, None]:
+    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, Sequence[Skipped]]:
         """Yield each picture once, in a new order, as a view that is drawn for this epoch."""
         return self.pictures.epoch_of(self._batches(self.pictures.augmented(random)), batch_size)
 
@@ -188,7 +192,10 @@ class LiveBottlenecks:
         return self.pictures.all_of("validating", self._batches(self.pictures.unaugmented()))
 
     def for_statistics(self) -> Generator[NDArray[Any], None, None]:
-        """Yield blocks of the plain view's bottlenecks: the other views have no end."""
+        """Yield blocks of the plain view's bottlenecks: the other views have no end.
+
+        A picture that cannot be read any more is missing here, and told of by `epoch`.
+        """
         return self.pictures.all_of(
             "statistics",
             self._batches(self.pictures.unaugmented()),
@@ -216,18 +223,20 @@ def prepare_live(
         ImageError: a picture cannot be decoded, and the options say to stop then.
     """
     started = time.perf_counter()
-    skipped = list(pictures.skipped)
     chosen = choose_engine(options.engine, base)
     progress.note(f"engine {chosen.engine.name}: {chosen.reason}")
 
-    def part(dataset: Dataset) -> LiveBottlenecks:
-        readable = live_pictures(dataset, pictures, base, options, skipped, progress).readable()
-        own = live_pictures(readable, pictures, base, options, skipped, progress)
-        return LiveBottlenecks(own, chosen.engine, base.fingerprint.shape)
+    def part(dataset: Dataset) -> tuple[LiveBottlenecks, list[Skipped]]:
+        readable, skipped = live_pictures(dataset, pictures, base, options, progress).readable()
+        own = live_pictures(readable, pictures, base, options, progress)
+        return LiveBottlenecks(own, chosen.engine, base.fingerprint.shape), skipped
 
-    train, val = part(pictures.train), part(pictures.val)
+    train, train_skipped = part(pictures.train)
+    val, val_skipped = part(pictures.val)
     use = CacheUse(
-        skipped=skipped, engine=chosen.engine.name, seconds=time.perf_counter() - started
+        skipped=each_once([*pictures.skipped, *train_skipped, *val_skipped]),
+        engine=chosen.engine.name,
+        seconds=time.perf_counter() - started,
     )
     return train, val, use
 
@@ -237,7 +246,6 @@ def live_pictures(
     pictures: Pictures,
     base: FrozenBase,
     options: CacheOptions,
-    skipped: list[Skipped],
     progress: Progress,
 ) -> LivePictures:
     """Return a data set whose pictures are decoded for every epoch; see `LivePictures`."""
@@ -247,6 +255,5 @@ def live_pictures(
         geometry=base.preprocessing.geometry,
         batch_size=options.batch_size,
         stop_on_error=options.on_error == "fail",
-        skipped=skipped,
         progress=progress,
     )

@@ -4,7 +4,6 @@ A view depends on the picture's content and the view's number alone, so its bott
 cached like the plain picture's. View 0 is the plain picture.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,37 +11,14 @@ import numpy as np
 from fic_runtime.images import resize_image
 from fic_runtime.preprocessing import Geometry
 
-from ..cache.keys import KEY_SIZE, Keys
 from ..digests import digest_bytes
 
-# Part of each altered view's key: change it whenever the recipe below changes.
-RECIPE = b"flip-crop-colour-1"
-
+# The recipe. Whenever it changes, change its name in `fic.cache.keys`: cached views depend on it.
 _SMALLEST_AREA = 0.6  # of the picture that a crop keeps
 _ASPECT = 0.85  # of width to height of a crop, relative to the picture's: 0.85 .. 1/0.85
 _BRIGHTNESS = 0.15  # largest relative change
 _CONTRAST = 0.15
 _SATURATION = 0.20
-
-
-def view_keys(entries: Iterable[tuple[bytes, int]]) -> Keys:
-    """Return the cache keys of (content digest, view) pairs, shape (pairs,).
-
-    The key of an altered view also depends on the recipe, so another recipe never hits it.
-    """
-    return np.frombuffer(
-        b"".join(_view_digest(*entry) + entry[1].to_bytes(4, "big") for entry in entries),
-        dtype=f"S{KEY_SIZE}",
-    )
-
-
-def stored_digests(digest: bytes) -> tuple[bytes, bytes]:
-    """Return what the keys of a picture's plain view and of its altered views begin with."""
-    return _view_digest(digest, 0), _view_digest(digest, 1)
-
-
-def _view_digest(digest: bytes, view: int) -> bytes:
-    return digest if view == 0 else digest_bytes(digest + RECIPE)
 
 
 def draw_view(

@@ -1,7 +1,11 @@
-"""Keys to rows, for millions of keys in 28 bytes each."""
+"""Keys of bottlenecks, and an index from keys to rows: 28 bytes for each of millions."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
+
+from ..digests import DIGEST_SIZE, digest_bytes
 
 Keys = npt.NDArray[np.bytes_]
 """Keys as an array of dtype S20: 16 bytes of a digest and the view's number, big-endian.
@@ -10,6 +14,28 @@ NumPy hides trailing zero bytes of such an element when it is turned into `bytes
 sorting and searching are right, because all keys have the same length."""
 
 KEY_SIZE = 20
+
+VIEW_RECIPE = b"flip-crop-colour-1"
+"""Part of the key of each augmented view: another name whenever `fic.bottlenecks.views` draws
+otherwise."""
+
+
+def make_keys(entries: Iterable[tuple[bytes, int]]) -> Keys:
+    """Return the keys of (content digest of 16 bytes, view) pairs: S20 (pairs,).
+
+    The key of an augmented view, 1 and above, also depends on `VIEW_RECIPE`, so another recipe
+    never hits it.
+    """
+    numbered = (
+        _view_digest(digest, view) + view.to_bytes(KEY_SIZE - DIGEST_SIZE, "big")
+        for digest, view in entries
+    )
+    return np.frombuffer(b"".join(numbered), dtype=f"S{KEY_SIZE}")
+
+
+def key_digests(digest: bytes) -> tuple[bytes, bytes]:
+    """Return what the keys of a picture's plain view and of its augmented views begin with."""
+    return _view_digest(digest, 0), _view_digest(digest, 1)
 
 
 def as_keys(keys: Keys) -> Keys:
@@ -61,6 +87,12 @@ class KeyIndex:
         """Forget the rows from `start` to before `stop`."""
         kept = (self._rows < start) | (self._rows >= stop)
         self._keys, self._rows = self._keys[kept], self._rows[kept]
+
+
+def _view_digest(digest: bytes, view: int) -> bytes:
+    if len(digest) != DIGEST_SIZE:
+        raise ValueError(f"a digest has {DIGEST_SIZE} bytes")
+    return digest if view == 0 else digest_bytes(digest + VIEW_RECIPE)
 
 
 def _rough_order(keys: Keys) -> npt.NDArray[np.int64]:

@@ -14,10 +14,9 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from ..digests import DIGEST_SIZE
 from ..errors import CacheError
 from ..fingerprint import Fingerprint
-from .keys import KEY_SIZE, KeyIndex, Keys, as_keys
+from .keys import KeyIndex, Keys, as_keys
 from .locks import SharedLock, new_temporary, publish, remove_abandoned_temporaries
 from .rows import PIECE_BYTES, ShardFiles, check_rows
 from .shards import (
@@ -33,19 +32,9 @@ from .shards import (
 )
 from .writer import CacheWriter
 
-__all__ = ["BottleneckCache", "CacheWriter", "Compression", "Fingerprint", "Keys", "make_keys"]
-
 log = logging.getLogger(__name__)
 
 FINGERPRINT_FILE = "fingerprint.json"
-
-
-def make_keys(digests: Sequence[bytes], view: int = 0) -> Keys:
-    """Return the keys of one view of pictures with these digests of 16 bytes: S20 (n,)."""
-    if any(len(digest) != DIGEST_SIZE for digest in digests):
-        raise ValueError(f"a digest has {DIGEST_SIZE} bytes")
-    number = view.to_bytes(KEY_SIZE - DIGEST_SIZE, "big")
-    return np.array([digest + number for digest in digests], f"S{KEY_SIZE}")
 
 
 class BottleneckCache:

@@ -7,9 +7,17 @@ from typing import Any, TypeVar
 
 import click
 
-from ..options import BaseOptions, CacheOptions, TrainingOptions
+from ..options import (
+    BaseOptions,
+    CacheOptions,
+    ExportOptions,
+    ReliabilityOptions,
+    TrainingOptions,
+)
 
-Options = TypeVar("Options", BaseOptions, CacheOptions, TrainingOptions)
+Options = TypeVar(
+    "Options", BaseOptions, CacheOptions, TrainingOptions, ExportOptions, ReliabilityOptions
+)
 
 # Where an option of the command line is not called like the field that it fills.
 _PARAMETERS: Mapping[type, Mapping[str, str]] = {
@@ -25,6 +33,13 @@ _PARAMETERS: Mapping[type, Mapping[str, str]] = {
         "learning_rate": "lr",
         "fine_tune_learning_rate": "fine_tune_lr",
     },
+    ExportOptions: {
+        "deployed": "base",
+        "min_accuracy": "assert_accuracy",
+        "max_pictures": "pictures",
+        "max_calibration_pictures": "calibration_pictures",
+    },
+    ReliabilityOptions: {},
 }
 _SECTIONS = {"base": BaseOptions, "bottlenecks": CacheOptions, "training": TrainingOptions}
 
@@ -52,6 +67,11 @@ def _heading(name: str) -> str:
 def from_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
     """Return the library's options, filled from those of the command line."""
     return kind(**{field: values[name] for field, name in _parameters(kind).items()})
+
+
+def flags(kind: type) -> dict[str, str]:
+    """Return what each field of the library's options is called on the command line."""
+    return {field: f"--{name.replace('_', '-')}" for field, name in _parameters(kind).items()}
 
 
 def _parameters(kind: type) -> dict[str, str]:

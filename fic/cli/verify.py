@@ -14,13 +14,13 @@ from .options import FOLDER
     type=FOLDER,
     required=True,
     metavar="PEM",
-    help="The public key of who signed the bundle.",
+    help="Public key of the signer.",
 )
 def verify(bundle: Path, public_key: Path) -> None:
-    """Check that a bundle is what was signed.
+    """Verify the signature of a bundle, and the digest of each of its files.
 
-    The exit code is 3 if it has no signature, was signed with another key, or was changed, and each
-    file is checked against its digest, too. A pair of keys is made by OpenSSL:
+    The exit code is 3 if it has no signature, was signed with another key, or was changed. A pair
+    of keys is made by OpenSSL:
 
     \b
       openssl ecparam -name prime256v1 -genkey -noout -out key.pem

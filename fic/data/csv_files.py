@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fic_runtime.bundle.labels import is_label
+
 from ..errors import DataError
-from .dataset import Dataset, Split, is_class_name
+from .dataset import Dataset, Split
 
 _COLUMNS = ("path", "label", "split")
 
@@ -114,7 +116,7 @@ def _csv_row(file: Path, line: int, columns: list[str], cells: list[str]) -> _Ro
         raise DataError(f"{file}, line {line}: has no {'label' if not label else 'path'}")
     if "split" in named and split not in {"train", "val"}:
         raise DataError(f"{file}, line {line}: split is {split!r}; write train or val")
-    if not is_class_name(label):
+    if not is_label(label):
         raise DataError(
             f"{file}, line {line}: the label {label!a} holds a line break or a control character; "
             "correct it"

@@ -1,7 +1,6 @@
 """Which pictures a data set holds and which class each belongs to."""
 
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,8 +69,9 @@ class Skipped:
     reason: str
 
 
-def is_class_name(name: str) -> bool:
-    """Tell whether `name` can stand on a line of `labels.txt`, in UTF-8."""
-    return bool(name) and not any(
-        unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name
-    )
+def each_once(skipped: Iterable[Skipped]) -> tuple[Skipped, ...]:
+    """Return the pictures that were left out, each once, with the reason that came first."""
+    first: dict[Path, Skipped] = {}
+    for picture in skipped:
+        first.setdefault(picture.path, picture)
+    return tuple(first.values())

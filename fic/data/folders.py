@@ -5,10 +5,11 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from fic_runtime.bundle.labels import is_label
 from fic_runtime.picture_files import IMAGE_SUFFIXES
 
 from ..errors import DataError
-from .dataset import Dataset, is_class_name
+from .dataset import Dataset
 
 LAYOUT = "a data set is a folder with one folder of pictures per class"
 
@@ -69,7 +70,7 @@ def _class_folders(folder: Path) -> dict[str, Path]:
         if not entry.is_dir() or entry.name in _NOT_CLASSES:
             continue
         name = unicodedata.normalize("NFC", entry.name)
-        if not is_class_name(name):
+        if not is_label(name):
             raise DataError(
                 f"{entry.path!a}: a class name may hold no line break, control character "
                 f"or undecodable byte; rename the folder"

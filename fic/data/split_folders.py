@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fic_runtime.results import whole_file
+
 from ..errors import DataError
 from .dataset import Dataset, Split
 
@@ -184,14 +186,9 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name, then rename it."""
-    part = target.parent / ".fic-split.part"
-    part.unlink(missing_ok=True)
-    try:
+    # Never through a link: it may lead to a picture of the data set.
+    with whole_file(target, follow_link=False) as part:
         write(part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 _WRITE: dict[Mode, Callable[[Path, Path], None]] = {"link": _link, "copy": _copy, "move": _move}

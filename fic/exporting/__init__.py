@@ -1,4 +1,4 @@
 """From a finished run to a bundle."""
 
-from .fits import ReliabilityOptions as ReliabilityOptions
+from ..options import ReliabilityOptions as ReliabilityOptions
 from .pipeline import export_run as export_run

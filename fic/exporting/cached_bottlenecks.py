@@ -1,4 +1,4 @@
-"""The bottlenecks that a run was trained and validated on, as far as the cache still has them."""
+"""Bottlenecks that a run was trained and validated on, as far as the cache still has them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cache import BottleneckCache
-from ..cache.store import make_keys
+from ..cache.keys import make_keys
 from ..data import Dataset, Source, read_pictures
 from ..errors import CacheError, DataError
 from ..progress import Progress
@@ -29,9 +29,9 @@ class CachedPart:
     """Cached bottlenecks of one side of a run's split, a sample of them where there are many.
 
     Attributes:
-        cache: what holds them.
-        rows: where they are in the cache, (pictures,).
-        targets: the index of each one's label in the labels of the run, (pictures,).
+        cache: holds them.
+        rows: their rows in the cache, (pictures,).
+        targets: for each of them the index of its label in the labels of the run, (pictures,).
     """
 
     cache: BottleneckCache
@@ -101,8 +101,8 @@ def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
 def _part(
     cache: BottleneckCache, part: Dataset, digests: Mapping[Path, bytes], labels: tuple[str, ...]
 ) -> CachedPart:
-    rows = cache.find(make_keys([digests[path] for path in part.paths]))
-    index = {label: place for place, label in enumerate(labels)}
+    rows = cache.find(make_keys((digests[path], 0) for path in part.paths))
+    index = {label: number for number, label in enumerate(labels)}
     targets = np.array([index.get(part.labels[label], -1) for label in part.targets], np.int64)
     found = np.flatnonzero((rows >= 0) & (targets >= 0))
     features = cache.fingerprint.shape[-1]

@@ -1,6 +1,6 @@
 """What an export fits on a run's cached bottlenecks.
 
-A temperature, a score for unknown pictures, and the statistics from which a device learns more
+A temperature, an out-of-distribution score, and the statistics from which a device learns more
 classes.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fic_export.drawn_pictures import foreign_pictures
+from fic_export.drawn_pictures import outlier_pictures
 from fic_export.fits.out_of_distribution import (
     Answers,
     FittedScore,
@@ -39,6 +39,7 @@ from fic_runtime.preprocessing import Geometry
 
 from ..bases.frozen import FrozenBase
 from ..errors import DataError, RunError
+from ..options import ReliabilityOptions
 from ..progress import Progress
 from ..runs import Run
 from .cached_bottlenecks import CachedPart, RunBottlenecks, cached_bottlenecks
@@ -51,29 +52,12 @@ log = logging.getLogger(__name__)
 _BATCH = 16
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReliabilityOptions:
-    """What is measured of a run before it is exported.
-
-    Attributes:
-        calibrate: fit a temperature, and keep it if it helps.
-        known: fit what tells pictures like those of the training from others.
-        foreign: folder of pictures that show none of the classes; drawn ones by default.
-        false_rejection: share of pictures like the validation's that may be called unknown.
-    """
-
-    calibrate: bool = True
-    known: bool = True
-    foreign: Path | None = None
-    false_rejection: float = 0.05
-
-
 @dataclass(frozen=True)
 class Reliability:
-    """What was found; None where nothing was asked for or could be fitted."""
+    """A temperature and an out-of-distribution score; None where not asked for or not possible."""
 
     calibration: Calibration | None = None
-    known: FittedScore | None = None
+    ood_score: FittedScore | None = None
 
 
 def measure_reliability(
@@ -110,7 +94,28 @@ def measure_reliability(
         val = Answers(
             features=val.features, probabilities=with_temperature(val.probabilities, temperature)
         )
-        return Reliability(calibration, _known(found, val, base, answer, options, progress))
+        return Reliability(calibration, _ood_score(found, val, base, answer, options, progress))
+
+
+def teaching_of(run: Run, progress: Progress) -> ClassStatistics:
+    """Fit the statistics on the training bottlenecks that the cache has.
+
+    Raises:
+        RunError: the cache has none of them, or none of some class.
+    """
+    found = cached_bottlenecks(run, progress)
+    if isinstance(found, str):
+        raise RunError(f"{run.folder}: cannot be made teachable: {found}")
+    with closing(found):
+        train = found.train
+        features = np.concatenate([pooled(block) for block in train.blocks()])
+        missing = sorted(set(range(len(run.labels))) - set(train.targets.tolist()))
+        if missing:
+            raise RunError(
+                f"{run.folder}: cannot be made teachable, the cache has no training picture of "
+                f"{run.labels[missing[0]]!r}; run `fic extract` on the pictures first"
+            )
+        return fit_teaching(features, train.targets, len(run.labels))
 
 
 def _calibration(head: "keras.Model", val: Answers, targets: NDArray[Any]) -> Calibration:
@@ -119,7 +124,7 @@ def _calibration(head: "keras.Model", val: Answers, targets: NDArray[Any]) -> Ca
     return fit_calibration(val.probabilities, targets)
 
 
-def _known(
+def _ood_score(
     found: RunBottlenecks,
     val: Answers,
     base: FrozenBase,
@@ -132,14 +137,14 @@ def _known(
     if reason := why_not(classes, len(train), len(val), options.false_rejection):
         progress.note(f"no score for unknown pictures: {reason}")
         return None
-    foreign = _foreign(base, answer, options.foreign, progress)
+    outliers = _outliers(base, answer, options.foreign, progress)
     return fit_out_of_distribution(
         np.concatenate([pooled(block) for block in train.blocks()]),
         train.targets,
         validation=val,
         validation_targets=found.val.targets,
-        foreign=foreign,
-        foreign_source="drawn" if options.foreign is None else "files",
+        outliers=outliers,
+        outlier_source="drawn" if options.foreign is None else "files",
         false_rejection=options.false_rejection,
     )
 
@@ -150,7 +155,7 @@ def _answers(part: CachedPart, answer: Callable[[NDArray[Any]], NDArray[Any]]) -
     return Answers(features=np.concatenate(features), probabilities=np.concatenate(probabilities))
 
 
-def _foreign(
+def _outliers(
     base: FrozenBase,
     answer: Callable[[NDArray[Any]], NDArray[Any]],
     folder: Path | None,
@@ -159,7 +164,7 @@ def _foreign(
     geometry = base.preprocessing.geometry
     pictures: Iterable[NDArray[Any]]
     if folder is None:
-        pictures = drawn = foreign_pictures(geometry)
+        pictures = drawn = outlier_pictures(geometry)
         count = len(drawn)
     else:
         files = find_pictures([folder])
@@ -187,24 +192,3 @@ def _readable(files: Iterable[Path], geometry: Geometry) -> Iterator[NDArray[Any
             yield load_image(file, geometry)
         except ImageError as error:
             log.warning("not looked at: %s", error)
-
-
-def teaching_of(run: Run, progress: Progress) -> ClassStatistics:
-    """Fit the statistics on the training bottlenecks that the cache has.
-
-    Raises:
-        RunError: the cache has none of them, or none of some class.
-    """
-    found = cached_bottlenecks(run, progress)
-    if isinstance(found, str):
-        raise RunError(f"{run.folder}: cannot be made teachable: {found}")
-    with closing(found):
-        train = found.train
-        features = np.concatenate([pooled(block) for block in train.blocks()])
-        missing = sorted(set(range(len(run.labels))) - set(train.targets.tolist()))
-        if missing:
-            raise RunError(
-                f"{run.folder}: cannot be made teachable, the cache has no training picture of "
-                f"{run.labels[missing[0]]!r}; run `fic extract` on the pictures first"
-            )
-        return fit_teaching(features, train.targets, len(run.labels))

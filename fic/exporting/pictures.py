@@ -1,4 +1,4 @@
-"""Which pictures an export looks at: those compared on, and those for the ranges of int8."""
+"""Pictures of an export: those it is compared on, and those for the ranges of int8."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +39,8 @@ def comparison_pictures(
         DataError: `data` cannot be used.
     """
     candidates = in_turn(_by_class(run, data))
-    chosen = list(islice((each for each in candidates if _is_readable(each[0], geometry)), number))
+    readable = (pair for pair in candidates if _is_readable(pair[0], geometry))
+    chosen = list(islice(readable, number))
     if not chosen:
         raise RunError(
             f"{data or run.folder}: none of its pictures can be read; "
@@ -71,6 +72,41 @@ def calibration_files(run: Run, data: Path | None, geometry: Geometry, number: i
     return chosen
 
 
+def training_pictures(run: Run, data: Path | None = None) -> ByClass:
+    """Return the training pictures of each class, in an order that is mixed but always the same.
+
+    Those of a folder or file that was split are all that were not validated on.
+
+    Args:
+        data: folder or CSV file of training pictures instead of the run's own; of a CSV file with
+            the column `split`, those marked `train`.
+
+    Raises:
+        RunError: none of them is where it was.
+        DataError: `data` cannot be used.
+    """
+    dataset = _read(data) if data is not None else _of_record(run)
+    taken = set() if data is not None else {row.path for row in run.validation()}
+    by_class: dict[str, list[Path]] = {name: [] for name in dataset.labels}
+    for index in np.random.default_rng(0).permutation(len(dataset.paths)):
+        path = dataset.paths[index]
+        if path not in taken:
+            by_class[dataset.labels[dataset.targets[index]]].append(path)
+    if not any(by_class.values()):
+        raise RunError(
+            f"{data or run.folder}: none of its training pictures is left; give "
+            "--calibration-data with pictures like those it was trained on"
+        )
+    return by_class
+
+
+def in_turn(by_class: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, str]]:
+    """Yield the pictures with their labels, taking one of each class in turn."""
+    labelled = ([(path, label) for path in paths] for label, paths in by_class.items())
+    turns = chain.from_iterable(zip_longest(*labelled))
+    return (pair for pair in turns if pair is not None)
+
+
 def _by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:
     by_class: dict[str, list[Path]] = {}
     if data is not None:
@@ -89,13 +125,6 @@ def _by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:
     return by_class
 
 
-def in_turn(by_class: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, str]]:
-    """Yield the pictures with their labels, taking one of each class in turn."""
-    labelled = ([(path, label) for path in paths] for label, paths in by_class.items())
-    turns = chain.from_iterable(zip_longest(*labelled))
-    return (each for each in turns if each is not None)
-
-
 def _is_readable(path: Path, geometry: Geometry) -> bool:
     try:
         read_image(path, geometry=geometry)
@@ -105,44 +134,16 @@ def _is_readable(path: Path, geometry: Geometry) -> bool:
     return True
 
 
-def training_pictures(run: Run, data: Path | None = None) -> ByClass:
-    """Return the training pictures of each class, in an order that is mixed but always the same.
-
-    Those of a folder or file that was split are all that were not validated on.
-
-    Args:
-        data: folder or CSV file of training pictures instead of the run's own; of a CSV file with
-            the column `split`, those marked `train`.
-
-    Raises:
-        RunError: none of them is where it was.
-        DataError: `data` cannot be used.
-    """
-    dataset = _read(data) if data is not None else _of_record(run)
-    taken = set() if data is not None else {row.path for row in run.validation()}
-    by_class: dict[str, list[Path]] = {name: [] for name in dataset.labels}
-    for place in np.random.default_rng(0).permutation(len(dataset.paths)):
-        path = dataset.paths[place]
-        if path not in taken:
-            by_class[dataset.labels[dataset.targets[place]]].append(path)
-    if not any(by_class.values()):
-        raise RunError(
-            f"{data or run.folder}: none of its training pictures is left; give "
-            "--calibration-data with pictures like those it was trained on"
-        )
-    return by_class
-
-
 def _of_record(run: Run) -> Dataset:
     source = run.record.get("source")
-    place = (source.get("train") or source.get("data")) if isinstance(source, dict) else None
-    if not place:
+    path = (source.get("train") or source.get("data")) if isinstance(source, dict) else None
+    if not path:
         raise RunError(
             f"{run.folder}: run.json does not say where its training pictures are; give "
             "--calibration-data with pictures like those it was trained on"
         )
     try:
-        return _read(Path(place))
+        return _read(Path(path))
     except FicError as error:
         raise RunError(
             f"{run.folder}: its training pictures cannot be found ({error}); give "
@@ -150,6 +151,6 @@ def _of_record(run: Run) -> Dataset:
         ) from error
 
 
-def _read(place: Path) -> Dataset:
-    data = read_dataset(place)
+def _read(path: Path) -> Dataset:
+    data = read_dataset(path)
     return data.train if isinstance(data, Split) else data

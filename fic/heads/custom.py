@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import HeadError
+from ..errors import HeadError, one_line
 
 if TYPE_CHECKING:
     import keras
@@ -91,7 +91,7 @@ def _told(file: Path) -> Iterator[None]:
         ]
         line = error.lineno if isinstance(error, SyntaxError) else next(reversed(lines), None)
         where = f"{file}, line {line}" if line else str(file)
-        raise HeadError(f"{where}: {type(error).__name__}: {_one_line(error)}") from error
+        raise HeadError(f"{where}: {type(error).__name__}: {one_line(error)}") from error
 
 
 def _check_probabilities(head: "keras.Model", place: str) -> None:
@@ -126,7 +126,7 @@ def _check_loadable(head: "keras.Model", place: str) -> None:
     # Keras raises a different class for each thing that cannot be loaded.
     except Exception as error:
         raise HeadError(
-            f"{place}: its head cannot be loaded once it is saved ({_one_line(error)}); use layers "
+            f"{place}: its head cannot be loaded once it is saved ({one_line(error)}); use layers "
             "and operations of Keras itself"
         ) from error
 
@@ -139,7 +139,3 @@ def _check_exportable(head: "keras.Model", place: str) -> None:
         convert_head(head)
     except ConversionError as error:
         raise HeadError(f"{place}: its head cannot be exported; {error}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

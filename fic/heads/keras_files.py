@@ -16,16 +16,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fic_export.errors import OutputError
+from fic_runtime.results import cannot_write, whole_file
 
 from ..bases.weights import read_layers
-from ..errors import HeadError
+from ..errors import HeadError, one_line
+from ..fingerprint import LAST_LAYER, Fingerprint
 
 if TYPE_CHECKING:
     import keras
 
+WEIGHTS_SUFFIX = ".weights.h5"
+"""The end of the name of a file that holds weights and no layers."""
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
-_WEIGHTS_ONLY = ".weights.h5"
 _FORMATS = ".keras, .h5, or .weights.h5 for the weights alone"
+_Fault = tuple[str, str]  # what is wrong with a file, and what helps
 _SHARED = re.compile(rb'"shared_object_id": (\d+)')
 
 
@@ -37,6 +42,87 @@ def save_head(head: "keras.Model", path: Path) -> None:
         for name in sorted(saved.namelist()):
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), _timeless(name, saved.read(name)))
     path.write_bytes(packed.getvalue())
+
+
+def load_head(
+    path: Path, fingerprint: Fingerprint, labels: Sequence[str], *, remedy: str | None = None
+) -> "keras.Model":
+    """Load a head that Keras saved: a whole model, or the one dense layer of a file of Keras 2.
+
+    Args:
+        path: the file, `.keras` or `.h5`.
+        fingerprint: of the bottlenecks that the head is to take.
+        labels: its outputs.
+        remedy: what helps against any fault of the file, where the caller knows; by default what
+            helps against each.
+
+    Raises:
+        HeadError: the file cannot be read, holds something other than a model with one input and
+            one output, or does not fit the bottlenecks or the labels.
+    """
+    if fault := _fault_of_name(path):
+        raise _unusable(path, fault, remedy)
+    import keras
+
+    try:
+        with _quiet_absl():
+            head = _single_layer(path) or keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises a different class for each way to be damaged
+        reason = one_line(error)
+        fault = (
+            f"Keras cannot load it as a whole model ({reason})",
+            "save the head anew with model.save",
+        )
+        raise _unusable(path, fault, remedy) from error
+    if fault := _misfit(head, fingerprint, labels):
+        raise _unusable(path, fault, remedy)
+    if None in head.input_shape[1:]:
+        # What is exported and trained has the sides of its bottlenecks in its own input.
+        closed = keras.models.clone_model(head, input_tensors=keras.Input(fingerprint.shape))
+        closed.set_weights(head.get_weights())
+        return closed
+    return head
+
+
+def check_files(weight_file: Path | None, label_file: Path | None) -> None:
+    """Find out before a training whether its head and labels can be saved there.
+
+    Raises:
+        OutputError: the name says no format, or nothing can be written at that place.
+    """
+    if weight_file is not None:
+        if weight_file.suffix not in (".keras", ".h5"):
+            raise OutputError(f"{weight_file}: the name must end in {_FORMATS}")
+        _check_place(weight_file)
+    if label_file is not None:
+        if label_file.suffix != ".json":
+            raise OutputError(f"{label_file}: the name must end in .json")
+        _check_place(label_file)
+
+
+def save_files(
+    head: "keras.Model",
+    labels: Sequence[str],
+    *,
+    weight_file: Path | None = None,
+    label_file: Path | None = None,
+) -> None:
+    """Write the head as the suffix says, and the labels as a JSON object from label to index.
+
+    Files that are there are replaced, each in one step.
+
+    Raises:
+        OutputError: see `check_files`.
+    """
+    check_files(weight_file, label_file)
+    if weight_file is not None:
+        weights_only = weight_file.name.endswith(WEIGHTS_SUFFIX)
+        with _quiet_absl():
+            _replace(weight_file, head.save_weights if weights_only else head.save)
+    if label_file is not None:
+        indices = {label: index for index, label in enumerate(labels)}
+        text = json.dumps(indices, indent=2, ensure_ascii=False)
+        _replace(label_file, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
 
 def _timeless(name: str, data: bytes) -> bytes:
@@ -51,42 +137,57 @@ def _timeless(name: str, data: bytes) -> bytes:
     return data
 
 
+def _unusable(path: Path, fault: _Fault, remedy: str | None) -> HeadError:
+    wrong, usual_remedy = fault
+    return HeadError(f"{path}: {wrong}; {remedy or usual_remedy}")
+
+
+def _fault_of_name(path: Path) -> _Fault | None:
+    if not path.is_file():
+        return "no such file", f"give a head that Keras saved ({_FORMATS})"
+    if path.name.endswith(WEIGHTS_SUFFIX):
+        return (
+            "holds weights and not the layers they belong to",
+            "save the whole head as .keras or .h5",
+        )
+    if path.suffix not in (".keras", ".h5"):
+        return "is no file of Keras by its name", "give a .keras or .h5 file"
+    return None
+
+
+def _misfit(head: "keras.Model", fingerprint: Fingerprint, labels: Sequence[str]) -> _Fault | None:
+    if not (_is_one_shape(head.input_shape) and _is_one_shape(head.output_shape)):
+        return (
+            "has several inputs or outputs",
+            "give a head that turns one bottleneck into the probabilities of the classes",
+        )
+    takes, gets = head.input_shape[1:], fingerprint.shape
+    # None stands for a side of a feature map that may be of any length.
+    if len(takes) != len(gets) or any(
+        side not in (None, given) for side, given in zip(takes, gets, strict=True)
+    ):
+        cut = "its last layer" if fingerprint.tensor == LAST_LAYER else fingerprint.tensor
+        return (
+            f"takes bottlenecks of {_times(takes)}, but {fingerprint.base} cut at {cut} gives "
+            f"{_times(gets)}",
+            "give --base-model, --bottleneck-tensorname, --pooling and --image-size as in its "
+            "training",
+        )
+    if head.output_shape[1:] != (len(labels),):
+        return (
+            f"gives {_times(head.output_shape[1:])} probabilities, but there are {len(labels)} "
+            "labels",
+            "give the head of these labels, or the labels of this head",
+        )
+    return None
+
+
 def _is_one_shape(shape: Any) -> bool:
     return isinstance(shape, tuple) and all(side is None or isinstance(side, int) for side in shape)
 
 
-def load_head(path: Path) -> "keras.Model":
-    """Load a head that Keras saved: a whole model, or the one dense layer of a file of Keras 2.
-
-    Raises:
-        HeadError: the file cannot be read, or holds no model with one input and one output.
-    """
-    if not path.is_file():
-        raise HeadError(f"{path}: no such file; give a head that Keras saved ({_FORMATS})")
-    if path.name.endswith(_WEIGHTS_ONLY):
-        raise HeadError(
-            f"{path}: holds weights and not the layers they belong to; save the whole head as "
-            ".keras or .h5"
-        )
-    if path.suffix not in (".keras", ".h5"):
-        raise HeadError(f"{path}: is no file of Keras by its name; give a .keras or .h5 file")
-    import keras
-
-    try:
-        with _quiet_absl():
-            head = _single_layer(path) or keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises a different class for each way to be damaged
-        reason = " ".join(str(error).split())[:200]
-        raise HeadError(
-            f"{path}: Keras cannot load it as a whole model ({reason}); save the head anew with "
-            "model.save"
-        ) from error
-    if not (_is_one_shape(head.input_shape) and _is_one_shape(head.output_shape)):
-        raise HeadError(
-            f"{path}: has several inputs or outputs; give a head that turns one bottleneck into "
-            "the probabilities of the classes"
-        )
-    return head
+def _times(shape: Sequence[int | None]) -> str:
+    return " x ".join("any" if side is None else str(side) for side in shape)
 
 
 def _single_layer(path: Path) -> "keras.Model | None":
@@ -112,22 +213,6 @@ def _single_layer(path: Path) -> "keras.Model | None":
     return head
 
 
-def check_files(weight_file: Path | None, label_file: Path | None) -> None:
-    """Find out before a training whether its head and labels can be saved there.
-
-    Raises:
-        OutputError: the name says no format, or nothing can be written at that place.
-    """
-    if weight_file is not None:
-        if weight_file.suffix not in (".keras", ".h5"):
-            raise OutputError(f"{weight_file}: the name must end in {_FORMATS}")
-        _check_place(weight_file)
-    if label_file is not None:
-        if label_file.suffix != ".json":
-            raise OutputError(f"{label_file}: the name must end in .json")
-        _check_place(label_file)
-
-
 def _check_place(path: Path) -> None:
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; give the name of a file")
@@ -136,49 +221,15 @@ def _check_place(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise _cannot_write(path, error) from error
-
-
-def save_files(
-    head: "keras.Model",
-    labels: Sequence[str],
-    *,
-    weight_file: Path | None = None,
-    label_file: Path | None = None,
-) -> None:
-    """Write the head as the suffix says, and the labels as a JSON object from label to index.
-
-    Files that are there are replaced, each in one step.
-
-    Raises:
-        OutputError: see `check_files`.
-    """
-    check_files(weight_file, label_file)
-    if weight_file is not None:
-        weights_only = weight_file.name.endswith(_WEIGHTS_ONLY)
-        with _quiet_absl():
-            _replace(weight_file, head.save_weights if weights_only else head.save)
-    if label_file is not None:
-        indices = {label: index for index, label in enumerate(labels)}
-        text = json.dumps(indices, indent=2, ensure_ascii=False)
-        _replace(label_file, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        raise cannot_write(path, error) from error
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:
     try:
-        # Through a link: what it leads to is replaced. Beside it, since a rename needs one disk;
-        # under its own name, since Keras goes by the suffix.
-        target = target.resolve()
-        with tempfile.TemporaryDirectory(prefix=".fic-", dir=target.parent) as work:
-            part = Path(work) / target.name
+        with whole_file(target) as part:
             write(part)
-            part.replace(target)
     except OSError as error:
-        raise _cannot_write(target, error) from error
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{path}: cannot be written ({error.strerror or error}); give another place")
+        raise cannot_write(target, error) from error
 
 
 @contextmanager

@@ -1,14 +1,14 @@
 """A head outside a run: one Keras file and one file of labels, as scripts keep them."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fic_runtime.bundle.labels import is_label
+
 from ..bases.frozen import FrozenBase
-from ..data.dataset import is_class_name
 from ..errors import HeadError
 from ..options import BaseOptions, CacheOptions
 from .keras_files import load_head
@@ -60,29 +60,7 @@ class HeadFile:
         Raises:
             HeadError: it cannot be read, or does not fit the labels or the base.
         """
-        head = load_head(self.weight_file)
-        outputs = head.output_shape[-1]
-        if outputs != len(self.labels):
-            raise HeadError(
-                f"{self.weight_file}: gives {outputs} probabilities, but {self.label_file} names "
-                f"{len(self.labels)} labels; give the label file of this head"
-            )
-        takes, gets = tuple(head.input_shape[1:]), self._base.fingerprint.shape
-        # None stands for a side of a feature map that may be of any length.
-        if len(takes) != len(gets) or any(
-            side not in (None, given) for side, given in zip(takes, gets, strict=True)
-        ):
-            cut = self.base_options.layer or "its last layer"
-            raise HeadError(
-                f"{self.weight_file}: takes bottlenecks of {_times(takes)}, but "
-                f"{self._base.spec.name} cut at {cut} gives {_times(gets)}; give --base-model, "
-                "--bottleneck-tensorname, --pooling and --image-size as in training"
-            )
-        return head
-
-
-def _times(shape: Sequence[int | None]) -> str:
-    return " x ".join("any" if side is None else str(side) for side in shape)
+        return load_head(self.weight_file, self._base.fingerprint, self.labels)
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -117,7 +95,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 
 def _is_label(value: object) -> bool:
-    return isinstance(value, str) and is_class_name(value)
+    return isinstance(value, str) and is_label(value)
 
 
 def _in_order(path: Path, values: dict[str, Any]) -> list[Any]:

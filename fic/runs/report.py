@@ -52,7 +52,7 @@ def render_report(
             *_all_curves(history),
             "<h2>Classes</h2>",
             _class_table(val["per_class"]),
-            _matrix(list(val["per_class"]), val["confusion_matrix"]),
+            _matrix(list(val["per_class"]), val.get("confusion_matrix")),
             _mistake_gallery(_worst_mistakes(validation)),
             "</html>",
             "",
@@ -139,8 +139,8 @@ def _class_table(per_class: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def _matrix(labels: Sequence[str], matrix: Sequence[Sequence[int]]) -> str:
-    if len(labels) > _MOST_CLASSES_SHOWN:
+def _matrix(labels: Sequence[str], matrix: Sequence[Sequence[int]] | None) -> str:
+    if matrix is None or len(labels) > _MOST_CLASSES_SHOWN:
         return (
             f"<p>The confusion matrix of {len(labels)} classes is in <code>metrics.json</code>.</p>"
         )

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -10,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fic_export.errors import OutputError
-from fic_export.results import check_replaceable, replacing_folder
+from fic_runtime.results import check_replaceable, replacing_folder
 
 from ..bases.frozen import FrozenBase
-from ..errors import CacheError, RunError
+from ..errors import CacheError, HeadError, RunError
 from ..fingerprint import Fingerprint
-from ..heads.keras_files import save_head
+from ..heads.keras_files import load_head, save_head
 from ..options import BaseOptions, CacheOptions, TrainingOptions
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 # Options that had other names in the runs that were written first.
 _FORMER_NAMES = {"base": {"tensor": "layer"}, "bottlenecks": {"create": "recompute"}}
+
+_NUMBERS = re.compile(r"\[\n\s+((?:-?[\d.eE+-]+,?\n\s+)+)\]")  # strings hold no line breaks
 
 _Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
 
@@ -158,21 +161,11 @@ class Run:
         Raises:
             RunError: `head.keras` is missing, damaged, or the head of another run.
         """
-        import keras
-
         path = self.folder / HEAD_FILE
         try:
-            head = keras.models.load_model(path, compile=False)
-        except Exception as error:  # Keras raises a different class for each way to be damaged
-            reason = " ".join(str(error).split())[:200]
-            raise RunError(f"{path}: cannot be loaded ({reason}); train again") from error
-        shapes = tuple(head.input_shape[1:]), head.output_shape[-1]
-        if shapes != (self._fingerprint.shape, len(self.labels)):
-            raise RunError(
-                f"{path}: is not the head of this run, it takes {shapes[0]} and gives {shapes[1]} "
-                "probabilities; train again"
-            )
-        return head
+            return load_head(path, self._fingerprint, self.labels, remedy="train again")
+        except HeadError as error:
+            raise RunError(str(error)) from error
 
     @property
     def _fingerprint(self) -> Fingerprint:
@@ -287,6 +280,10 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     text = json.dumps(values, indent=2, ensure_ascii=False, default=str)
+    # The rows of a matrix on a line each, instead of a line for each number.
+    text = _NUMBERS.sub(
+        lambda found: "[" + ", ".join(found[1].split()).replace(",,", ",") + "]", text
+    )
     path.write_text(text + "\n", encoding="utf-8")
 
 

@@ -1,13 +1,13 @@
 """What the head is trained on: bottlenecks with their classes, cached or made anew."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data import Dataset
-
-Array = np.ndarray[Any, Any]
+from ..data.dataset import Skipped
 
 
 class TrainingData(Protocol):
@@ -30,23 +30,26 @@ class TrainingData(Protocol):
         """The class names, in the order of `targets`."""
 
     @property
-    def targets(self) -> Array:
+    def targets(self) -> NDArray[Any]:
         """Index of each picture's class, shape (pictures,)."""
 
     def __len__(self) -> int: ...
 
     def epoch(
         self, random: np.random.Generator, batch_size: int
-    ) -> Generator[tuple[Array, Array], None, None]:
+    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, Sequence[Skipped]]:
         """Yield (bottlenecks, targets) of each picture once, in a new order, as one of its views.
 
         Shapes (n, *shape) and (n,); n is `batch_size` except for the last.
+
+        Returns:
+            The pictures that could not be read any more, and were left out.
         """
 
-    def plain(self) -> Generator[Array, None, None]:
+    def plain(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the plain view's bottlenecks, (n, *shape), in the order of `targets`."""
 
-    def for_statistics(self) -> Generator[Array, None, None]:
+    def for_statistics(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the bottlenecks that mean and variance are taken over, (n, *shape)."""
 
     def close(self) -> None:

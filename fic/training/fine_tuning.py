@@ -3,7 +3,6 @@
 The base is a copy: the one that the cache belongs to keeps its weights.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -13,18 +12,19 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from fic_runtime.preprocessing import Pixels
 
 from ..bases.frozen import FrozenBase
 from ..bottlenecks.live import LivePictures
-from ..errors import BaseOptionError, TrainingError
+from ..data.dataset import each_once
+from ..errors import BaseOptionError
 from ..options import TrainingOptions
-from ..progress import EpochFigures, Progress
-from .data import Array
-from .event_files import EventFiles
+from ..progress import Progress
+from .epochs import TrainingPass, Validation, take_steps, train_epochs, validation_of
 from .head import TrainedHead
-from .objective import Objective, merit, training_objective
+from .objective import Objective, training_objective
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class FineTuned:
 
     head: TrainedHead
     base: keras.Model | None
-    answers: Array
+    answers: NDArray[Any]
     record: dict[str, Any]
 
 
@@ -86,61 +86,38 @@ def fine_tune(
         objective,
         options.fine_tune_learning_rate,
     )
-    # Not the stream that ordered the pictures of the head's training.
-    random = np.random.default_rng([options.seed, 1])
-    before = best = _validate(network, val)
-    best_epoch, best_weights = 0, network.weights()
-    history: list[EpochFigures] = []
+    learner = _NetworkLearner(network, train, val, options)
+    before = learner.validate()
     first = len(trained.history) + 1
-    last = len(trained.history) + options.fine_tune_epochs
-    with EventFiles(options.logs) as events:
-        for epoch in range(first, last + 1):
-            loss, accuracy = _train_epoch(network, train, options.batch_size, random)
-            reached = _validate(network, val)
-            _check_finite(epoch, options, loss, reached.loss)
-            figures = EpochFigures(
-                epoch=epoch,
-                loss=loss,
-                accuracy=accuracy,
-                val_loss=reached.loss,
-                val_accuracy=reached.accuracy,
-            )
-            history.append(figures)
-            events.write(figures)
-            progress.epoch(figures, last)
-            if merit(reached.loss, reached.accuracy, options) > merit(
-                best.loss, best.accuracy, options
-            ):
-                best, best_epoch, best_weights = reached, epoch, network.weights()
-            elif options.patience and epoch - max(best_epoch, first - 1) >= options.patience:
-                break
-    network.set_weights(best_weights)
-    if not best_epoch:
+    done = train_epochs(
+        learner,
+        range(first, first + options.fine_tune_epochs),
+        options,
+        progress,
+        learning_rate=f"--fine-tune-lr than {options.fine_tune_learning_rate:g}",
+        before=before,
+    )
+    best = done.best or before
+    if not done.best_epoch:
         progress.note("fine-tuning gained nothing in validation; the base stays as it was")
     return FineTuned(
         head=replace(
             trained,
-            history=[*trained.history, *history],
-            best_epoch=best_epoch or trained.best_epoch,
+            history=[*trained.history, *done.history],
+            best_epoch=done.best_epoch or trained.best_epoch,
+            skipped=each_once([*trained.skipped, *done.skipped]),
         ),
-        base=model if best_epoch else None,
-        answers=best.answers,
+        base=model if done.best_epoch else None,
+        answers=best.probabilities,
         record={
             "layers": [layer.name for layer in layers],
             "first_epoch": first,
-            "kept": bool(best_epoch),
+            "kept": bool(done.best_epoch),
             "val_before": {"loss": before.loss, "accuracy": before.accuracy},
             "val_after": {"loss": best.loss, "accuracy": best.accuracy},
             "seconds": time.perf_counter() - started,
         },
     )
-
-
-@dataclass(frozen=True)
-class _Validation:
-    loss: float
-    accuracy: float
-    answers: Array
 
 
 class _Network:
@@ -159,10 +136,10 @@ class _Network:
         own = [weight for layer in layers for weight in layer.trainable_weights]
         base.trainable = False
         self._variables = [*own, *head.variables]
-        self.labels = head.output_shape[-1]
         variables = [*own, *head.trainable_variables]
         optimizer = keras.optimizers.Adam(learning_rate)
         optimizer.build(variables)
+        values = [variable.value for variable in variables]
         pixels = tf.TensorSpec((None, *base.input_shape[1:]), tf.uint8)
 
         def classify(pixels: Any, training: bool) -> Any:
@@ -179,25 +156,55 @@ class _Network:
         def step(pixels: Any, targets: Any) -> Any:
             # Only what leads to these variables is recorded: the lower part runs without gradients.
             with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch([each.value for each in variables])
+                tape.watch(values)
                 answers = classify(pixels, True)
                 losses, loss = objective(answers, targets)
-            gradients = tape.gradient(loss, [each.value for each in variables])
+            gradients = tape.gradient(loss, values)
             optimizer.apply(gradients, variables)
             right = tf.equal(tf.argmax(answers, axis=1), targets)
             return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.float32))
 
-        self.answer: Callable[[Array], Any] = answer
-        self.step: Callable[[Array, Array], Any] = step
+        self.answer: Callable[[NDArray[Any]], Any] = answer
+        self.step: Callable[[NDArray[Any], NDArray[Any]], Any] = step
 
-    def weights(self) -> list[Array]:
+    def weights(self) -> list[NDArray[Any]]:
         """Return copies of all that training changes."""
-        return [np.array(each) for each in self._variables]
+        return [np.array(variable) for variable in self._variables]
 
-    def set_weights(self, weights: Sequence[Array]) -> None:
+    def set_weights(self, weights: Sequence[NDArray[Any]]) -> None:
         """Take back what `weights` returned."""
         for variable, value in zip(self._variables, weights, strict=True):
             variable.assign(value)
+
+
+class _NetworkLearner:
+    """The network with the pictures that it is trained and validated on."""
+
+    def __init__(
+        self, network: _Network, train: LivePictures, val: LivePictures, options: TrainingOptions
+    ) -> None:
+        self._network = network
+        self._train = train
+        self._val = val
+        self._batch_size = options.batch_size
+        # Not the stream that ordered the pictures of the head's training.
+        self._random = np.random.default_rng([options.seed, 1])
+
+    def train(self) -> TrainingPass:
+        pixels = self._train.pixels(self._train.augmented(self._random))
+        return take_steps(self._network.step, self._train.epoch_of(pixels, self._batch_size))
+
+    def validate(self) -> Validation:
+        pixels = self._val.pixels(self._val.unaugmented())
+        with closing(self._val.all_of("validating", pixels)) as blocks:
+            answers = np.concatenate([self._network.answer(block).numpy() for block in blocks])
+        return validation_of(answers, self._val.targets)
+
+    def weights(self) -> list[NDArray[Any]]:
+        return self._network.weights()
+
+    def set_weights(self, weights: Sequence[NDArray[Any]]) -> None:
+        self._network.set_weights(weights)
 
 
 def _last_layers(base: keras.Model, count: int) -> list[keras.layers.Layer]:
@@ -227,34 +234,3 @@ def _flat(model: keras.Model) -> Iterator[keras.layers.Layer]:
             yield from _flat(layer)
         else:
             yield layer
-
-
-def _train_epoch(
-    network: _Network, train: LivePictures, batch_size: int, random: np.random.Generator
-) -> tuple[float, float]:
-    sums, count = np.zeros(2), 0
-    batches = train.epoch_of(train.pixels(train.augmented(random)), batch_size)
-    with closing(batches):
-        for pixels, targets in batches:
-            sums += [float(each) for each in network.step(pixels, targets)]
-            count += len(targets)
-    loss, accuracy = sums / count
-    return float(loss), float(accuracy)
-
-
-def _validate(network: _Network, val: LivePictures) -> _Validation:
-    with closing(val.all_of("validating", val.pixels(val.unaugmented()))) as batches:
-        answers = np.concatenate([network.answer(pixels).numpy() for pixels in batches])
-    losses = keras.losses.sparse_categorical_crossentropy(val.targets, answers)
-    return _Validation(
-        float(np.mean(losses)), float(np.mean(answers.argmax(axis=1) == val.targets)), answers
-    )
-
-
-def _check_finite(epoch: int, options: TrainingOptions, *losses: float) -> None:
-    for loss in losses:
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} after epoch {epoch}; use a smaller --fine-tune-lr than "
-                f"{options.fine_tune_learning_rate:g}"
-            )

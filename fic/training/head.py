@@ -1,10 +1,10 @@
 """Train the head on bottlenecks, streamed batch by batch.
 
-Model, loss and optimiser are Keras's. The loop is our own: `fit` spends several times as long on
-its own upkeep as a head of one layer needs for its arithmetic (`benchmarks/head_training.py`).
+Model, loss and optimizer are Keras's. The loop is fic's own (`fic.training.epochs`), because the
+upkeep of Keras's `fit` costs more than the arithmetic of a head (`docs/why/training.md`).
 """
 
-import math
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -12,23 +12,28 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from ..data import Dataset
-from ..errors import TrainingError
+from ..data.dataset import Skipped
 from ..options import TrainingOptions
 from ..progress import EpochFigures, Progress
 from .data import TrainingData
-from .event_files import EventFiles
-from .objective import decayed_weights, merit, training_objective
+from .epochs import TrainingPass, Validation, take_steps, train_epochs, validation_of
+from .objective import decayed_weights, training_objective
 
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """The head of the best epoch, and loss and accuracy of every epoch."""
+    """The head of the best epoch, and loss and accuracy of every epoch.
+
+    `skipped` are the training pictures that could not be read any more, each once.
+    """
 
     model: keras.Model
     history: list[EpochFigures]
     best_epoch: int
+    skipped: Sequence[Skipped] = ()
 
 
 def train_head(
@@ -45,46 +50,49 @@ def train_head(
     Raises:
         TrainingError: the loss is not a number any more.
     """
-    random = np.random.default_rng(options.seed)
-    step = _training_step(head, train.dataset, options)
-    history: list[EpochFigures] = []
-    best: EpochFigures | None = None
-    best_merit: tuple[float, ...] = ()
-    best_weights = head.get_weights()
-    with EventFiles(options.logs) as events:
-        for epoch in range(1, options.epochs + 1):
-            loss, accuracy = _train_epoch(step, train, options.batch_size, random)
-            val_loss, val_accuracy = _measure(head, val)
-            for value in (loss, val_loss):
-                if not math.isfinite(value):
-                    raise TrainingError(
-                        f"the loss is {value} after epoch {epoch}; use a smaller --lr than "
-                        f"{options.resolved().learning_rate:g}"
-                    )
-            figures = EpochFigures(
-                epoch=epoch,
-                loss=loss,
-                accuracy=accuracy,
-                val_loss=val_loss,
-                val_accuracy=val_accuracy,
-            )
-            history.append(figures)
-            events.write(figures)
-            progress.epoch(figures, options.epochs)
-            reached = merit(val_loss, val_accuracy, options)
-            if best is None or reached > best_merit:
-                best, best_merit, best_weights = figures, reached, head.get_weights()
-            elif options.patience and epoch - best.epoch >= options.patience:
-                break
-    head.set_weights(best_weights)
-    return TrainedHead(head, history, best.epoch if best else 0)
+    rate = f"--lr than {options.resolved().learning_rate:g}"
+    learner = _HeadLearner(head, train, val, options)
+    epochs = range(1, options.epochs + 1)
+    done = train_epochs(learner, epochs, options, progress, learning_rate=rate)
+    return TrainedHead(head, done.history, done.best_epoch, done.skipped)
 
 
-def probabilities(head: keras.Model, bottlenecks: TrainingData) -> np.ndarray[Any, Any]:
+def probabilities(head: keras.Model, bottlenecks: TrainingData) -> NDArray[Any]:
     """Return the head's answers for the plain view of each picture, (pictures, classes)."""
     with closing(bottlenecks.plain()) as plain:
         blocks = [np.asarray(head.predict_on_batch(block)) for block in plain]
     return np.concatenate(blocks) if blocks else np.empty((0, head.output_shape[-1]), np.float32)
+
+
+class _HeadLearner:
+    """The head with the bottlenecks that it is trained and validated on."""
+
+    def __init__(
+        self,
+        head: keras.Model,
+        train: TrainingData,
+        val: TrainingData,
+        options: TrainingOptions,
+    ) -> None:
+        self._head = head
+        self._train = train
+        self._val = val
+        self._batch_size = options.batch_size
+        self._random = np.random.default_rng(options.seed)
+        self._step = _training_step(head, train.dataset, options)
+
+    def train(self) -> TrainingPass:
+        return take_steps(self._step, self._train.epoch(self._random, self._batch_size))
+
+    def validate(self) -> Validation:
+        return validation_of(probabilities(self._head, self._val), self._val.targets)
+
+    def weights(self) -> list[NDArray[Any]]:
+        weights: list[NDArray[Any]] = self._head.get_weights()
+        return weights
+
+    def set_weights(self, weights: Sequence[NDArray[Any]]) -> None:
+        self._head.set_weights(weights)
 
 
 def _training_step(head: keras.Model, pictures: Dataset, options: TrainingOptions) -> Any:
@@ -122,22 +130,3 @@ def _optimizer(head: keras.Model, options: TrainingOptions) -> keras.optimizers.
     return keras.optimizers.get(
         {"class_name": options.optimizer, "config": {"learning_rate": rate}}
     )
-
-
-def _train_epoch(
-    step: Any, train: TrainingData, batch_size: int, random: np.random.Generator
-) -> tuple[float, float]:
-    """Show each picture once, in a new order, as one of its views; return loss and accuracy."""
-    sums, count = np.zeros(2), 0
-    with closing(train.epoch(random, batch_size)) as batches:
-        for bottlenecks, targets in batches:
-            sums += [float(each) for each in step(bottlenecks, targets)]
-            count += len(targets)
-    loss, accuracy = sums / count
-    return float(loss), float(accuracy)
-
-
-def _measure(head: keras.Model, val: TrainingData) -> tuple[float, float]:
-    answers = probabilities(head, val)
-    figures = keras.losses.sparse_categorical_crossentropy(val.targets, answers)
-    return float(np.mean(figures)), float(np.mean(answers.argmax(axis=1) == val.targets))

@@ -6,6 +6,9 @@ from typing import Any
 import numpy as np
 
 _TOP = 5
+_BLOCK = 1024  # pictures whose probabilities are ranked at once
+# More have their confusions listed one by one: a matrix of 5000 classes is 276 MB of text.
+_MOST_IN_MATRIX = 200
 
 
 def evaluate(
@@ -13,9 +16,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return accuracy, top-5 accuracy, figures per class and the confusion matrix.
 
-    `confusion_matrix[i][j]` counts the pictures of class i that were taken for class j. A figure
-    that is not defined, such as the recall of a class without pictures, is None. With fewer than
-    six labels top-5 looks at no more than all of them, and is then 1.
+    `confusion_matrix[i][j]` counts the pictures of class i that were taken for class j. With more
+    than 200 labels `confusions` takes its place: the entries [i, j, count] above 0, in order. A
+    figure that is not defined, such as the recall of a class without pictures, is None. With fewer
+    than six labels top-5 looks at no more than all of them, and is then 1.
 
     Args:
         probabilities: shape (pictures, labels).
@@ -23,23 +27,45 @@ def evaluate(
         labels: the class names in the order of the probabilities.
     """
     predicted = probabilities.argmax(axis=1)
-    matrix = np.zeros((len(labels), len(labels)), np.int64)
-    np.add.at(matrix, (targets, predicted), 1)
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :_TOP]
+    pairs, counts = np.unique(np.stack([targets, predicted]), axis=1, return_counts=True)
+    right = np.bincount(targets[predicted == targets], minlength=len(labels))
+    actual, taken = (np.bincount(each, minlength=len(labels)) for each in (targets, predicted))
     return {
         "images": len(targets),
-        "accuracy": _ratio(np.trace(matrix), len(targets)),
-        "top_5": _ratio((best == targets[:, None]).any(axis=1).sum(), len(targets)),
+        "accuracy": _ratio(right.sum(), len(targets)),
+        "top_5": _ratio((_ranks(probabilities, targets) < _TOP).sum(), len(targets)),
         "loss": _cross_entropy(probabilities, targets),
-        "per_class": {label: _class_figures(matrix, i) for i, label in enumerate(labels)},
-        "confusion_matrix": matrix.tolist(),
+        "per_class": {
+            label: _class_figures(*(int(each[index]) for each in (right, actual, taken)))
+            for index, label in enumerate(labels)
+        },
+        **_confusions(pairs, counts, len(labels)),
     }
 
 
-def _class_figures(matrix: np.ndarray[Any, Any], index: int) -> dict[str, Any]:
-    right, actual, taken = matrix[index, index], matrix[index].sum(), matrix[:, index].sum()
+def _ranks(probabilities: np.ndarray[Any, Any], targets: np.ndarray[Any, Any]) -> Any:
+    """Return how many classes come before each picture's own, (pictures,); ties by their order."""
+    ranks = np.empty(len(targets), np.int64)
+    for start in range(0, len(targets), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        block, own = probabilities[rows], targets[rows, None]
+        least = np.take_along_axis(block, own, axis=1)
+        tied = (block == least) & (np.arange(block.shape[1]) < own)
+        ranks[rows] = np.count_nonzero(block > least, axis=1) + np.count_nonzero(tied, axis=1)
+    return ranks
+
+
+def _confusions(pairs: Any, counts: Any, classes: int) -> dict[str, Any]:
+    if classes > _MOST_IN_MATRIX:
+        return {"confusions": np.vstack([pairs, counts]).T.tolist()}
+    matrix = np.zeros((classes, classes), np.int64)
+    matrix[tuple(pairs)] = counts
+    return {"confusion_matrix": matrix.tolist()}
+
+
+def _class_figures(right: int, actual: int, taken: int) -> dict[str, Any]:
     return {
-        "images": int(actual),
+        "images": actual,
         "precision": _ratio(right, taken),
         "recall": _ratio(right, actual),
         "f1": _ratio(2 * right, actual + taken),

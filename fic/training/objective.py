@@ -1,4 +1,4 @@
-"""What training makes small, and what tells the best epoch: of the head, and of fine-tuning."""
+"""The loss that training makes small, of the head alone and in fine-tuning."""
 
 from collections.abc import Callable
 from typing import Any
@@ -55,11 +55,3 @@ def decayed_weights(head: keras.Model) -> list[Any]:
     # The layers of the base, in a head that is its rest, come before.
     new = head.layers[names.index(STANDARDISE) :] if STANDARDISE in names else head.layers
     return [each for layer in new for each in layer.trainable_weights if len(each.shape) > 1]
-
-
-def merit(val_loss: float, val_accuracy: float, options: TrainingOptions) -> tuple[float, ...]:
-    """Return what is higher for a better epoch."""
-    if options.monitor == "loss":
-        return (-val_loss,)
-    # Accuracy moves in steps of one picture, so epochs often have the same.
-    return val_accuracy, -val_loss

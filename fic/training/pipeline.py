@@ -14,6 +14,7 @@ from ..bases.frozen import FrozenBase
 from ..bottlenecks import prepare
 from ..bottlenecks.live import live_pictures, prepare_live
 from ..data import Source, read_pictures
+from ..data.dataset import each_once
 from ..errors import DataError, HeadError
 from ..fingerprint import Fingerprint
 from ..heads.building import parse_head
@@ -99,11 +100,12 @@ def train(
         from .fine_tuning import fine_tune
 
         live_train, live_val = (
-            live_pictures(part.dataset, pictures, frozen, cache, use.skipped, progress)
+            live_pictures(part.dataset, pictures, frozen, cache, progress)
             for part in (train_part, val_part)
         )
         tuned = fine_tune(frozen, trained, live_train, live_val, options, progress)
         trained = tuned.head
+    use = replace(use, skipped=each_once([*use.skipped, *trained.skipped]))
     answers = probabilities(trained.model, val_part) if tuned is None else tuned.answers
     metrics = {"val": evaluate(answers, val_part.targets, val_part.labels)}
     validation = _answers(answers, val_part)

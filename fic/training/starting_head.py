@@ -12,10 +12,10 @@ import numpy as np
 
 from ..bases.frozen import FrozenBase
 from ..bases.models import build_rest
-from ..errors import HeadError, RunError
+from ..errors import HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
 from ..heads.building import Statistics, build_head, parse_head
-from ..heads.keras_files import load_head
+from ..heads.keras_files import WEIGHTS_SUFFIX, load_head
 from ..options import BaseOptions, TrainingOptions
 from ..runs import Run
 from .data import TrainingData
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     import keras
 
 log = logging.getLogger(__name__)
-
-_WEIGHTS_SUFFIX = ".weights.h5"
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class EarlierHead:
     @property
     def is_weights_only(self) -> bool:
         """Whether the file does not say what kind of head it belongs to."""
-        return self.path.name.endswith(_WEIGHTS_SUFFIX)
+        return self.path.name.endswith(WEIGHTS_SUFFIX)
 
     def labels(self, found: Sequence[str]) -> tuple[str, ...]:
         """Return the labels of a head that continues this one on a data set with those `found`.
@@ -102,18 +100,16 @@ class EarlierHead:
             HeadError: it cannot be loaded or does not fit the bottlenecks or the classes.
         """
         if self.run is None:
-            head = load_head(self.path)
-        else:
-            try:
-                earlier = self.run.frozen_base().fingerprint
-                head = self.run.head()
-            except RunError as error:
-                raise HeadError(str(error)) from error
-            _check_same_base(self.path, earlier, fingerprint)
-            if self.run.labels != tuple(labels):
-                head = _with_labels(head, self.run.labels, labels, self.path)
-        check_fit(head, self.path, fingerprint, labels)
-        return head
+            return load_head(self.path, fingerprint, labels)
+        try:
+            earlier = self.run.frozen_base().fingerprint
+            head = self.run.head()
+        except RunError as error:
+            raise HeadError(str(error)) from error
+        _check_same_base(self.path, earlier, fingerprint)
+        if self.run.labels == tuple(labels):
+            return head
+        return _with_labels(head, self.run.labels, labels, self.path)
 
 
 def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOptions) -> "keras.Model":
@@ -145,30 +141,9 @@ def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOption
         except Exception as error:  # Keras raises a different class for each way not to fit
             raise HeadError(
                 f"{earlier.path}: does not hold the weights of this head "
-                f"({' '.join(str(error).split())[:200]}); give the --head that they belong to"
+                f"({one_line(error)}); give the --head that they belong to"
             ) from error
     return head
-
-
-def check_fit(
-    head: "keras.Model", path: Path, fingerprint: Fingerprint, labels: Sequence[str]
-) -> None:
-    """Make sure that a head takes these bottlenecks and has an output for each class.
-
-    Raises:
-        HeadError: it does not.
-    """
-    if tuple(head.input_shape[1:]) != fingerprint.shape:
-        raise HeadError(
-            f"{path}: takes bottlenecks of shape {tuple(head.input_shape[1:])} and "
-            f"{fingerprint.base} gives {fingerprint.shape}; give the same --base-model, "
-            "--bottleneck-tensorname and --pooling as in its training"
-        )
-    if head.output_shape[1:] != (len(labels),):
-        raise HeadError(
-            f"{path}: has {head.output_shape[-1]} outputs and there are {len(labels)} classes; "
-            "give the head of these classes"
-        )
 
 
 def _check_same_base(path: Path, earlier: Fingerprint, now: Fingerprint) -> None:

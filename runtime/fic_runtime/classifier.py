@@ -1,23 +1,23 @@
 """A bundle that answers: picture in, label and probabilities out."""
 
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import numpy as np
 
 from .bundle import HEAD_FILE, Bundle, open_bundle
 from .bundle.manifest import Manifest
-from .devices import CPU, Device
+from .devices import CPU
 from .errors import ImageError
 from .graphs.graph import Batch, Graph, GraphOptions
 from .heads.head import Head, check_has_base, open_head
-from .images import load_image
+from .images import Pixels8, load_image
 from .images.batches import is_one_picture, pixel_batches
-from .predictions import FloatArray, Prediction, predictions
+from .predictions import FloatArray, Prediction
 from .preprocessing import ChannelOrder
 
 if TYPE_CHECKING:
@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from .images import ImageSource
     from .streaming import OnError
 
+Answer = TypeVar("Answer")
+
 _SMALL_HEAD = 1 << 20  # bytes of a graph; one thread does its arithmetic in microseconds
+
+
+class ServingOptions(GraphOptions, total=False):
+    """The options of a classifier; `Classifier` says what they mean."""
+
+    channel_order: ChannelOrder
+    graph_cache: bool
 
 
 class Classifier:
@@ -59,49 +68,24 @@ class Classifier:
         DeviceError: the device or a provider that was asked for cannot be used here.
     """
 
+    manifest: Manifest
+    _open: "tuple[ServedBase, Head] | None"
+
     def __init__(
         self,
         bundle: str | Path,
         *,
         head: str | Path | None = None,
-        device: Device | None = None,
-        providers: Sequence[str] | None = None,
-        allow_fallback: bool = False,
-        threads: int | None = None,
-        channel_order: ChannelOrder = "rgb",
-        lean_memory: bool = False,
-        graph_cache: bool = True,
+        **options: Unpack[ServingOptions],
     ) -> None:
-        if channel_order not in ("rgb", "bgr"):
-            raise ValueError(f"channel_order is 'rgb' or 'bgr'; received {channel_order!r}")
-        self._bundle = open_bundle(bundle)
-        check_has_base(self._bundle)
-        options: GraphOptions = {
-            "device": device,
-            "providers": providers,
-            "allow_fallback": allow_fallback,
-            "threads": threads,
-            "lean_memory": lean_memory,
-        }
-        # What pickle takes to another process, which opens the bundle again.
-        self._arguments: dict[str, Any] = {
-            "bundle": Path(bundle).absolute(),
-            "channel_order": channel_order,
-            "graph_cache": graph_cache,
-            **options,
-        }
-        self._options = options
-        self._open_graph = partial(_open_graph, options=options, graph_cache=graph_cache)
-        self.channel_order: ChannelOrder = channel_order
-        self._geometry = self._bundle.manifest.preprocessing.geometry
-        spec = self._bundle.manifest.base
-        base = self._open_graph(self._bundle, spec.file)
-        base.check(spec, self._bundle.manifest.further_outputs)
-        served = self.open_head(bundle if head is None else head)
-        self.manifest: Manifest = served.manifest
-        # Base and head are read together and replaced together: a prediction has both of one time.
-        self._graphs: tuple[Graph, Head] | None = (base, served)
+        base = ServedBase(bundle, **options)
         self._changing = threading.Lock()
+        self._serve(base, base.open_head(bundle if head is None else head))
+
+    @property
+    def channel_order(self) -> ChannelOrder:
+        """The order of the channels in arrays."""
+        return self._channel_order
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -111,7 +95,7 @@ class Classifier:
     @property
     def provider(self) -> str:
         """The execution provider that ONNX Runtime really uses for the base."""
-        return self._open_graphs()[0].provider
+        return self._serving()[0].graph.provider
 
     @property
     def device(self) -> str:
@@ -124,8 +108,8 @@ class Classifier:
         Raises:
             ImageError: it is no picture that can be classified.
         """
-        pixels = load_image(image, self._geometry, channel_order=self.channel_order)
-        return self._predictions(pixels[None])[0]
+        base, head = self._serving()
+        return head.predict(base.run(base.load(image)[None]))[0]
 
     def predict_batch(
         self, images: Iterable["ImageSource"], batch_size: int = 32
@@ -135,10 +119,11 @@ class Classifier:
         Raises:
             ImageError: one is no picture that can be classified; the message says which.
         """
+        base, _ = self._serving()
         return [
             prediction
-            for batch in self._batches(images, batch_size)
-            for prediction in self._predictions(batch)
+            for batch in base.batches(images, batch_size)
+            for prediction in self._predictions(base.run(batch))
         ]
 
     @overload
@@ -185,18 +170,9 @@ class Classifier:
         Raises:
             ImageError: one is no picture that can be classified; the message says which.
         """
-        from .streaming import stream_pictures  # as below: most programs start without it
-
-        if is_one_picture(images):
-            raise TypeError("images is a series of pictures; for one picture use predict()")
-        return stream_pictures(
-            images,
-            lambda image: load_image(image, self._geometry, channel_order=self.channel_order),
-            self._predictions,
-            on_cpu=self.provider == CPU,
-            batch_size=batch_size,
-            workers=workers,
-            on_error=on_error,
+        base, _ = self._serving()
+        return base.stream(
+            images, self._predictions, batch_size=batch_size, workers=workers, on_error=on_error
         )
 
     def extract(self, images: Iterable["ImageSource"], batch_size: int = 32) -> FloatArray:
@@ -218,17 +194,17 @@ class Classifier:
         Raises:
             ImageError: one is no picture that can be classified; the message says which.
         """
-        for batch in self._batches(images, batch_size):
+        base, _ = self._serving()
+        for batch in base.batches(images, batch_size):
             yield self.bottlenecks(batch)
 
-    def bottlenecks(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> FloatArray:
+    def bottlenecks(self, pixels: Pixels8) -> FloatArray:
         """Run the base alone: pictures resized already, as in `run`, to (n, *bottleneck)."""
         return np.asarray(self.bottlenecks_on_device(pixels))
 
-    def bottlenecks_on_device(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> Batch:
+    def bottlenecks_on_device(self, pixels: Pixels8) -> Batch:
         """Run the base alone, and leave the bottlenecks on its device for heads that are there."""
-        base, _ = self._open_graphs()
-        return base.run_on_device(pixels)
+        return self._serving()[0].run(pixels)
 
     def explain(self, image: "ImageSource", label: str | None = None) -> "Explanation":
         """Show where in a picture the head sees a label, the most probable one unless given.
@@ -239,14 +215,14 @@ class Classifier:
         """
         from .explaining import explain
 
-        base, head = self._open_graphs()
+        base, head = self._serving()
         return explain(
             image,
             label,
-            base=base,
+            base=base.graph,
             head=head,
-            feature_map=self._bundle.manifest.feature_map,
-            channel_order=self.channel_order,
+            feature_map=base.bundle.manifest.feature_map,
+            channel_order=base.channel_order,
         )
 
     def check_explainable(self, label: str | None = None) -> None:
@@ -257,22 +233,21 @@ class Classifier:
         """
         from .explaining import explainable
 
-        _, head = self._open_graphs()
-        explainable(self._bundle.manifest.feature_map, head, label)
+        base, head = self._serving()
+        explainable(base.bundle.manifest.feature_map, head, label)
 
     def probabilities(self, bottlenecks: FloatArray) -> FloatArray:
         """Run the head alone: bottlenecks (n, *bottleneck) to probabilities (n, labels)."""
-        _, head = self._open_graphs()
-        return head.run(bottlenecks)
+        return self._serving()[1].run(bottlenecks)
 
-    def run(self, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> tuple[FloatArray, FloatArray]:
+    def run(self, pixels: Pixels8) -> tuple[FloatArray, FloatArray]:
         """Return bottlenecks and probabilities of pictures that are resized already.
 
         Args:
             pixels: uint8 RGB, shape (n, height, width, 3) with the size of the bundle's geometry.
         """
-        base, head = self._open_graphs()
-        bottlenecks = base.run_on_device(pixels)
+        base, head = self._serving()
+        bottlenecks = base.run(pixels)
         return np.asarray(bottlenecks), head.run(bottlenecks)
 
     def open_head(self, head: str | Path) -> Head:
@@ -281,7 +256,7 @@ class Classifier:
         Raises:
             BundleError: it cannot be read, or it was made for another base.
         """
-        return open_head(head, self._bundle, self._open_graph)
+        return self._serving()[0].open_head(head)
 
     def swap_head(self, head: str | Path) -> None:
         """Go on with the head of another bundle, which was made for the same base.
@@ -297,7 +272,7 @@ class Classifier:
         """
         served = self.open_head(head)
         with self._changing:
-            base, _ = self._open_graphs()
+            base, _ = self._serving()
             self._serve(base, served)
 
     def teach(self, label: str, images: Iterable["ImageSource"]) -> None:
@@ -310,17 +285,18 @@ class Classifier:
         Raises:
             BundleError: the bundle was exported without --teachable.
             ImageError: one is no picture, or there is none; the message says which.
-            ValueError: the label is not one line of text.
+            ValueError: the label is new and not one line of printable text.
         """
         from .heads.taught import check_teachable, taught_head
 
-        check_teachable(self._open_graphs()[1], label)
+        check_teachable(self._serving()[1], label)
         bottlenecks = self.extract(images)
         if not len(bottlenecks):
             raise ImageError(f"no picture is given for {label!r}; give at least one")
         with self._changing:
-            base, head = self._open_graphs()
-            self._serve(base, taught_head(head, label, bottlenecks, self._bundle, self._head_graph))
+            base, head = self._serving()
+            taught = taught_head(head, label, bottlenecks, base.bundle, base.head_graph)
+            self._serve(base, taught)
 
     def forget(self, label: str) -> None:
         """Answer a label no more; other threads may predict meanwhile.
@@ -332,8 +308,8 @@ class Classifier:
         from .heads.taught import forgotten_head
 
         with self._changing:
-            base, head = self._open_graphs()
-            self._serve(base, forgotten_head(head, label, self._bundle, self._head_graph))
+            base, head = self._serving()
+            self._serve(base, forgotten_head(head, label, base.bundle, base.head_graph))
 
     def save_head(self, place: str | Path) -> None:
         """Write the head that was taught as a head-only bundle, a folder or an archive (.zip).
@@ -346,20 +322,13 @@ class Classifier:
         """
         from .heads.taught import save_head
 
-        _, head = self._open_graphs()
+        _, head = self._serving()
         save_head(head, Path(place))
-
-    def _serve(self, base: Graph, head: Head) -> None:
-        self._graphs = (base, head)
-        self.manifest = head.manifest
-
-    def _head_graph(self, model: bytes) -> Graph:
-        return Graph(model, name="the taught head", **_for_head(self._options, len(model)))
 
     def close(self) -> None:
         """Free the two graphs; the classifier cannot be used afterwards."""
         with self._changing:
-            self._graphs = None
+            self._open = None
 
     def __enter__(self) -> Self:
         return self
@@ -373,55 +342,158 @@ class Classifier:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        _, head = self._open_graphs()
-        arguments = {**self._arguments, "head": head.place.absolute()}
-        return {"arguments": arguments, "taught": dict(head.files)}
+        base, head = self._serving()
+        return {"base": base, "head": head.place.absolute(), "taught": dict(head.files)}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        arguments, taught = state["arguments"], state["taught"]
-        self.__init__(**arguments)  # type: ignore[misc] # on purpose: the other process opens it
-        if taught:
+        self._changing = threading.Lock()
+        base: ServedBase = state["base"]
+        if state["taught"]:
             from .heads.taught import held_head
 
-            base, _ = self._open_graphs()
-            graph = self._head_graph(taught[HEAD_FILE])
-            self._serve(base, held_head(arguments["head"], taught, graph))
+            graph = base.head_graph(state["taught"][HEAD_FILE])
+            self._serve(base, held_head(state["head"], state["taught"], graph))
+        else:
+            self._serve(base, base.open_head(state["head"]))
 
     def __repr__(self) -> str:
         return f"<Classifier {len(self.labels)} labels, {self.manifest.origin.get('base', '?')}>"
 
-    def _open_graphs(self) -> tuple[Graph, Head]:
+    def _serve(self, base: "ServedBase", head: Head) -> None:
+        # Base and head are read together and replaced together: a prediction has both of one time.
+        self._open = (base, head)
+        self._channel_order = base.channel_order
+        self.manifest = head.manifest
+
+    def _serving(self) -> tuple["ServedBase", Head]:
         # One read: another thread may close the classifier or swap the head between two.
-        graphs = self._graphs
-        if graphs is None:
+        serving = self._open
+        if serving is None:
             raise ValueError("this classifier is closed; make a new one")
-        return graphs
+        return serving
 
-    def _predictions(self, pixels: np.ndarray[Any, Any]) -> list[Prediction]:
-        base, head = self._open_graphs()
-        return predictions(head, base.run_on_device(pixels))
+    def _predictions(self, bottlenecks: Batch) -> list[Prediction]:
+        return self._serving()[1].predict(bottlenecks)
 
-    def _batches(
-        self, images: Iterable["ImageSource"], batch_size: int
-    ) -> Iterator[np.ndarray[Any, Any]]:
+
+class ServedBase:
+    """The base of a bundle, opened for one head or many: pictures in, bottlenecks out.
+
+    What `Classifier` and `MultiClassifier` share. A pickle opens the bundle again, by its path.
+
+    Args:
+        bundle: see `Classifier`, as for all that follow.
+        channel_order: the order of the channels in arrays.
+        graph_cache: keep the optimised form of a large base in the user's cache folder.
+        options: see `GraphOptions`.
+
+    Raises:
+        BundleError: no bundle there, it is damaged or of a newer format, or a head alone.
+        DeviceError: the device or a provider that was asked for cannot be used here.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path,
+        *,
+        channel_order: ChannelOrder = "rgb",
+        graph_cache: bool = True,
+        **options: Unpack[GraphOptions],
+    ) -> None:
+        if channel_order not in ("rgb", "bgr"):
+            raise ValueError(f"channel_order is 'rgb' or 'bgr'; received {channel_order!r}")
+        self.bundle: Bundle = open_bundle(bundle)
+        check_has_base(self.bundle)
+        self.channel_order: ChannelOrder = channel_order
+        self._graph_cache = graph_cache
+        self._options = options
+        manifest = self.bundle.manifest
+        self._geometry = manifest.preprocessing.geometry
+        self.graph: Graph = self._open_graph(self.bundle, manifest.base.file)
+        self.graph.check(manifest.base, manifest.further_outputs)
+
+    def load(self, image: "ImageSource") -> Pixels8:
+        """Return the pixels of a picture as the base takes them, (height, width, 3)."""
+        return load_image(image, self._geometry, channel_order=self.channel_order)
+
+    def batches(self, images: Iterable["ImageSource"], batch_size: int) -> Iterator[Pixels8]:
+        """Yield the pixels of pictures; see `pixel_batches`."""
         return pixel_batches(images, batch_size, self._geometry, channel_order=self.channel_order)
 
+    def run(self, pixels: Pixels8) -> Batch:
+        """Return the bottlenecks of pixels, (n, *bottleneck), where they were computed."""
+        return self.graph.run_on_device(pixels)
 
-def _open_graph(bundle: Bundle, file: str, *, options: GraphOptions, graph_cache: bool) -> Graph:
-    if file == bundle.manifest.head.file:
-        options = _for_head(options, bundle.files.size(file))
-    return Graph(
-        bundle.files.model(file),
-        name=str(bundle.files.path(file)),
-        digest=bundle.graph_digest(file) if graph_cache else None,
-        reopen=partial(bundle.checked_model, file),
-        further_outputs=(
-            len(bundle.manifest.further_outputs) if file == bundle.manifest.base.file else 0
-        ),
-        **options,
-    )
+    def stream(
+        self,
+        images: Iterable["ImageSource"],
+        answer: Callable[[Batch], Sequence[Answer]],
+        *,
+        batch_size: int | None,
+        workers: int | None,
+        on_error: "OnError",
+    ) -> Generator[Answer | ImageError, None, None]:
+        """Yield one answer for each picture, in order; see `Classifier.stream`.
 
+        Args:
+            images: the source.
+            answer: from n bottlenecks to n answers.
+            batch_size: the most pictures computed at once.
+            workers: threads that decode.
+            on_error: raise the ImageError of a picture, or yield it in the picture's place.
+        """
+        from .streaming import stream_pictures  # most programs start without it
 
-def _for_head(options: GraphOptions, size: int) -> GraphOptions:
-    # Threads of its own would spin for a while after each run, in the way of the base's.
-    return {**options, "threads": 1} if size < _SMALL_HEAD else options
+        if is_one_picture(images):
+            raise TypeError("images is a series of pictures; for one picture use predict()")
+        return stream_pictures(
+            images,
+            self.load,
+            lambda pixels: answer(self.run(pixels)),
+            on_cpu=self.graph.provider == CPU,
+            batch_size=batch_size,
+            workers=workers,
+            on_error=on_error,
+        )
+
+    def open_head(self, head: str | Path) -> Head:
+        """Open the head of a bundle, made for this base.
+
+        Raises:
+            BundleError: it cannot be read, or it was made for another base.
+        """
+        return open_head(head, self.bundle, self._open_graph)
+
+    def head_graph(self, model: bytes) -> Graph:
+        """Open the graph of a head that was taught here."""
+        return Graph(model, name="the taught head", **self._options_for(len(model)))
+
+    def _open_graph(self, bundle: Bundle, file: str) -> Graph:
+        manifest, options, further = bundle.manifest, self._options, 0
+        if file == manifest.head.file:
+            options = self._options_for(bundle.files.size(file))
+        if file == manifest.base.file:
+            further = len(manifest.further_outputs)
+        return Graph(
+            bundle.files.model(file),
+            name=str(bundle.files.path(file)),
+            digest=bundle.graph_digest(file) if self._graph_cache else None,
+            reopen=partial(bundle.checked_model, file),
+            further_outputs=further,
+            **options,
+        )
+
+    def _options_for(self, head_size: int) -> GraphOptions:
+        # Threads of its own would spin for a while after each run, in the way of the base's.
+        return {**self._options, "threads": 1} if head_size < _SMALL_HEAD else self._options
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "bundle": self.bundle.place,
+            "channel_order": self.channel_order,
+            "graph_cache": self._graph_cache,
+            **self._options,
+        }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc] # on purpose: the other process opens it

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from .bundle.manifest import FeatureMap
 from .errors import BundleError
-from .heads.linear import ClassWeights, Floats
+from .heads.linear import Floats, LinearHead
 from .images import Pixels8, load_image, to_rgb
 from .images.resizing import central_part, fitted_part
 from .preprocessing import ChannelOrder, Geometry
@@ -126,7 +126,7 @@ def explain(
     features, bottleneck = feature_map_of(base, pixels[None], feature_map)
     probabilities = head.run(bottleneck)[0]
     index = int(probabilities.argmax()) if label is None else labels.index(label)
-    logits = weights.logits_by_place(features, feature_map)
+    logits = weights.logits_by_location(features, feature_map)
     return Explanation(
         label=labels[index],
         index=index,
@@ -139,13 +139,13 @@ def explain(
 
 def explainable(
     feature_map: FeatureMap | None, head: "Head", label: str | None
-) -> tuple[FeatureMap, ClassWeights]:
+) -> tuple[FeatureMap, LinearHead]:
     """Return what an explanation needs.
 
     Raises:
         BundleError: base or head was exported without it, or the head has no such label.
     """
-    weights = head.class_weights
+    weights = head.linear
     if feature_map is None or weights is None:
         raise BundleError(
             f"the {'base' if feature_map is None else 'head'} was exported without what "

@@ -4,22 +4,18 @@ import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .bundle.manifest import Manifest
-from .classifier import Classifier
-from .devices import CPU, Device
+from .classifier import ServedBase, ServingOptions
 from .errors import BundleError, ImageError
 from .graphs.graph import Batch
 from .heads.head import Head
-from .images import load_image
-from .images.batches import is_one_picture, pixel_batches
-from .predictions import Prediction, predictions
-from .preprocessing import ChannelOrder
-from .streaming import OnError, stream_pictures
+from .predictions import Prediction
 
 if TYPE_CHECKING:
     from .images import ImageSource
+    from .streaming import OnError
 
 
 class MultiClassifier:
@@ -50,40 +46,22 @@ class MultiClassifier:
         self,
         bundle: str | Path,
         heads: Sequence[str | Path] | Mapping[str, str | Path] = (),
-        *,
-        device: Device | None = None,
-        providers: Sequence[str] | None = None,
-        allow_fallback: bool = False,
-        threads: int | None = None,
-        channel_order: ChannelOrder = "rgb",
-        lean_memory: bool = False,
-        graph_cache: bool = True,
+        **options: Unpack[ServingOptions],
     ) -> None:
         if isinstance(heads, str | Path):
             raise TypeError(f"heads is a list of bundles or a mapping; received {heads!r}")
-        self._classifier = Classifier(
-            bundle,
-            device=device,
-            providers=providers,
-            allow_fallback=allow_fallback,
-            threads=threads,
-            channel_order=channel_order,
-            lean_memory=lean_memory,
-            graph_cache=graph_cache,
-        )
-        self._begin(heads)
+        self._begin(ServedBase(bundle, **options), heads)
 
-    def _begin(self, heads: Sequence[str | Path] | Mapping[str, str | Path]) -> None:
-        self._geometry = self._classifier.manifest.preprocessing.geometry
+    def _begin(
+        self, base: ServedBase, heads: Sequence[str | Path] | Mapping[str, str | Path]
+    ) -> None:
+        self._base: ServedBase | None = base
         # Never changed, only replaced: who reads it once has the heads of one time.
         self._heads: Mapping[str, Head] = {}
         self._changing = threading.Lock()
-        if isinstance(heads, Mapping):
-            for name, place in heads.items():
-                self.attach(place, name)
-        else:
-            for place in heads:
-                self.attach(place)
+        named = heads.items() if isinstance(heads, Mapping) else ((None, head) for head in heads)
+        for name, head in named:
+            self.attach(head, name)
 
     @property
     def labels(self) -> dict[str, tuple[str, ...]]:
@@ -98,7 +76,7 @@ class MultiClassifier:
     @property
     def provider(self) -> str:
         """The execution provider that ONNX Runtime really uses for the base."""
-        return self._classifier.provider
+        return self._serving().graph.provider
 
     def predict(self, image: "ImageSource") -> dict[str, Prediction]:
         """Classify one picture; return what each head says by its name, in the order attached.
@@ -106,9 +84,8 @@ class MultiClassifier:
         Raises:
             ImageError: it is no picture that can be classified.
         """
-        heads, order = self._heads, self._classifier.channel_order
-        pixels = load_image(image, self._geometry, channel_order=order)
-        return _answers(heads, self._classifier.bottlenecks_on_device(pixels[None]))[0]
+        base, heads = self._serving(), self._heads
+        return _answers(heads, base.run(base.load(image)[None]))[0]
 
     def predict_batch(
         self, images: Iterable["ImageSource"], batch_size: int = 32
@@ -118,11 +95,11 @@ class MultiClassifier:
         Raises:
             ImageError: one is no picture that can be classified; the message says which.
         """
-        heads, order = self._heads, self._classifier.channel_order
+        base, heads = self._serving(), self._heads
         return [
             answer
-            for batch in pixel_batches(images, batch_size, self._geometry, channel_order=order)
-            for answer in _answers(heads, self._classifier.bottlenecks_on_device(batch))
+            for batch in base.batches(images, batch_size)
+            for answer in _answers(heads, base.run(batch))
         ]
 
     @overload
@@ -150,7 +127,7 @@ class MultiClassifier:
         images: Iterable["ImageSource"],
         batch_size: int | None = None,
         *,
-        on_error: OnError = "raise",
+        on_error: "OnError" = "raise",
         workers: int | None = None,
     ) -> Generator[dict[str, Prediction] | ImageError, None, None]:
         """Classify pictures as they come, in order; see `Classifier.stream`.
@@ -158,14 +135,9 @@ class MultiClassifier:
         Heads may come and go meanwhile: an answer has those that were there when its picture was
         computed.
         """
-        if is_one_picture(images):
-            raise TypeError("images is a series of pictures; for one picture use predict()")
-        order = self._classifier.channel_order
-        return stream_pictures(
+        return self._serving().stream(
             images,
-            lambda image: load_image(image, self._geometry, channel_order=order),
-            lambda pixels: _answers(self._heads, self._classifier.bottlenecks_on_device(pixels)),
-            on_cpu=self.provider == CPU,
+            lambda bottlenecks: _answers(self._heads, bottlenecks),
             batch_size=batch_size,
             workers=workers,
             on_error=on_error,
@@ -183,7 +155,7 @@ class MultiClassifier:
             BundleError: it cannot be used on this base, or its name is taken.
         """
         name = head_name(head) if name is None else name
-        opened = self._classifier.open_head(head)
+        opened = self._serving().open_head(head)
         with self._changing:
             if name in self._heads and not replace:
                 raise BundleError(
@@ -203,9 +175,8 @@ class MultiClassifier:
 
     def close(self) -> None:
         """Free all graphs; the classifier cannot be used afterwards."""
-        self._classifier.close()
         with self._changing:
-            self._heads = {}
+            self._base, self._heads = None, {}
 
     def __enter__(self) -> Self:
         return self
@@ -220,15 +191,20 @@ class MultiClassifier:
 
     def __getstate__(self) -> dict[str, Any]:
         heads = {name: head.place.absolute() for name, head in self._heads.items()}
-        return {"classifier": self._classifier, "heads": heads}
+        return {"base": self._serving(), "heads": heads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._classifier = state["classifier"]
-        self._begin(state["heads"])
+        self._begin(state["base"], state["heads"])
 
     def __repr__(self) -> str:
-        base = self._classifier.manifest.origin.get("base", "?")
-        return f"<MultiClassifier {', '.join(self._heads) or 'no heads'} on {base}>"
+        name = "?" if self._base is None else self._base.bundle.manifest.origin.get("base", "?")
+        return f"<MultiClassifier {', '.join(self._heads) or 'no heads'} on {name}>"
+
+    def _serving(self) -> ServedBase:
+        base = self._base  # one read: another thread may close the classifier
+        if base is None:
+            raise ValueError("this classifier is closed; make a new one")
+        return base
 
 
 def head_name(place: str | Path) -> str:
@@ -238,7 +214,7 @@ def head_name(place: str | Path) -> str:
 
 
 def _answers(heads: Mapping[str, Head], bottlenecks: Batch) -> list[dict[str, Prediction]]:
-    by_head = {name: predictions(head, bottlenecks) for name, head in heads.items()}
+    by_head = {name: head.predict(bottlenecks) for name, head in heads.items()}
     return [
         {name: rows[number] for name, rows in by_head.items()} for number in range(len(bottlenecks))
     ]

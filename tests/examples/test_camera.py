@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,30 +5,19 @@ import cv2
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PROGRAM = ROOT / "examples/camera.py"
-BUNDLE = ROOT / "tests/data/bundle-v1"
-
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, PROGRAM, *arguments], capture_output=True, text=True, check=False
-    )
+from tests.conftest import WriteVideo
+from tests.examples.conftest import BUNDLE, run
 
 
 @pytest.fixture(scope="module")
-def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def video(write_video: WriteVideo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a video of 12 frames, half of them dark and half of them bright."""
-    path = tmp_path_factory.mktemp("video") / "light.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
-    for number in range(12):
-        writer.write(np.full((48, 64, 3), 20 if number < 6 else 230, np.uint8))
-    writer.release()
-    return path
+    frames = [np.full((48, 64, 3), 20 if number < 6 else 230, np.uint8) for number in range(12)]
+    return write_video(tmp_path_factory.mktemp("video") / "light.avi", frames)
 
 
 def test_a_line_is_printed_when_the_label_changes(video: Path, tmp_path: Path) -> None:
-    result = run(BUNDLE, video, "--out", tmp_path / "labelled.mp4")
+    result = run("camera.py", BUNDLE, video, "--out", tmp_path / "labelled.mp4")
     assert result.returncode == 0, result.stderr
     times = [float(line.split()[0]) for line in result.stdout.splitlines()]
     labels = [line.split()[2] for line in result.stdout.splitlines()]
@@ -40,7 +27,7 @@ def test_a_line_is_printed_when_the_label_changes(video: Path, tmp_path: Path) -
 
 def test_the_labelled_video_has_every_frame(video: Path, tmp_path: Path) -> None:
     labelled = tmp_path / "labelled.mp4"
-    assert run(BUNDLE, video, "--out", labelled).returncode == 0
+    assert run("camera.py", BUNDLE, video, "--out", labelled).returncode == 0
     frames = cv2.VideoCapture(str(labelled))
     count = 0
     while frames.read()[0]:
@@ -49,7 +36,7 @@ def test_the_labelled_video_has_every_frame(video: Path, tmp_path: Path) -> None
 
 
 def test_a_video_that_is_not_there_is_said_in_one_line() -> None:
-    result = run(BUNDLE, "nothing.mp4", "--out", "labelled.mp4")
+    result = run("camera.py", BUNDLE, "nothing.mp4", "--out", "labelled.mp4")
     assert result.returncode == 1
     assert result.stderr.startswith("nothing.mp4: no such file")
     assert result.stderr.count("\n") == 1
@@ -60,6 +47,6 @@ def test_a_video_that_is_not_there_is_said_in_one_line() -> None:
     reason="this build of OpenCV has windows",
 )
 def test_a_build_without_windows_says_what_to_do(video: Path) -> None:
-    result = run(BUNDLE, video)
+    result = run("camera.py", BUNDLE, video)
     assert result.returncode == 1
     assert "--out FILE, or replace opencv-python-headless by opencv-python" in result.stderr

@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -7,22 +5,15 @@ import numpy as np
 import pytest
 
 from fic.data.folders import read_folder
+from tests.examples.conftest import run
 
 load_digits = pytest.importorskip("sklearn.datasets").load_digits
-
-PROGRAM = Path(__file__).parents[2] / "examples/digits.py"
-
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, PROGRAM, *arguments], capture_output=True, text=True, check=False
-    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "digits"
-    assert run(folder).returncode == 0
+    assert run("digits.py", folder).returncode == 0
     return folder
 
 
@@ -40,14 +31,14 @@ def test_a_picture_is_the_scan_itself(folder: Path) -> None:
 
 def test_a_second_run_changes_nothing(folder: Path) -> None:
     before = folder.stat().st_mtime_ns
-    result = run(folder)
+    result = run("digits.py", folder)
     assert result.stdout == f"1797 pictures in {folder}\n"
     assert folder.stat().st_mtime_ns == before
     assert list(folder.parent.iterdir()) == [folder]
 
 
 def test_another_folder_is_left_alone(tmp_path: Path) -> None:
-    result = run(tmp_path)
+    result = run("digits.py", tmp_path)
     assert result.returncode == 1
     assert (
         result.stderr == f"{tmp_path}: holds something else; delete it or choose another folder\n"
@@ -55,4 +46,4 @@ def test_another_folder_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_usage_is_said_when_no_folder_is_given() -> None:
-    assert "usage: python examples/digits.py OUT" in run().stderr
+    assert "usage: python examples/digits.py OUT" in run("digits.py").stderr

@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.conftest import WriteVideo
+from tests.examples.conftest import BUNDLE, ROOT
+
 PROGRAM = ROOT / "examples/pi_loop.py"
-BUNDLE = ROOT / "tests/data/bundle-v1"
 SHOWN = "Sonnenblume, groß"
 OPTIONS = ("--every", "0", "--hold", "1", "--min-probability", "0")
 
@@ -24,17 +24,11 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def video(tmp_path: Path) -> Path:
+def video(write_video: WriteVideo, tmp_path: Path) -> Path:
     """Return a video that shows one picture of a known label for a second."""
     picture = cv2.imread(str(BUNDLE / "large.png"))
     assert picture is not None
-    path = tmp_path / "flower.avi"
-    size = (picture.shape[1], picture.shape[0])
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, size)
-    for _ in range(10):
-        writer.write(np.ascontiguousarray(picture))
-    writer.release()
-    return path
+    return write_video(tmp_path / "flower.avi", [picture] * 10)
 
 
 @pytest.mark.parametrize(("label", "value"), [(SHOWN, "1\n"), ("daisy", "0\n")])

@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from fic_runtime import Classifier
+from tests.examples.conftest import BUNDLE, ROOT
 
-ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / "examples/web_service.py"
-BUNDLE = ROOT / "tests/data/bundle-v1"
 PICTURE = (BUNDLE / "large.png").read_bytes()
 
 

@@ -8,10 +8,8 @@ import onnxruntime
 import pytest
 
 import fic_export
-from fic_export.bundle.head_only import without_base
 from fic_export.errors import OutputError
 from fic_export.triton import check_triton, export_triton
-from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.classifier import Classifier
 from fic_runtime.errors import BundleError
@@ -35,7 +33,7 @@ FILES = {
 
 
 @pytest.fixture(scope="module", params=["vector", "map"])
-def bundle(request, tmp_path_factory):
+def models(request):
     import keras
 
     keras.utils.set_random_seed(0)
@@ -50,9 +48,14 @@ def bundle(request, tmp_path_factory):
             keras.layers.Dense(len(LABELS), activation="softmax"),
         ]
     )
-    place = tmp_path_factory.mktemp("triton") / "bundle.zip"
-    fic_export.export_bundle(base, head, labels=LABELS, preprocessing=PREPROCESSING, out=place)
-    return place
+    return base, head
+
+
+@pytest.fixture(scope="module")
+def bundle(models, tmp_path_factory):
+    out = tmp_path_factory.mktemp("triton") / "bundle.zip"
+    fic_export.export_bundle(*models, labels=LABELS, preprocessing=PREPROCESSING, out=out)
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -178,14 +181,12 @@ def test_a_damaged_bundle_gives_no_repository(bundle, tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["b.zip"]
 
 
-def test_a_head_without_its_base_gives_no_repository(bundle, tmp_path):
-    _, files = without_base(open_bundle(bundle))
-    (tmp_path / "head").mkdir()
-    for name, data in files.items():
-        (tmp_path / "head" / name).write_bytes(data)
+def test_a_head_without_its_base_gives_no_repository(models, tmp_path):
+    out = tmp_path / "head"
+    fic_export.export_head(*models, labels=LABELS, preprocessing=PREPROCESSING, out=out)
     with pytest.raises(BundleError, match="is a head without its base"):
         export_triton(tmp_path / "head", tmp_path / "models")
-    assert [each.name for each in tmp_path.iterdir()] == ["head"]
+    assert [path.name for path in tmp_path.iterdir()] == ["head"]
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", 'a"b', "a b", "dot."])

@@ -3,48 +3,18 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
 import pytest
 
 from fic.data import Source
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.progress import EpochFigures
 from fic.runs import Run
+from tests.conftest import MakePhotos
 
-MakePhotos = Callable[..., Path]
+Fit = Callable[..., Run]
 ListPictures = Callable[..., Path]
-
-
-def draw(file: Path, label: int, seed: int) -> None:
-    """Write a noisy picture in the colour of its class, different for each seed."""
-    random = np.random.default_rng((label, seed))
-    picture = random.integers(0, 50, (40, 50, 3), dtype=np.uint8)
-    picture[:, :, label % 3] += 200
-    cv2.circle(picture, (25, 20), int(random.integers(4, 14)), (120, 120, 20 * seed % 250), -1)
-    assert cv2.imwrite(str(file), picture)
-
-
-@pytest.fixture(scope="session")
-def make_photos() -> MakePhotos:
-    """Return a function that writes `count` pictures of each class, numbered from `first`."""
-
-    def make(
-        folder: Path,
-        count: int = 8,
-        *,
-        classes: tuple[str, ...] = ("blue", "green", "red"),
-        first: int = 0,
-    ) -> Path:
-        for label, name in enumerate(classes):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            for number in range(first, first + count):
-                suffix = "png" if number % 2 else "jpg"
-                draw(folder / name / f"{number}.{suffix}", label, number)
-        return folder
-
-    return make
 
 
 @pytest.fixture(scope="session")
@@ -106,6 +76,25 @@ def empty(warm: CacheOptions) -> CacheOptions:
     for shard in warm.bottleneck_dir.rglob("shard-*.h5"):
         shard.unlink()
     return warm
+
+
+@pytest.fixture
+def fit(photos: Path, base: BaseOptions, warm: CacheOptions, tmp_path: Path) -> Fit:
+    """Return a function that trains on `photos`, with everything warm unless told otherwise."""
+    from fic.training import train
+
+    def run(**changes: Any) -> Run:
+        given = {
+            "source": Source(data=photos, val_split=0.25),
+            "out": tmp_path / "run",
+            "base": base,
+            "cache": warm,
+            "options": TrainingOptions(epochs=2),
+            **changes,
+        }
+        return train(given.pop("source"), **given)
+
+    return run
 
 
 @pytest.fixture(scope="session")

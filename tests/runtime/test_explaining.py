@@ -290,7 +290,7 @@ def test_a_place_that_cannot_be_written_is_named(run, able, golden, tmp_path):
     for place in ("file/seen", "missing/seen.png"):
         code, _, err = run("explain", able, golden / "large.png", "--out", tmp_path / place)
         assert code == 1
-        assert "give another place" in err
+        assert "give another path" in err
 
 
 @pytest.mark.parametrize("size", [(1, 1), (30, 20), (64, 2000), (2000, 64)])

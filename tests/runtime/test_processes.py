@@ -106,8 +106,8 @@ def test_a_pool_of_forked_processes_gives_the_same_answers(golden):
 
 
 def graphs_of(classifier):
-    base, head = classifier._graphs
-    return base, head.graph
+    base, head = classifier._serving()
+    return base.graph, head.graph
 
 
 def after_fork(classifier):
@@ -159,8 +159,9 @@ def test_a_pickled_classifier_opens_the_bundle_with_the_same_arguments(
     monkeypatch.chdir(tmp_path)
     copy = pickle.loads(data)
     assert copy.channel_order == "bgr"
-    assert copy._arguments == classifier._arguments
-    assert copy._arguments["threads"] == 1
+    (base, _), (copied, _) = classifier._serving(), copy._serving()
+    assert copied.__getstate__() == base.__getstate__()
+    assert copied.__getstate__()["threads"] == 1
     image = pictures(1)[0]
     assert probabilities(copy, image) == probabilities(classifier, image)
 

@@ -172,16 +172,11 @@ def test_cameras_and_addresses_are_live(source, live):
 
 
 @pytest.fixture(scope="module")
-def video(tmp_path_factory):
-    """Return a video of 12 frames, half of them dark and half of them bright, 10 a second."""
-    path = tmp_path_factory.mktemp("video") / "light.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (64, 48))
-    if not writer.isOpened():
-        pytest.skip("this build of OpenCV writes no MJPG")
-    for number in range(FRAMES):
-        writer.write(np.full((48, 64, 3), (200, 30, 20) if number < 6 else 255, np.uint8))
-    writer.release()
-    return path
+def video(write_video, tmp_path_factory):
+    """Return a video of 12 frames, half of them dark and half of them bright."""
+    colors = [(200, 30, 20) if number < 6 else 255 for number in range(FRAMES)]
+    frames = [np.full((48, 64, 3), color, np.uint8) for color in colors]
+    return write_video(tmp_path_factory.mktemp("video") / "light.avi", frames)
 
 
 @pytest.fixture

@@ -1,38 +1,35 @@
-"""Whether two models, their labels and their preprocessing fit together, and their two ends."""
+"""Checks that two models, labels and preprocessing fit together, and what goes in and out."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fic_runtime.bundle import BASE_FILE, HEAD_FILE
+from fic_runtime.bundle.labels import is_label
 from fic_runtime.graphs.spec import GraphSpec, Tensor
-from fic_runtime.preprocessing import Preprocessing
 
 from ..conversion.keras_to_onnx import BOTTLENECK, IMAGE, PROBABILITIES
 from ..errors import OutputError
+from ..options import KerasClassifier
 
 if TYPE_CHECKING:
     import keras
 
 
-def check_fit(
-    base: "keras.Model",
-    head: "keras.Model",
-    labels: Sequence[str],
-    preprocessing: Preprocessing,
-) -> None:
-    """Make sure that base, head, labels and preprocessing go together.
+def check_fit(classifier: KerasClassifier) -> None:
+    """Check that base, head, labels and preprocessing go together.
 
     Raises:
-        OutputError: a label cannot stand in a line of text.
+        OutputError: a label is not one line of printable text.
         ValueError: they do not.
     """
+    base, head, labels = classifier.base, classifier.head, classifier.labels
     for name, model in (("base", base), ("head", head)):
         # A Sequential without Input, or a subclass of Model, has no shapes before its first call.
         if not getattr(model, "inputs", None):
             raise ValueError(
                 f"the {name}, {model.name}, does not say its input; give it a keras.Input"
             )
-    geometry = preprocessing.geometry
+    geometry = classifier.preprocessing.geometry
     picture = (geometry.height, geometry.width, 3)
     if tuple(base.input_shape[1:]) != picture:
         raise ValueError(f"the base takes {base.input_shape[1:]}, preprocessing makes {picture}")
@@ -43,21 +40,22 @@ def check_fit(
     if len(set(labels)) != len(labels):
         raise ValueError(f"two labels are the same: {', '.join(sorted(labels))}")
     for label in labels:
-        # labels.txt has a line for each; a surrogate is a byte of a file name that is no UTF-8.
-        if label.splitlines() != [label] or any("\ud800" <= char <= "\udfff" for char in label):
-            raise OutputError(f"the label {label!r} is not one line of text; rename the class")
+        if not is_label(label):
+            raise OutputError(
+                f"the label {label!r} is not one line of printable text; rename the class"
+            )
 
 
 def check_pictures(pictures: Sequence[Any] | None, targets: Sequence[int] | None) -> None:
-    """Make sure that there are pictures, unless drawn ones are wanted, and a label for each.
+    """Check that there are pictures, unless drawn ones are wanted, and a target for each.
 
     Raises:
-        ValueError: there are not.
+        ValueError: there are none, or not as many targets.
     """
     if pictures is not None and not pictures:
         raise ValueError("pictures is empty; give image files, or None to compare on drawn ones")
     if targets is not None and len(targets) != len(pictures or ()):
-        raise ValueError(f"{len(targets)} labels do not go with {len(pictures or ())} pictures")
+        raise ValueError(f"{len(targets)} targets do not go with {len(pictures or ())} pictures")
 
 
 def base_spec(base: "keras.Model") -> GraphSpec:

@@ -1,33 +1,24 @@
-"""What a bundle needs to explain its answers: the base's last feature map as a second output of its
-graph, and a linear head as one kernel and one bias on it.
-"""
+"""Class activation maps: the feature map of the base's graph, and the class weights of the head."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from fic_runtime.heads.linear import ClassWeights
-
-from ..errors import ConversionError
-
-if TYPE_CHECKING:
-    import keras
-
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 import onnx
+from numpy.typing import NDArray
 
 from fic_runtime.bundle import Bundle
 from fic_runtime.bundle.manifest import FeatureMap, Layout
 from fic_runtime.explaining import feature_map_of
 from fic_runtime.graphs.graph import Graph
 from fic_runtime.graphs.spec import Tensor
+from fic_runtime.heads.linear import LinearHead, read_linear_head
 from fic_runtime.images import load_image
 
-from ..errors import ParityError
+from ..errors import ConversionError, ParityError
+from ..fits.softmax import softmax
 
 if TYPE_CHECKING:
     import keras
@@ -47,7 +38,7 @@ _WHICH = (
 
 
 def check_pooling(base: "keras.Model", deployed: Bundle | None = None) -> None:
-    """Make sure that the bottleneck is a feature map, or the mean of one over its places.
+    """Check that the bottleneck is a feature map, or the mean of one over its locations.
 
     Args:
         deployed: the bundle whose base is taken as it is, which then must have its feature map.
@@ -91,17 +82,17 @@ def expose_feature_map(
     return model, FeatureMap(output=output, layout=layout)
 
 
-def proved(bundle: Bundle, weights: ClassWeights, pictures: Sequence[Path]) -> FeatureMap:
-    """Measure how far the head is from its parts, each place alone and averaged, and note it.
+def proved(bundle: Bundle, pictures: Sequence[Path]) -> FeatureMap:
+    """Measure how far the head is from its class weights, at each location alone and averaged.
 
     Raises:
         ParityError: they are further apart than `BOUND`.
         ImageError: a picture cannot be read.
     """
-    manifest = bundle.manifest
+    manifest, weights = bundle.manifest, read_linear_head(bundle)
     feature_map = manifest.feature_map
-    if feature_map is None:
-        raise ValueError("the manifest tells of no feature map")
+    if feature_map is None or weights is None:
+        raise ValueError("the bundle has no feature map, or no class weights")
     base, head = (
         Graph(bundle.files.model(spec.file), device="cpu", further_outputs=further)
         for spec, further in (
@@ -119,8 +110,8 @@ def proved(bundle: Bundle, weights: ClassWeights, pictures: Sequence[Path]) -> F
             # proved before they were rounded.
             logits = bottlenecks @ weights.kernel + weights.bias
         else:
-            logits = weights.logits_by_place(features, feature_map).mean(axis=(1, 2))
-        difference = np.abs(_softmax(logits) - head.run(bottlenecks)).max()
+            logits = weights.logits_by_location(features, feature_map).mean(axis=(1, 2))
+        difference = np.abs(softmax(logits) - head.run(bottlenecks)).max()
         # Not a number is the worst there is.
         largest = max(largest, float(np.nan_to_num(difference, nan=np.inf)))
     if largest > BOUND:
@@ -132,45 +123,7 @@ def proved(bundle: Bundle, weights: ClassWeights, pictures: Sequence[Path]) -> F
     return replace(feature_map, pictures=len(pictures), largest_difference=largest)
 
 
-def _pooled_shape(base: "keras.Model") -> tuple[int, int, int]:
-    """Return height, width and channels of the map of which the bottleneck is the mean."""
-    import keras
-
-    # As public as it gets: the layer that gave a tensor.
-    last = base.outputs[0]._keras_history.operation
-    if not isinstance(last, keras.layers.GlobalAveragePooling2D) or last.keepdims:
-        raise ConversionError(
-            f"{base.name} ends in {last.name}, and class activation maps need a bottleneck that is "
-            "the average of a feature map (`--pooling avg`, and a base that does nothing after it)"
-        )
-    _, height, width, channels = last.input.shape
-    return height, width, channels
-
-
-def _pooled_tensor(graph: onnx.GraphProto) -> tuple[str, Layout]:
-    """Return the name and layout of what the graph averages at its end."""
-    producers = {name: node for node in graph.node for name in node.output}
-    node: Any = producers[graph.output[0].name]
-    while node.op_type in _IDLE:
-        node = producers[node.input[0]]
-    attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
-    axes = sorted(axis % 4 for axis in attributes.get("axes", ()))
-    if node.op_type == "GlobalAveragePool" or (node.op_type, axes) == ("ReduceMean", [2, 3]):
-        return node.input[0], "nchw"
-    if (node.op_type, axes) == ("ReduceMean", [1, 2]):
-        return node.input[0], "nhwc"
-    raise ConversionError(
-        f"the base's graph ends in {node.op_type} and not in the average of a feature map, so it "
-        "cannot be exported with one"
-    )
-
-
-def _softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def class_weights(head: "keras.Model", temperature: float = 1.0) -> ClassWeights:
+def linear_head(head: "keras.Model", temperature: float = 1.0) -> LinearHead:
     """Return the weights of a linear head with everything around its dense layer folded in.
 
     Args:
@@ -213,12 +166,47 @@ def class_weights(head: "keras.Model", temperature: float = 1.0) -> ClassWeights
         raise ConversionError(f"the head does not end in a dense layer with a softmax; {_WHICH}")
     kernel, bias = kernel / temperature, bias / temperature
     kernel -= kernel.mean(axis=1, keepdims=True)
-    return ClassWeights(kernel.astype(np.float32), (bias - bias.mean()).astype(np.float32))
+    return LinearHead(kernel.astype(np.float32), (bias - bias.mean()).astype(np.float32))
 
 
-def write_class_weights(file: Path, weights: ClassWeights) -> None:
+def write_linear_head(file: Path, weights: LinearHead) -> None:
     """Write the arrays `kernel`, float32 (features, labels), and `bias`, float32 (labels,)."""
     np.savez(file, kernel=weights.kernel, bias=weights.bias)
+
+
+def _pooled_shape(base: "keras.Model") -> tuple[int, int, int]:
+    """Return height, width and channels of the map of which the bottleneck is the mean."""
+    import keras
+
+    # As public as it gets: the layer that gave a tensor.
+    last = base.outputs[0]._keras_history.operation
+    if not isinstance(last, keras.layers.GlobalAveragePooling2D) or last.keepdims:
+        raise ConversionError(
+            f"{base.name} ends in {last.name}, and class activation maps need a bottleneck that is "
+            "the average of a feature map (`--pooling avg`, and a base that does nothing after it)"
+        )
+    _, height, width, channels = last.input.shape
+    return height, width, channels
+
+
+def _pooled_tensor(graph: onnx.GraphProto) -> tuple[str, Layout]:
+    """Return the name and layout of what the graph averages at its end."""
+    producers = {name: node for node in graph.node for name in node.output}
+    node: Any = producers[graph.output[0].name]
+    while node.op_type in _IDLE:
+        node = producers[node.input[0]]
+    attributes = {
+        attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
+    axes = sorted(axis % 4 for axis in attributes.get("axes", ()))
+    if node.op_type == "GlobalAveragePool" or (node.op_type, axes) == ("ReduceMean", [2, 3]):
+        return node.input[0], "nchw"
+    if (node.op_type, axes) == ("ReduceMean", [1, 2]):
+        return node.input[0], "nhwc"
+    raise ConversionError(
+        f"the base's graph ends in {node.op_type} and not in the average of a feature map, so it "
+        "cannot be exported with one"
+    )
 
 
 def _chain(head: "keras.Model") -> list[Any]:
@@ -254,5 +242,5 @@ def _scaling(layer: Any) -> tuple[Any, Any]:
     raise ConversionError(f"the head has a {type(layer).__name__} layer; {_WHICH}")
 
 
-def _float64(value: Any) -> np.ndarray[Any, Any]:
+def _float64(value: Any) -> NDArray[Any]:
     return np.asarray(value, dtype=np.float64)

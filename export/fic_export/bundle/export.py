@@ -1,6 +1,6 @@
 """Write a bundle: two graphs, their manifest, and the proof that they do what Keras does."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,36 +21,37 @@ from fic_runtime.bundle import (
     open_bundle,
 )
 from fic_runtime.bundle.manifest import Manifest
-from fic_runtime.heads.statistics import ClassStatistics
-from fic_runtime.preprocessing import Preprocessing
+from fic_runtime.preprocessing import Geometry, Preprocessing
+from fic_runtime.results import replacing_result
 
 from ..conversion import convert_base, convert_head
 from ..drawn_pictures import drawn_files
 from ..errors import OutputError
-from ..fits.out_of_distribution import FittedScore
-from ..fits.temperature import Calibration
 from ..graphs.files import of_answers, of_pictures, write_graph
 from ..graphs.surgery import fold_temperature
-from ..quantization import MAX_ACCURACY_DROP, Scheme, quantize_base
-from ..results import check_fits, replacing_result
+from ..options import BundleOptions, KerasClassifier, Scheme, filled
+from ..quantization import quantize_base
 from ..signing import check_signing, sign_folder
 from ..versions import made_with
 from .compatibility import base_spec, check_fit, check_pictures, head_spec
-from .draft import Draft, copy_base
+from .draft import Draft, check_fits, copy_base
 from .explanations import (
     check_pooling,
-    class_weights,
     expose_feature_map,
+    linear_head,
     proved,
-    write_class_weights,
+    write_linear_head,
 )
 from .golden import write_golden
 from .model_card import model_card
-from .parity import Bounds, compare, threshold_on_graphs
+from .parity import compare, threshold_on_graphs
 from .single_graph import compare_single_graph, write_single_graph
 
 if TYPE_CHECKING:
     import keras
+
+# Fields of `BundleOptions` by the names that callers once gave them.
+FORMER_NAMES = {"known": "ood_score", "truth": "targets"}
 
 
 def export_bundle(
@@ -62,21 +63,7 @@ def export_bundle(
     pictures: Sequence[str | Path] | None = None,
     targets: Sequence[int] | None = None,
     out: str | Path,
-    bounds: Bounds | None = None,
-    base_graph: bytes | None = None,
-    deployed: Bundle | None = None,
-    with_feature_map: bool = False,
-    origin: Mapping[str, Any] | None = None,
-    metrics: Mapping[str, Any] | None = None,
-    calibration: Calibration | None = None,
-    known: FittedScore | None = None,
-    teaching: ClassStatistics | None = None,
-    single_graph: bool = False,
-    sign: str | Path | None = None,
-    quantize: Scheme | None = None,
-    calibration_files: Sequence[str | Path] | None = None,
-    max_accuracy_drop: float = MAX_ACCURACY_DROP,
-    progress: Callable[[int], None] | None = None,
+    **options: Any,
 ) -> Manifest:
     """Export any Keras base and head whose shapes fit, and return the manifest that was written.
 
@@ -86,159 +73,228 @@ def export_bundle(
     Args:
         base: from float32 pixels in its own scale, (n, height, width, 3), to bottleneck.
         head: from bottleneck to probabilities, (n, labels).
-        labels: the class names in the order of the head's outputs, each one line of text.
-        preprocessing: what turns a picture into the base's input.
-        pictures: real image files on which the bundle is compared with the Keras models. Without
-            them it is compared on drawn pictures, and the manifest says so; give some that look
-            like those to come wherever you can.
-        targets: for each of `pictures` the index of its label, to measure the accuracy of both.
+        labels: class names in the order of the head's outputs, each one line of text.
+        preprocessing: how a picture becomes the base's input.
+        pictures: real image files on which the bundle is compared with the Keras models; drawn
+            ones by default.
+        targets: for each of `pictures` the index of its label.
         out: the bundle's folder or archive.
-        bounds: how far the bundle may be from the Keras models.
-        base_graph: the ONNX graph of `base` if it was converted before.
-        deployed: a bundle whose base is taken as it is, to the byte, instead of a converted one.
-        with_feature_map: let the bundle explain its answers: `base.onnx` has its last feature map
-            as a second output, and `class_weights.npz` holds what the head makes of it.
-        origin: where the base comes from, for the manifest.
-        metrics: what the training measured, for the manifest.
-        calibration: the temperature by which the head's graph divides its logits.
-        known: what tells pictures like those of the training from others; see
-            `fic_export.fits.out_of_distribution`.
-        teaching: what lets a device learn more classes; see `fic_export.fits.teaching`.
-        single_graph: write base and head fused in one file, `classifier.onnx`, as well.
-        sign: PEM file with the private key that signs the bundle; see `fic_export.signing`.
-        quantize: write the base in fewer bits, `int8` or `fp16`, if it keeps its accuracy and, for
-            `int8`, gains speed; the head stays float32.
-        calibration_files: pictures for the ranges of int8, best of the training; else `pictures`.
-        max_accuracy_drop: how much accuracy a quantized base may lose on `pictures`; without
-            `targets`, for which share of them it may name another class.
-        progress: called with the number of pictures just compared.
+        **options: the other fields of `fic_export.options.BundleOptions`, such as `quantize=`,
+            `single_graph=`, `sign=` or `bounds=`.
 
     Raises:
         ConversionError: a model holds something that has no ONNX form, or the bundle cannot
             explain its answers.
         ParityError: the bundle is not within the bounds; nothing is written.
         ImageError: one of `pictures` cannot be read.
-        SigningError: `sign` is no key, or the library for signatures is missing.
+        BundleError: `deployed` cannot be used, or its base is of another kind.
+        SigningError: `sign` holds no usable key, or the library for signatures is missing.
         OutputError: `out` holds something that is not a bundle, or cannot be written.
+        TypeError: an option that there is not.
         ValueError: the models, labels and preprocessing do not fit together.
     """
-    check_fit(base, head, labels, preprocessing)
-    check_pictures(pictures, targets)
-    if sign is not None:
-        check_signing(Path(sign))
-    if with_feature_map:
-        check_pooling(base, deployed)
-    temperature = 1.0 if calibration is None else calibration.temperature
-    weights = class_weights(head, temperature) if with_feature_map else None
-    out, bounds = Path(out), bounds or Bounds()
-    manifest = Manifest(
-        labels=tuple(labels),
-        preprocessing=preprocessing,
-        base=base_spec(base),
-        head=head_spec(head),
-        files={},
-        origin=dict(origin or {}),
-        metrics=dict(metrics or {}),
-        calibration={} if calibration is None else asdict(calibration),
-        known=None if known is None else known.known,
-        versions=made_with(),
+    classifier = KerasClassifier(
+        base=base, head=head, labels=tuple(labels), preprocessing=preprocessing
     )
-    try:
-        # Before the conversion, which may take minutes: a folder that cannot be made fails at once.
-        with (
-            replacing_result(out, mark=MANIFEST_FILE) as folder,
-            _files(pictures, preprocessing) as files,
-        ):
-            draft = Draft(folder, manifest)
-            if deployed is None:
-                _write_base(draft, base, base_graph, with_feature_map=with_feature_map)
-            else:
-                copy_base(deployed, draft)
-            _write_head(draft, head, temperature)
-            if weights is not None:
-                write_class_weights(folder / CLASS_WEIGHTS_FILE, weights)
-            if known is not None:
-                known.write(folder)
-            if teaching is not None:
-                np.savez(folder / TEACHING_FILE, **teaching.arrays())  # type: ignore[arg-type] # names are keys
+    given = {"pictures": pictures, "targets": targets, **options}
+    chosen = filled(BundleOptions(), given, function="export_bundle", former=FORMER_NAMES)
+    return write_bundle(classifier, Path(out), chosen)
+
+
+def write_bundle(
+    classifier: KerasClassifier, out: Path, options: BundleOptions, *, head_only: bool = False
+) -> Manifest:
+    """Check, convert, write, prove and finish a bundle.
+
+    Args:
+        classifier: what is exported.
+        out: the bundle's folder or archive; it appears whole or not at all.
+        options: how it is made and checked, and what else it holds.
+        head_only: leave the base out once the bundle has been proved with it.
+
+    Raises:
+        OutputError: `out` holds something else, or cannot be written.
+        BundleError, ConversionError, ImageError, ParityError, SigningError, ValueError: see
+            `export_bundle`.
+    """
+    deployed = None if options.deployed is None else open_bundle(options.deployed)
+    check(classifier, options, deployed)
+    # Before the conversion, which may take minutes: a folder that cannot be made fails at once.
+    with (
+        _appearing(out) as folder,
+        _files(options.pictures, classifier.preprocessing.geometry) as pictures,
+    ):
+        draft = Draft(folder, _first_manifest(classifier, options))
+        convert(draft, classifier, options, deployed)
+        write(draft, classifier, options)
+        if not head_only:
             check_fits(folder, out)
-            draft.write_manifest()
-            parity = compare(
-                folder,
-                base,
-                head,
-                preprocessing,
-                files,
-                targets=targets,
-                temperature=temperature,
-                progress=progress,
-            )
-            parity = replace(parity, source="drawn" if pictures is None else "files")
-            if draft.manifest.quantization:
-                parity.check_accuracy(max_accuracy_drop, bounds.min_accuracy)
-            else:
-                parity.check(bounds)
-            draft.note(parity=asdict(parity))
-            if weights is not None:
-                draft.note(feature_map=proved(open_bundle(folder), weights, files))
-            if quantize is not None:
-                quantization = quantize_base(
-                    folder,
-                    quantize,
-                    preprocessing,
-                    files,
-                    targets=targets,
-                    calibration=[Path(each) for each in calibration_files or files],
-                    max_accuracy_drop=max_accuracy_drop,
-                    min_accuracy=bounds.min_accuracy,
-                )
-                draft.note(quantization=asdict(quantization))
-                draft.write_manifest()
-            if known is not None and draft.manifest.quantization and pictures is not None:
-                draft.note(known=threshold_on_graphs(folder, known.known, files))
-            if single_graph:
-                write_single_graph(folder, draft.manifest)
-                check_fits(folder, out)
-                draft.note(single_graph=compare_single_graph(folder, draft.manifest, files))
-            write_golden(folder / GOLDEN_FILE, folder)
-            (folder / CARD_FILE).write_text(model_card(draft.manifest), encoding="utf-8")
-            draft.write_manifest()
-            if sign is not None:
-                sign_folder(folder, Path(sign))
-            return draft.manifest
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror or error}); free space or give another "
-            "folder"
-        ) from error
+        prove(draft, classifier, options, pictures)
+        finish(draft, options, pictures, head_only=head_only)
+        check_fits(folder, out)
+        return draft.manifest
 
 
-def _write_base(
-    draft: Draft, base: "keras.Model", graph: bytes | None, *, with_feature_map: bool
+def check(classifier: KerasClassifier, options: BundleOptions, deployed: Bundle | None) -> None:
+    """Refuse at once what would fail after minutes.
+
+    Raises:
+        ConversionError: the bundle cannot explain its answers.
+        OutputError: a label cannot stand in a line of text.
+        SigningError: the bundle cannot be signed.
+        ValueError: the parts of the classifier, or the pictures and targets, do not fit.
+    """
+    check_fit(classifier)
+    check_pictures(options.pictures, options.targets)
+    if options.sign is not None:
+        check_signing(Path(options.sign))
+    if options.with_feature_map:
+        check_pooling(classifier.base, deployed)
+        linear_head(classifier.head, options.temperature)
+
+
+def convert(
+    draft: Draft, classifier: KerasClassifier, options: BundleOptions, deployed: Bundle | None
 ) -> None:
-    preprocessing = draft.manifest.preprocessing
-    converted = graph or convert_base(base, preprocessing)
-    if with_feature_map:
-        converted, feature_map = expose_feature_map(converted, base, draft.manifest.base.output)
+    """Write the two graphs; the base of a deployed bundle is copied.
+
+    Raises:
+        BundleError: the deployed base is of another kind.
+        ConversionError: a model holds something that has no ONNX form.
+    """
+    head = convert_head(classifier.head)
+    fold_temperature(head, options.temperature)
+    write_graph(head, draft.folder / HEAD_FILE, of_answers(classifier.labels))
+    if deployed is not None:
+        copy_base(deployed, draft)
+        return
+    base = options.base_graph or convert_base(classifier.base, classifier.preprocessing)
+    if options.with_feature_map:
+        base, feature_map = expose_feature_map(base, classifier.base, draft.manifest.base.output)
         draft.note(feature_map=feature_map)
-    write_graph(converted, draft.folder / BASE_FILE, of_pictures(preprocessing))
+    write_graph(base, draft.folder / BASE_FILE, of_pictures(classifier.preprocessing))
 
 
-def _write_head(draft: Draft, head: "keras.Model", temperature: float) -> None:
-    labels = draft.manifest.labels
-    graph = convert_head(head)
-    fold_temperature(graph, temperature)
-    write_graph(graph, draft.folder / HEAD_FILE, of_answers(labels))
-    lines = "".join(f"{label}\n" for label in labels)
-    (draft.folder / LABELS_FILE).write_text(lines, encoding="utf-8")
+def write(draft: Draft, classifier: KerasClassifier, options: BundleOptions) -> None:
+    """Write what stands beside the graphs, and the manifest as far as it is known."""
+    folder = draft.folder
+    lines = "".join(f"{label}\n" for label in classifier.labels)
+    (folder / LABELS_FILE).write_text(lines, encoding="utf-8")
+    if options.with_feature_map:
+        weights = linear_head(classifier.head, options.temperature)
+        write_linear_head(folder / CLASS_WEIGHTS_FILE, weights)
+    if options.ood_score is not None:
+        options.ood_score.write(folder)
+    if options.teaching is not None:
+        np.savez(folder / TEACHING_FILE, **options.teaching.arrays())  # type: ignore[arg-type] # names are keys
+    draft.write_manifest()
+
+
+def prove(
+    draft: Draft,
+    classifier: KerasClassifier,
+    options: BundleOptions,
+    pictures: Sequence[Path],
+) -> None:
+    """Compare the bundle with Keras, and then with itself on a base of fewer bits.
+
+    Raises:
+        ParityError: a bound is not kept.
+        ImageError: one of the pictures cannot be read.
+    """
+    parity = compare(
+        draft.folder,
+        classifier,
+        pictures,
+        targets=options.targets,
+        temperature=options.temperature,
+        progress=options.progress,
+    )
+    parity = replace(parity, source="drawn" if options.pictures is None else "files")
+    if draft.manifest.quantization:
+        parity.check_accuracy(options.max_accuracy_drop, options.bounds.min_accuracy)
+    else:
+        parity.check(options.bounds)
+    draft.note(parity=asdict(parity))
+    if options.with_feature_map:
+        draft.note(feature_map=proved(open_bundle(draft.folder), pictures))
+    if options.quantize is not None:
+        _quantize(draft, options.quantize, options, pictures)
+    fitted = options.ood_score
+    if fitted is not None and draft.manifest.quantization and options.pictures is not None:
+        draft.note(known=threshold_on_graphs(draft.folder, fitted.known, pictures))
+
+
+def finish(
+    draft: Draft, options: BundleOptions, pictures: Sequence[Path], *, head_only: bool
+) -> None:
+    """Write what tells of the proved graphs: fused ones, recorded results, card and signature.
+
+    Raises:
+        ConversionError, ParityError: the two graphs cannot become one, or it differs.
+    """
+    folder = draft.folder
+    if options.single_graph:
+        write_single_graph(folder, draft.manifest)
+        draft.note(single_graph=compare_single_graph(folder, draft.manifest, pictures))
+    write_golden(folder / GOLDEN_FILE, folder, with_pictures=not head_only)
+    if head_only:
+        draft.drop_base()
+    (folder / CARD_FILE).write_text(model_card(draft.manifest), encoding="utf-8")
+    draft.write_manifest()
+    if options.sign is not None:
+        sign_folder(folder, Path(options.sign))
+
+
+def _quantize(
+    draft: Draft, scheme: Scheme, options: BundleOptions, pictures: Sequence[Path]
+) -> None:
+    quantization = quantize_base(
+        draft.folder,
+        scheme,
+        draft.manifest.preprocessing,
+        pictures,
+        targets=options.targets,
+        calibration=[Path(file) for file in options.calibration_files or pictures],
+        max_accuracy_drop=options.max_accuracy_drop,
+        min_accuracy=options.bounds.min_accuracy,
+    )
+    draft.note(quantization=asdict(quantization))
+    draft.write_manifest()
 
 
 @contextmanager
-def _files(
-    pictures: Sequence[str | Path] | None, preprocessing: Preprocessing
-) -> Iterator[list[Path]]:
+def _appearing(out: Path) -> Iterator[Path]:
+    """Give the folder that becomes `out` when the block ends well."""
+    try:
+        with replacing_result(out, mark=MANIFEST_FILE) as folder:
+            yield folder
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror or error}); free space or give another "
+            "place"
+        ) from error
+
+
+@contextmanager
+def _files(pictures: Sequence[str | Path] | None, geometry: Geometry) -> Iterator[list[Path]]:
     if pictures is not None:
         yield [Path(picture) for picture in pictures]
         return
-    with drawn_files(preprocessing.geometry) as drawn:
+    with drawn_files(geometry) as drawn:
         yield drawn
+
+
+def _first_manifest(classifier: KerasClassifier, options: BundleOptions) -> Manifest:
+    return Manifest(
+        labels=classifier.labels,
+        preprocessing=classifier.preprocessing,
+        base=base_spec(classifier.base),
+        head=head_spec(classifier.head),
+        files={},
+        origin=dict(options.origin),
+        metrics=dict(options.metrics),
+        calibration={} if options.calibration is None else asdict(options.calibration),
+        known=None if options.ood_score is None else options.ood_score.known,
+        versions=made_with(),
+    )

@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fic_runtime.bundle import GOLDEN_FILE
+from fic_runtime.bundle.head_only import head_golden
 from fic_runtime.classifier import Classifier
 from fic_runtime.images import load_image
 
@@ -18,12 +20,18 @@ _PICTURES = 3
 _SEED = 20180601
 
 
-def write_golden(path: Path, bundle: Path) -> None:
+def write_golden(path: Path, bundle: Path, *, with_pictures: bool = True) -> None:
     """Write `golden.npz` with the results of the bundle's own graphs on the CPU.
 
     `picture` holds the bytes of a PNG larger than the input, whose pixels after decode and resize
     are `images[0]`; `images` is uint8 (n, height, width, 3), `bottlenecks` and `probabilities`
     are float32.
+
+    Args:
+        path: the file.
+        bundle: a whole bundle.
+        with_pictures: write `picture` and `images`; a head alone does without them, since the
+            bundle of its base has them.
     """
     # One thread: the order of the sums, and so the bytes, do not depend on the number of cores.
     with Classifier(bundle, device="cpu", threads=1, graph_cache=False) as classifier:
@@ -33,6 +41,9 @@ def write_golden(path: Path, bundle: Path) -> None:
         drawn = [draw(random, geometry.height + 57, geometry.width + 93) for _ in range(_PICTURES)]
         images = np.stack([load_image(picture, geometry) for picture in drawn])
         bottlenecks, probabilities = classifier.run(images)
+    if not with_pictures:
+        path.write_bytes(head_golden(bottlenecks, probabilities)[GOLDEN_FILE])
+        return
     _, encoded = cv2.imencode(".png", drawn[0][..., ::-1])
     np.savez_compressed(
         path,

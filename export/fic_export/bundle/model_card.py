@@ -1,4 +1,4 @@
-"""What a bundle is and how good it is, in Markdown for people, and in lines for a terminal."""
+"""The model card of a bundle in Markdown, and its reliability in lines for a terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -43,6 +43,16 @@ def model_card(manifest: Manifest) -> str:
             "",
         ]
     )
+
+
+def reliability_lines(manifest: Manifest) -> list[str]:
+    """Return a line each for calibration and out-of-distribution score, as far as there are."""
+    lines = []
+    if manifest.calibration:
+        lines.append(_calibration_line(manifest.calibration))
+    if manifest.known is not None:
+        lines.append(_known_line(manifest.known))
+    return lines
 
 
 def _single_graph(manifest: Manifest) -> list[str]:
@@ -120,16 +130,6 @@ def _figure(value: Any) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-def reliability_lines(manifest: Manifest) -> list[str]:
-    """Return a line for each of the two that was asked for."""
-    lines = []
-    if manifest.calibration:
-        lines.append(_calibration_line(manifest.calibration))
-    if manifest.known is not None:
-        lines.append(_known_line(manifest.known))
-    return lines
 
 
 def _calibration_line(calibration: Mapping[str, Any]) -> str:

@@ -7,39 +7,22 @@ the comparison.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fic_runtime.bundle.manifest import Known
 from fic_runtime.classifier import Classifier
 from fic_runtime.images import load_image
-from fic_runtime.preprocessing import Preprocessing
 
 from ..errors import ParityError
 from ..fits.out_of_distribution import least_validation, rejection_threshold
 from ..fits.temperature import with_temperature
-
-if TYPE_CHECKING:
-    import keras
+from ..options import Bounds, KerasClassifier
 
 _BATCH = 16
 _WORST = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """What a bundle must keep to be written.
-
-    Attributes:
-        max_difference: of any probability between Keras and the runtime.
-        min_agreement: share of the pictures for which both name the same class.
-        min_accuracy: share of the pictures whose class the runtime must name; None asks for none.
-    """
-
-    max_difference: float = 1e-3
-    min_agreement: float = 1.0
-    min_accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +30,9 @@ class Parity:
     """How far the bundle is from the Keras models, over real pictures or drawn ones.
 
     Attributes:
-        pictures: how many were compared.
-        largest_difference: of any probability.
-        mean_difference: over all probabilities.
+        pictures: number of pictures compared.
+        largest_difference: largest difference of any probability.
+        mean_difference: mean difference over all probabilities.
         top_1_agreement: share of the pictures for which both name the same class.
         worst_files: names of the pictures with the largest differences, the largest first.
         keras_accuracy: share of the pictures whose class Keras names; None if it is not known.
@@ -92,8 +75,8 @@ class Parity:
         """Refuse a bundle on a quantized base, which differs anyway, only if it loses too much.
 
         Args:
-            max_drop: how much less often than Keras the bundle may name the class; where the
-                classes are not known, how often it may name another one than Keras.
+            max_drop: accuracy that the bundle may lose against Keras; where the classes are not
+                known, share of the pictures for which it may name another one.
             min_accuracy: share of the pictures whose class it must name.
 
         Raises:
@@ -125,9 +108,7 @@ class Parity:
 
 def compare(
     bundle: Path,
-    base: "keras.Model",
-    head: "keras.Model",
-    preprocessing: Preprocessing,
+    classifier: KerasClassifier,
     pictures: Sequence[Path],
     *,
     targets: Sequence[int] | None = None,
@@ -137,20 +118,24 @@ def compare(
     """Run the pictures through the bundle and through the Keras models.
 
     Args:
+        bundle: a whole bundle.
+        classifier: the models that it was made of.
+        pictures: image files.
         targets: for each picture the index of its label, if that is known.
         temperature: what the bundle's head divides its logits by, and Keras's does not.
+        progress: called with the number of pictures just compared.
 
     Raises:
         ImageError: a picture cannot be read.
     """
-    ours: list[np.ndarray[Any, Any]] = []
-    theirs: list[np.ndarray[Any, Any]] = []
-    with Classifier(bundle, device="cpu", graph_cache=False) as classifier:
+    ours: list[NDArray[Any]] = []
+    theirs: list[NDArray[Any]] = []
+    with Classifier(bundle, device="cpu", graph_cache=False) as exported:
         for start in range(0, len(pictures), _BATCH):
             batch = pictures[start : start + _BATCH]
-            answers = keras_probabilities(base, head, preprocessing, batch)
+            answers = keras_probabilities(classifier, batch)
             theirs.append(with_temperature(answers, temperature))
-            ours += [each.probabilities for each in classifier.predict_batch(batch)]
+            ours += [prediction.probabilities for prediction in exported.predict_batch(batch)]
             if progress is not None:
                 progress(len(batch))
     found, expected = np.stack(ours), np.concatenate(theirs)
@@ -169,16 +154,13 @@ def compare(
     )
 
 
-def keras_probabilities(
-    base: "keras.Model",
-    head: "keras.Model",
-    preprocessing: Preprocessing,
-    pictures: Sequence[Path],
-) -> np.ndarray[Any, Any]:
+def keras_probabilities(classifier: KerasClassifier, pictures: Sequence[Path]) -> NDArray[Any]:
     """Return what the Keras models say of image files, shape (pictures, labels)."""
+    preprocessing = classifier.preprocessing
     pixels = np.stack([load_image(path, preprocessing.geometry) for path in pictures])
     inputs = preprocessing.pixels.apply(pixels.astype(np.float32))
-    return np.asarray(head.predict_on_batch(base.predict_on_batch(inputs)))
+    bottlenecks = classifier.base.predict_on_batch(inputs)
+    return np.asarray(classifier.head.predict_on_batch(bottlenecks))
 
 
 def threshold_on_graphs(folder: Path, known: Known, pictures: Sequence[Path]) -> Known:

@@ -36,7 +36,9 @@ def fuse(base: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         ConversionError: the two are of different operator sets.
     """
-    opsets = [{each.domain: each.version for each in model.opset_import} for model in (base, head)]
+    opsets = [
+        {opset.domain: opset.version for opset in model.opset_import} for model in (base, head)
+    ]
     if any(opsets[0].get(domain, version) != version for domain, version in opsets[1].items()):
         raise ConversionError(
             f"base and head are of different operator sets ({opsets[0]} and {opsets[1]}) and "

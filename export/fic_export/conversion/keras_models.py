@@ -4,14 +4,9 @@ Freezing and converting hold about twenty copies of the weights at once: for a b
 parameters 28 GB. Cut into segments, they are copies of one segment's weights.
 """
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import keras
-
-import functools
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -60,6 +55,29 @@ def with_exportable_layers(model: "keras.Model") -> "keras.Model":
             arrays = zip(layer.get_weights(), shapes, strict=True)
             copy.set_weights([array.reshape(shape) for array, shape in arrays])
     return clone_of_model
+
+
+def split_model(model: "keras.Model") -> "list[keras.Model]":
+    """Return models that, each given the output of the one before, compute what `model` does.
+
+    A cut is made after each 32 MB of weights, where a single tensor is all that goes on and a
+    convolution comes next, so that the changes of layout on both sides meet and cancel. A network
+    that can be cut nowhere stays whole. The layers are shared, and nothing is added to them.
+    """
+    import keras
+
+    class Segment(keras.Model):  # type: ignore[misc] # keras ships no types
+        def __init__(self, function: Any) -> None:
+            super().__init__()
+            self.function = function
+
+        def call(self, inputs: Any) -> Any:
+            return self.function(inputs)
+
+    ends = [*_cuts(model), model.outputs[0]]
+    starts = [model.inputs[0], *ends[:-1]]
+    # keras.Function, as keras.Model would add nodes to the layers that lie between tensors.
+    return [Segment(keras.Function(*pair)) for pair in zip(starts, ends, strict=True)]
 
 
 def _all_layers(model: "keras.Model") -> list[Any]:
@@ -128,29 +146,6 @@ def _erfc(graph: Any, node: Any, name: str, _: Any) -> None:
 OPERATOR_HANDLERS: dict[str, tuple[Any, list[str]]] = {"Erfc": (_erfc, [])}
 
 
-def split_model(model: "keras.Model") -> "list[keras.Model]":
-    """Return models that, each given the output of the one before, compute what `model` does.
-
-    A cut is made after each 32 MB of weights, where a single tensor is all that goes on and a
-    convolution comes next, so that the changes of layout on both sides meet and cancel. A network
-    that has no such place stays whole. The layers are shared, and nothing is added to them.
-    """
-    import keras
-
-    class Segment(keras.Model):  # type: ignore[misc] # keras ships no types
-        def __init__(self, function: Any) -> None:
-            super().__init__()
-            self.function = function
-
-        def call(self, inputs: Any) -> Any:
-            return self.function(inputs)
-
-    ends = [*_cuts(model), model.outputs[0]]
-    starts = [model.inputs[0], *ends[:-1]]
-    # keras.Function, as keras.Model would add nodes to the layers that lie between tensors.
-    return [Segment(keras.Function(*pair)) for pair in zip(starts, ends, strict=True)]
-
-
 def _cuts(model: "keras.Model") -> list[Any]:
     """Return the tensors at which to cut, in order."""
     import keras
@@ -165,18 +160,18 @@ def _cuts(model: "keras.Model") -> list[Any]:
     # An operation that is used more than once has no single input.
     except AttributeError:
         return []
-    last_use = {id(tensor): place for place, used in enumerate(inputs) for tensor in used}
+    last_use = {id(tensor): index for index, used in enumerate(inputs) for tensor in used}
     sizes = [_size(operation) for operation in operations]
     cuts = []
     waiting: set[int] = set()
     here, left = 0, sum(sizes)
-    for place, following in enumerate(operations[1:]):
-        here, left = here + sizes[place], left - sizes[place]
-        made = {id(tensor) for tensor in outputs[place]}
-        waiting = {tensor for tensor in waiting | made if last_use.get(tensor, -1) > place}
+    for index, following in enumerate(operations[1:]):
+        here, left = here + sizes[index], left - sizes[index]
+        made = {id(tensor) for tensor in outputs[index]}
+        waiting = {tensor for tensor in waiting | made if last_use.get(tensor, -1) > index}
         alone = len(waiting) == 1 and waiting == made
         if alone and isinstance(following, convolutions) and min(here, left) >= _BYTES:
-            cuts.append(outputs[place][0])
+            cuts.append(outputs[index][0])
             here = 0
     return cuts
 

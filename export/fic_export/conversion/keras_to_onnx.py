@@ -11,7 +11,7 @@ import onnx
 
 from fic_runtime.preprocessing import Preprocessing
 
-from ..errors import ConversionError
+from ..errors import ConversionError, first_line
 from ..graphs.files import check
 from ..graphs.surgery import (
     cancel_transposes,
@@ -91,9 +91,9 @@ def _convert(model: "keras.Model") -> onnx.ModelProto:
             ]
         # Keras and the converter raise whatever they met on their way.
         except Exception as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ConversionError(
-                f"{model.name} cannot be converted: {reason}; use layers that tf2onnx knows"
+                f"{model.name} cannot be converted: {first_line(error)}; "
+                "use layers that tf2onnx knows"
             ) from error
     nodes = [node for piece in pieces for node in piece.graph.node]
     unsupported = sorted({node.op_type for node in nodes if not _is_onnx(node)})
@@ -209,11 +209,11 @@ class _GiveScalarsADimension:
     def optimize(self, graph: Any, iteration: int) -> Any:
         for node in graph.get_nodes():
             if node.type == "Add":
-                for place, source in enumerate(node.inputs):
+                for index, source in enumerate(node.inputs):
                     if source.is_const() and not graph.get_shape(source.output[0]):
                         array = source.get_tensor_value(as_list=False).reshape(1)
-                        vector = graph.make_const(f"{node.name}_vector_{place}", array)
-                        graph.replace_input(node, source.output[0], vector.output[0], place)
+                        vector = graph.make_const(f"{node.name}_vector_{index}", array)
+                        graph.replace_input(node, source.output[0], vector.output[0], index)
         return graph
 
 

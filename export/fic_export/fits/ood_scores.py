@@ -1,4 +1,4 @@
-"""Fitting the scores that tell known pictures from others, and a linear head to choose one by."""
+"""Out-of-distribution scores fitted on bottlenecks, and a linear head to choose one by."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ from fic_runtime.heads.ood_scores import (
     normalised,
 )
 
+from .softmax import softmax
+
 
 @dataclass(frozen=True)
 class SoftmaxRegression:
@@ -27,7 +29,7 @@ class SoftmaxRegression:
 
     def probabilities(self, features: Array) -> Array:
         """Return the softmax of the logits, (n, classes)."""
-        return _softmax(features @ self.weights + self.bias)
+        return softmax(features @ self.weights + self.bias)
 
 
 Fit: TypeAlias = Callable[[Array, Array, SoftmaxRegression], Score]
@@ -39,6 +41,57 @@ _OVERSAMPLING = 16
 _POWER_ITERATIONS = 4
 _NEIGHBOURS = 500
 _SEED = 20180710
+
+# Of fic's own linear head (docs/why/ood-and-teaching.md).
+_DECAY = 0.03
+_STEPS = 100
+
+
+def fit_softmax_regression(features: Array, targets: Array) -> SoftmaxRegression:
+    """Minimise the cross entropy with a decay of the weights, by accelerated gradient steps.
+
+    Beck & Teboulle 2009, https://doi.org/10.1137/080716542. The features are standardised as fic's
+    linear head does it.
+
+    Args:
+        features: (pictures, features).
+        targets: the index of each picture's class, 0 to the number of classes less one.
+    """
+    mean, variance = features.mean(axis=0), features.var(axis=0, dtype=np.float64)
+    factor = (1 / np.sqrt(variance + (variance.mean() or 1.0))).astype(np.float32)
+    inputs = (features - mean) * factor
+    wanted = np.eye(int(targets.max()) + 1, dtype=np.float32)[targets]
+    step = 1 / (0.5 * _largest_square(inputs) / len(inputs) + 2 * _DECAY + 0.5)
+    weights = ahead = np.zeros((inputs.shape[1], wanted.shape[1]), np.float32)
+    bias = bias_ahead = np.zeros(wanted.shape[1], np.float32)
+    pace = 1.0
+    for _ in range(_STEPS):
+        wrong = (softmax(inputs @ ahead + bias_ahead) - wanted) / np.float32(len(inputs))
+        before, bias_before = weights, bias
+        weights = ahead - np.float32(step) * (inputs.T @ wrong + 2 * _DECAY * ahead)
+        bias = bias_ahead - np.float32(step) * wrong.sum(axis=0)
+        following = (1 + np.sqrt(1 + 4 * pace**2)) / 2
+        momentum = np.float32((pace - 1) / following)
+        ahead = weights + momentum * (weights - before)
+        bias_ahead = bias + momentum * (bias - bias_before)
+        pace = following
+    weights = weights * factor[:, None]
+    return SoftmaxRegression(weights, bias - mean @ weights)
+
+
+def largest_directions(rows: Array, count: int) -> tuple[Array, Array]:
+    """Return the first right singular vectors, (features, count), and the squared singular values.
+
+    Randomised, as in Halko, Martinsson & Tropp 2011, https://arxiv.org/abs/0909.4061.
+    """
+    width = min(count + _OVERSAMPLING, *rows.shape)
+    basis = np.random.default_rng(_SEED).standard_normal((rows.shape[1], width), np.float32)
+    for _ in range(_POWER_ITERATIONS):
+        basis = _orthonormal(rows.T @ (rows @ basis))
+    basis = _orthonormal(basis)  # again: once leaves what rounding spoils
+    squares, turn = np.linalg.eigh(_gram(rows @ basis))
+    largest = np.argsort(-squares, kind="stable")[:count]
+    return basis @ turn[:, largest].astype(np.float32), np.maximum(squares[largest], 0.0)
 
 
 def _fit_probability(features: Array, targets: Array, head: SoftmaxRegression) -> Score:
@@ -81,9 +134,9 @@ def _mahalanobis(kind: type[Mahalanobis], features: Array, targets: Array) -> Ma
     scale = _scale(features)
     features = (features * np.float64(scale)).astype(np.float32)
     centre = features.mean(axis=0)
-    classes, places = np.unique(targets, return_inverse=True)
-    means = np.stack([features[places == place].mean(axis=0) for place in range(len(classes))])
-    within = features - means[places]
+    classes, indices = np.unique(targets, return_inverse=True)
+    means = np.stack([features[indices == index].mean(axis=0) for index in range(len(classes))])
+    within = features - means[indices]
     freedom = max(1, len(features) - len(classes))
     total = float((within.astype(np.float64) ** 2).sum()) / freedom
     # Half of what there is at most, so that there is a rest to take the last variance from.
@@ -102,21 +155,6 @@ def _mahalanobis(kind: type[Mahalanobis], features: Array, targets: Array) -> Ma
         rest=np.asarray(1 / rest, np.float32),
         scale=np.asarray(scale, np.float32),
     )
-
-
-def largest_directions(rows: Array, count: int) -> tuple[Array, Array]:
-    """Return the first right singular vectors, (features, count), and the squared singular values.
-
-    Randomised, as in Halko, Martinsson & Tropp 2011, https://arxiv.org/abs/0909.4061.
-    """
-    width = min(count + _OVERSAMPLING, *rows.shape)
-    basis = np.random.default_rng(_SEED).standard_normal((rows.shape[1], width), np.float32)
-    for _ in range(_POWER_ITERATIONS):
-        basis = _orthonormal(rows.T @ (rows @ basis))
-    basis = _orthonormal(basis)  # again: once leaves what rounding spoils
-    squares, turn = np.linalg.eigh(_gram(rows @ basis))
-    largest = np.argsort(-squares, kind="stable")[:count]
-    return basis @ turn[:, largest].astype(np.float32), np.maximum(squares[largest], 0.0)
 
 
 def _orthonormal(columns: Array) -> Array:
@@ -145,43 +183,6 @@ def _half(values: Array) -> Array:
     return np.asarray(values.astype(np.float16), np.float32)
 
 
-# Of fic's own linear head (docs/why/ood-and-teaching.md).
-_DECAY = 0.03
-_STEPS = 100
-
-
-def fit_softmax_regression(features: Array, targets: Array) -> SoftmaxRegression:
-    """Minimise the cross entropy with a decay of the weights, by accelerated gradient steps.
-
-    Beck & Teboulle 2009, https://doi.org/10.1137/080716542. The features are standardised as fic's
-    linear head does it.
-
-    Args:
-        features: (pictures, features).
-        targets: the index of each picture's class, 0 to the number of classes less one.
-    """
-    mean, variance = features.mean(axis=0), features.var(axis=0, dtype=np.float64)
-    factor = (1 / np.sqrt(variance + (variance.mean() or 1.0))).astype(np.float32)
-    inputs = (features - mean) * factor
-    wanted = np.eye(int(targets.max()) + 1, dtype=np.float32)[targets]
-    step = 1 / (0.5 * _largest_square(inputs) / len(inputs) + 2 * _DECAY + 0.5)
-    weights = ahead = np.zeros((inputs.shape[1], wanted.shape[1]), np.float32)
-    bias = bias_ahead = np.zeros(wanted.shape[1], np.float32)
-    pace = 1.0
-    for _ in range(_STEPS):
-        wrong = (_softmax(inputs @ ahead + bias_ahead) - wanted) / np.float32(len(inputs))
-        before, bias_before = weights, bias
-        weights = ahead - np.float32(step) * (inputs.T @ wrong + 2 * _DECAY * ahead)
-        bias = bias_ahead - np.float32(step) * wrong.sum(axis=0)
-        following = (1 + np.sqrt(1 + 4 * pace**2)) / 2
-        momentum = np.float32((pace - 1) / following)
-        ahead = weights + momentum * (weights - before)
-        bias_ahead = bias + momentum * (bias - bias_before)
-        pace = following
-    weights = weights * factor[:, None]
-    return SoftmaxRegression(weights, bias - mean @ weights)
-
-
 def _largest_square(rows: Array) -> float:
     """Return the square of the largest singular value, by power iteration, rounded up."""
     direction = np.ones(rows.shape[1], np.float32)
@@ -191,8 +192,3 @@ def _largest_square(rows: Array) -> float:
         square = float(np.linalg.norm(direction))
         direction = direction / np.float32(square or 1.0)
     return 1.1 * square
-
-
-def _softmax(logits: Array) -> Array:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

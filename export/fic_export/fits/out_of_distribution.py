@@ -1,7 +1,7 @@
-"""Choose, by measurement, how a bundle tells pictures like those of the training from others.
+"""Choose, by measurement, how a bundle tells pictures like those of the training from outliers.
 
-Each score is measured on two kinds of strange pictures: of classes that were left out when it was
-fitted, and foreign ones.
+Each score is measured on two kinds of outliers: pictures of classes that were left out when it was
+fitted, and pictures that show none of the classes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -89,9 +89,9 @@ def fit_out_of_distribution(
     *,
     validation: Answers,
     validation_targets: Array,
-    foreign: Answers,
-    foreign_source: str,
-    false_rejection: float = 0.05,
+    outliers: Answers,
+    outlier_source: str,
+    false_rejection: float,
 ) -> FittedScore:
     """Fit every score, and return the smallest of those within a point of the best AUROC.
 
@@ -100,8 +100,8 @@ def fit_out_of_distribution(
         targets: the index of each one's class, (pictures,).
         validation: pictures of the same classes that nothing was fitted on.
         validation_targets: the index of each one's class.
-        foreign: pictures that show none of the classes.
-        foreign_source: `drawn` or `files`, for the manifest.
+        outliers: pictures that show none of the classes.
+        outlier_source: `drawn` or `files`, for the manifest.
         false_rejection: share of pictures like the validation's that may be called unknown.
 
     Raises:
@@ -115,15 +115,15 @@ def fit_out_of_distribution(
     scores = {name: fit(features, targets, head) for name, fit in FITS.items()}
     found = {}
     for name, score in scores.items():
-        known = score.score(validation.features, validation.probabilities)
-        strange = score.score(foreign.features, foreign.probabilities)
-        found[name] = {"held_out": held_out[name], "foreign": area_under_roc(known, strange)}
+        inside = score.score(validation.features, validation.probabilities)
+        outside = score.score(outliers.features, outliers.probabilities)
+        found[name] = {"held_out": held_out[name], "foreign": area_under_roc(inside, outside)}
     best = _choice(found)
     chosen = scores[best]
     threshold = rejection_threshold(
         chosen.score(validation.features, validation.probabilities), false_rejection
     )
-    strange = chosen.score(foreign.features, foreign.probabilities)
+    outside = chosen.score(outliers.features, outliers.probabilities)
     return FittedScore(
         score=chosen,
         known=Known(
@@ -134,9 +134,9 @@ def fit_out_of_distribution(
             figures={
                 "training_pictures": len(features),
                 "validation_pictures": len(validation),
-                "foreign_pictures": len(foreign),
-                "foreign_source": foreign_source,
-                "foreign_rejected": float((strange > threshold).mean()),
+                "foreign_pictures": len(outliers),
+                "foreign_source": outlier_source,
+                "foreign_rejected": float((outside > threshold).mean()),
                 "auroc": found,
             },
         ),
@@ -148,22 +148,22 @@ def least_validation(false_rejection: float) -> int:
     return int(np.ceil(1 / false_rejection)) - 1
 
 
-def rejection_threshold(known: Array, false_rejection: float) -> float:
-    """Return the threshold that a new known picture passes with at least this probability.
+def rejection_threshold(scores: Array, false_rejection: float) -> float:
+    """Return the threshold that a new inlier is past with at most this probability.
 
     The order statistic of split conformal prediction: of n scores the ⌈(n + 1)(1 - rate)⌉-th.
     """
-    place = int(np.ceil((len(known) + 1) * (1 - false_rejection) - 1e-9))
-    if place > len(known):
-        raise ValueError(f"{len(known)} scores are too few for a rate of {false_rejection:g}")
-    return float(np.sort(known)[place - 1])
+    rank = int(np.ceil((len(scores) + 1) * (1 - false_rejection) - 1e-9))
+    if rank > len(scores):
+        raise ValueError(f"{len(scores)} scores are too few for a rate of {false_rejection:g}")
+    return float(np.sort(scores)[rank - 1])
 
 
-def area_under_roc(known: Array, strange: Array) -> float:
-    """Return the probability that a strange picture scores higher than a known one; ties half."""
-    ranked = np.sort(known)
-    below = np.searchsorted(ranked, strange, "left") + np.searchsorted(ranked, strange, "right")
-    return float(below.mean() / (2 * len(known)))
+def area_under_roc(inside: Array, outside: Array) -> float:
+    """Return the probability that an outlier scores higher than an inlier; ties count half."""
+    ranked = np.sort(inside)
+    below = np.searchsorted(ranked, outside, "left") + np.searchsorted(ranked, outside, "right")
+    return float(below.mean() / (2 * len(inside)))
 
 
 def _choice(found: Mapping[str, Mapping[str, float]]) -> str:
@@ -174,33 +174,35 @@ def _choice(found: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _held_out_areas(
-    features: Array, targets: Array, others: Array, others_truth: Array
+    features: Array, targets: Array, validation: Array, validation_targets: Array
 ) -> dict[str, float]:
     """Return the mean AUROC of each score over groups of classes that are left out in turn."""
     areas: dict[str, list[float]] = {name: [] for name in FITS}
-    for inside, outside in _folds(targets, others_truth):
-        kept = np.flatnonzero(np.isin(targets, inside))
+    for kept_classes, left_out in _folds(targets, validation_targets):
+        kept = np.flatnonzero(np.isin(targets, kept_classes))
         kept = _sample(kept, _COMPARED_PICTURES)
-        known = others[np.isin(others_truth, inside)]
-        strange = np.concatenate(
-            [features[np.isin(targets, outside)], others[np.isin(others_truth, outside)]]
+        inliers = validation[np.isin(validation_targets, kept_classes)]
+        outliers = np.concatenate(
+            [
+                features[np.isin(targets, left_out)],
+                validation[np.isin(validation_targets, left_out)],
+            ]
         )
-        strange = strange[_sample(np.arange(len(strange)), _COMPARED_PICTURES)]
+        outliers = outliers[_sample(np.arange(len(outliers)), _COMPARED_PICTURES)]
         head = _head(features[kept], targets[kept])
         for name, fit in FITS.items():
             score = fit(features[kept], targets[kept], head)
-            areas[name].append(
-                area_under_roc(
-                    *(score.score(each, head.probabilities(each)) for each in (known, strange))
-                )
+            inside, outside = (
+                score.score(rows, head.probabilities(rows)) for rows in (inliers, outliers)
             )
-    return {name: float(np.mean(each)) for name, each in areas.items()}
+            areas[name].append(area_under_roc(inside, outside))
+    return {name: float(np.mean(found)) for name, found in areas.items()}
 
 
-def _folds(targets: Array, others_truth: Array) -> Iterator[tuple[Array, Array]]:
+def _folds(targets: Array, validation_targets: Array) -> Iterator[tuple[Array, Array]]:
     """Yield the classes that stay and those that are left out."""
     random = np.random.default_rng(_SEED)
-    classes = np.intersect1d(targets, others_truth)
+    classes = np.intersect1d(targets, validation_targets)
     classes = random.permutation(classes)[:_COMPARED_CLASSES]
     for group in range(min(_FOLDS, len(classes))):
         left_out = np.arange(len(classes)) % _FOLDS == group

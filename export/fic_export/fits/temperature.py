@@ -5,14 +5,16 @@ sure the classifier says it is.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fic_runtime.heads.ood_scores import Array
+
+from .softmax import cross_entropies, softmax
+
 if TYPE_CHECKING:
     import keras
-
-Array: TypeAlias = np.ndarray[Any, Any]
 
 BINS = 15
 # Fewer say too little of what a temperature does to pictures that it was not fitted on.
@@ -125,8 +127,8 @@ def expected_calibration_error(probabilities: Array, targets: Array, *, bins: in
     sure = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == targets
     # Bins are open on the left, as in the paper; 0 belongs to the first.
-    places = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(places, weights=right - sure, minlength=bins)
+    indices = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(indices, weights=right - sure, minlength=bins)
     return float(np.abs(gaps).sum() / len(targets))
 
 
@@ -135,7 +137,7 @@ def with_temperature(probabilities: Array, temperature: float) -> Array:
     if temperature == 1.0:
         return probabilities
     logits = np.log(np.maximum(probabilities.astype(np.float64), _TINY)) / temperature
-    return np.asarray(_softmax(logits), probabilities.dtype)
+    return np.asarray(softmax(logits), probabilities.dtype)
 
 
 def ends_in_softmax(head: "keras.Model") -> bool:
@@ -160,19 +162,6 @@ def _held_out(logits: Array, targets: Array) -> list[tuple[float, Array]]:
         scaled = np.empty_like(logits)
         for fitted, measured in (halves, halves[::-1]):
             scaled[measured] = logits[measured] / fit_temperature(logits[fitted], targets[fitted])
-        error = expected_calibration_error(_softmax(scaled), targets)
+        error = expected_calibration_error(softmax(scaled), targets)
         found.append((error, cross_entropies(scaled, targets)))
     return found
-
-
-def cross_entropies(logits: Array, targets: Array) -> Array:
-    """Return -log of the true label's probability for each row of logits, (n,)."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(
-        np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(targets)), targets]
-    )
-
-
-def _softmax(logits: Array) -> Array:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True))

@@ -14,7 +14,7 @@ import onnx
 
 from fic_runtime.preprocessing import Preprocessing
 
-from ..errors import ConversionError
+from ..errors import ConversionError, first_line
 
 # Of weights. A message of protobuf ends at 2 GiB; the rest of a graph has ample room above this.
 LARGEST = 1_900_000_000
@@ -69,18 +69,6 @@ def write_graph(graph: bytes | onnx.ModelProto, file: Path, metadata: Mapping[st
     _check(file, file.name)
 
 
-def _check(model: onnx.ModelProto | Path, name: str) -> None:
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConversionError(f"the converted {name} is not valid ONNX: {reason}") from error
-
-
-def _serialised(model: onnx.ModelProto) -> bytes:
-    return bytes(model.SerializeToString(deterministic=True))
-
-
 def of_pictures(preprocessing: Preprocessing) -> dict[str, str]:
     """Return what a graph says whose input is a picture."""
     geometry = preprocessing.geometry
@@ -108,6 +96,19 @@ def add_metadata(model: onnx.ModelProto, values: Mapping[str, str]) -> onnx.Mode
     for key, value in values.items():
         model.metadata_props.add(key=key, value=value)
     return model
+
+
+def _check(model: onnx.ModelProto | Path, name: str) -> None:
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ConversionError(
+            f"the converted {name} is not valid ONNX: {first_line(error)}"
+        ) from error
+
+
+def _serialised(model: onnx.ModelProto) -> bytes:
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _json(value: Any) -> str:

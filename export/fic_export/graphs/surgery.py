@@ -45,7 +45,7 @@ def cancel_transposes(graph: onnx.GraphProto) -> None:
     for name, node in transposes.items():
         before = transposes.get(node.input[0])
         if before is not None:
-            first, second = (list(each.attribute[0].ints) for each in (before, node))
+            first, second = (list(transpose.attribute[0].ints) for transpose in (before, node))
             if [first[axis] for axis in second] == sorted(first):
                 past[name] = before.input[0]
     for node in graph.node:
@@ -67,29 +67,6 @@ def skip_idle_reshapes(converted: onnx.ModelProto) -> None:
             # The first is the batch, which is free; where all others agree, it agrees too.
             if before and after and before[1:] == after[1:] and all(before[1:]):
                 past[node.output[0]] = node.input[0]
-
-
-def _shapes(converted: onnx.ModelProto) -> dict[str, list[int]]:
-    """Return the inferred shape of each value, 0 for a dimension that is free."""
-    skeleton = onnx.ModelProto()
-    skeleton.ir_version = converted.ir_version
-    skeleton.opset_import.extend(converted.opset_import)
-    graph = skeleton.graph
-    graph.node.extend(converted.graph.node)
-    graph.input.extend(converted.graph.input)
-    graph.output.extend(converted.graph.output)
-    for tensor in converted.graph.initializer:
-        # Inference needs the values of shapes only; without the weights it is quick.
-        if tensor.data_type == TensorProto.FLOAT:
-            info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
-            graph.input.append(info)
-        else:
-            graph.initializer.append(tensor)
-    inferred = onnx.shape_inference.infer_shapes(skeleton).graph
-    return {
-        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
-        for value in (*inferred.input, *inferred.value_info, *inferred.output)
-    }
 
 
 def protect_padded_pools(graph: onnx.GraphProto) -> None:
@@ -156,17 +133,6 @@ def fold_into_convolutions(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(constants.values())
 
 
-def _per_channel(tensor: onnx.TensorProto | None, *, channels: int) -> np.ndarray | None:
-    """Return a constant that broadcasts over (n, channels, height, width) as one value each."""
-    if tensor is None:
-        return None
-    array = numpy_helper.to_array(tensor)
-    if array.size == 1:
-        return np.full(channels, array.reshape(()), array.dtype)
-    shape = (1,) * (4 - array.ndim) + array.shape
-    return array.ravel() if shape == (1, channels, 1, 1) else None
-
-
 def prepend_preprocessing(graph: onnx.GraphProto, preprocessing: Preprocessing) -> None:
     """Put the pixel numbers in front, and make the input uint8 RGB (n, height, width, 3).
 
@@ -196,8 +162,8 @@ def prepend_preprocessing(graph: onnx.GraphProto, preprocessing: Preprocessing) 
     if pixels.offset != (0.0, 0.0, 0.0):
         step("Add", constant(pixels.offset, "pixel_offset", np.float32))
     steps[-1].output[0] = old.name
-    for place, node in enumerate(steps):
-        graph.node.insert(place, node)
+    for index, node in enumerate(steps):
+        graph.node.insert(index, node)
     shape: list[str | int | None] = ["n", geometry.height, geometry.width, 3]
     old.CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
 
@@ -243,6 +209,69 @@ def canonicalize(graph: onnx.GraphProto, *, input_name: str, output_name: str) -
         end.type.tensor_type.shape.dim[0].dim_param = "n"
 
 
+def fold_temperature(head: onnx.ModelProto, temperature: float) -> None:
+    """Divide the logits of a head's graph by the temperature, in its weights where that is exact.
+
+    Raises:
+        ConversionError: the graph does not end in a softmax.
+    """
+    if temperature == 1.0:
+        return
+    graph = head.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    last = makers[graph.output[0].name]
+    if last.op_type != "Softmax":
+        raise ConversionError(
+            f"the head ends in {last.op_type} and not in a softmax, so its probabilities have no "
+            "temperature; export without calibration"
+        )
+    folded = _linear_weights(graph, makers.get(last.input[0]), makers)
+    if folded:
+        for initializer in folded:
+            values = numpy_helper.to_array(initializer) / np.float32(temperature)
+            initializer.CopyFrom(numpy_helper.from_array(values, initializer.name))
+        return
+    factor = numpy_helper.from_array(np.array(1 / temperature, np.float32), "inverse_temperature")
+    graph.initializer.append(factor)
+    scaled = helper.make_node("Mul", [last.input[0], factor.name], ["calibrated_logits"])
+    last.input[0] = scaled.output[0]
+    graph.node.insert(list(graph.node).index(last), scaled)
+
+
+def _shapes(converted: onnx.ModelProto) -> dict[str, list[int]]:
+    """Return the inferred shape of each value, 0 for a dimension that is free."""
+    skeleton = onnx.ModelProto()
+    skeleton.ir_version = converted.ir_version
+    skeleton.opset_import.extend(converted.opset_import)
+    graph = skeleton.graph
+    graph.node.extend(converted.graph.node)
+    graph.input.extend(converted.graph.input)
+    graph.output.extend(converted.graph.output)
+    for tensor in converted.graph.initializer:
+        # Inference needs the values of shapes only; without the weights it is quick.
+        if tensor.data_type == TensorProto.FLOAT:
+            info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            graph.input.append(info)
+        else:
+            graph.initializer.append(tensor)
+    inferred = onnx.shape_inference.infer_shapes(skeleton).graph
+    return {
+        value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
+    }
+
+
+def _per_channel(tensor: onnx.TensorProto | None, *, channels: int) -> np.ndarray | None:
+    """Return a constant that broadcasts over (n, channels, height, width) as one value each."""
+    if tensor is None:
+        return None
+    array = numpy_helper.to_array(tensor)
+    if array.size == 1:
+        return np.full(channels, array.reshape(()), array.dtype)
+    shape = (1,) * (4 - array.ndim) + array.shape
+    return array.ravel() if shape == (1, channels, 1, 1) else None
+
+
 def _in_order_of_use(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     """Return the nodes that the outputs need, each after those that it needs, its first first.
 
@@ -273,41 +302,12 @@ def _copy(node: onnx.NodeProto) -> onnx.NodeProto:
     return copy
 
 
-def fold_temperature(head: onnx.ModelProto, temperature: float) -> None:
-    """Divide the logits of a head's graph by the temperature, in its weights where that is exact.
-
-    Raises:
-        ConversionError: the graph does not end in a softmax.
-    """
-    if temperature == 1.0:
-        return
-    graph = head.graph
-    makers = {name: node for node in graph.node for name in node.output}
-    last = makers[graph.output[0].name]
-    if last.op_type != "Softmax":
-        raise ConversionError(
-            f"the head ends in {last.op_type} and not in a softmax, so its probabilities have no "
-            "temperature; export without calibration"
-        )
-    folded = _linear_weights(graph, makers.get(last.input[0]), makers)
-    if folded:
-        for initializer in folded:
-            values = numpy_helper.to_array(initializer) / np.float32(temperature)
-            initializer.CopyFrom(numpy_helper.from_array(values, initializer.name))
-        return
-    factor = numpy_helper.from_array(np.array(1 / temperature, np.float32), "inverse_temperature")
-    graph.initializer.append(factor)
-    scaled = helper.make_node("Mul", [last.input[0], factor.name], ["calibrated_logits"])
-    last.input[0] = scaled.output[0]
-    graph.node.insert(list(graph.node).index(last), scaled)
-
-
 def _linear_weights(
     graph: onnx.GraphProto, node: onnx.NodeProto | None, makers: dict[str, onnx.NodeProto]
 ) -> list[onnx.TensorProto]:
     """Return the weights and bias of a last linear layer, or nothing if others use them too."""
-    constants = {each.name: each for each in graph.initializer}
-    uses = [name for each in graph.node for name in each.input]
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    uses = [name for other in graph.node for name in other.input]
 
     def own(name: str) -> bool:
         return name in constants and uses.count(name) == 1

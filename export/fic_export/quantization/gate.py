@@ -3,13 +3,14 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from fic_runtime.bundle import BASE_FILE, HEAD_FILE
 from fic_runtime.devices import usable_cpus
@@ -21,11 +22,8 @@ from fic_runtime.preprocessing import Preprocessing
 
 from ..errors import ConversionError, ParityError
 from ..graphs.files import weights_file
+from ..options import Scheme
 
-Array = np.ndarray[Any, Any]
-Scheme = Literal["int8", "fp16"]
-
-MAX_ACCURACY_DROP = 0.01
 _BATCH = 16
 _ROUNDS = 11
 _TURN_SECONDS = 0.12
@@ -35,12 +33,13 @@ _MARGIN = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """What became of a base in fewer bits, beside the float32 one, over the same pictures.
+    """Figures of a base in fewer bits beside the float32 one, over the same pictures.
 
     Attributes:
         scheme: `int8` or `fp16`.
-        calibration_pictures: on how many pictures the ranges of values were measured; 0 for fp16.
-        pictures: on how many the two were compared.
+        calibration_pictures: number of pictures on which the ranges of values were measured; 0 for
+            fp16.
+        pictures: number of pictures on which the two were compared.
         largest_difference: of any probability.
         mean_difference: over all probabilities.
         top_1_agreement: share of the pictures for which both name the same class.
@@ -73,8 +72,7 @@ class Quantization:
 
     @property
     def accuracy_drop(self) -> float:
-        """By how much less often the class is right; how often it is another one, if that is all
-        that is known."""
+        """Accuracy that is lost; where the classes are not known, share of other answers."""
         if self.float32_accuracy is None or self.accuracy is None:
             return 1 - self.top_1_agreement
         return self.float32_accuracy - self.accuracy
@@ -89,7 +87,7 @@ class Quantization:
         """
         way_out = "nothing was written, export without --quantize"
         if not np.isfinite(self.largest_difference):
-            raise ParityError(f"the {self.scheme} base gives values that are no numbers; {way_out}")
+            raise ParityError(f"the {self.scheme} base gives values that are not finite; {way_out}")
         # Shares of few pictures are not exact in binary: 0.9 - 0.89 is a little more than 0.01.
         if not self.accuracy_drop <= max_accuracy_drop + 1e-9:
             lost = (
@@ -123,9 +121,8 @@ def quantize_base(
     *,
     targets: Sequence[int] | None = None,
     calibration: Sequence[Path] = (),
-    max_accuracy_drop: float = MAX_ACCURACY_DROP,
+    max_accuracy_drop: float,
     min_accuracy: float | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Quantization:
     """Replace the float32 `base.onnx` in a bundle's folder by one of fewer bits.
 
@@ -142,16 +139,12 @@ def quantize_base(
         max_accuracy_drop: how much accuracy may be lost; where the targets are not known, for which
             share of the pictures another class may be named.
         min_accuracy: what the accuracy must be at least.
-        progress: called with the number of pictures just compared.
 
     Raises:
         ConversionError: the graph holds nothing to be quantized.
         ImageError: one of the files cannot be read.
         ParityError: a bound is not kept; the folder is as it was.
     """
-    from .fp16 import convert_to_half
-    from .int8 import quantize_int8
-
     if scheme not in get_args(Scheme):
         raise ValueError(f"quantize is one of {', '.join(get_args(Scheme))}; received {scheme!r}")
     if (folder / weights_file(BASE_FILE)).exists():
@@ -159,34 +152,24 @@ def quantize_base(
             "a base of more than 2 GB cannot be quantized; nothing was written, export without "
             "--quantize"
         )
-    file = folder / BASE_FILE
+    file, geometry = folder / BASE_FILE, preprocessing.geometry
     before = file.read_bytes()
-    model = onnx.load_from_string(before)
-    geometry = preprocessing.geometry
-    if scheme == "int8":
-        images = [load_image(picture, geometry) for picture in calibration]
-        smaller = quantize_int8(model, images)
-    else:
+    if scheme == "fp16":
         calibration = ()
-        smaller = convert_to_half(model)
-    after = bytes(smaller.SerializeToString(deterministic=True))
-    further = len(model.graph.output) - 1
+    after = _smaller(before, scheme, [load_image(path, geometry) for path in calibration])
+    further = len(onnx.load_from_string(before).graph.output) - 1
     bases = [
         Graph(graph, name=BASE_FILE, device="cpu", further_outputs=further)
         for graph in (before, after)
     ]
     head = Graph(folder / HEAD_FILE, device="cpu")
-    answers: list[list[Array]] = [[], []]
+    answers: list[list[NDArray[Any]]] = [[], []]
     for start in range(0, len(pictures), _BATCH):
-        batch = np.stack(
-            [load_image(picture, geometry) for picture in pictures[start : start + _BATCH]]
-        )
+        batch = np.stack([load_image(path, geometry) for path in pictures[start : start + _BATCH]])
         for base, probabilities in zip(bases, answers, strict=True):
             probabilities.append(head.run(base.run(batch)))
-        if progress is not None:
-            progress(len(batch))
-    expected, found = (np.concatenate(each) for each in answers)
-    times = time_in_turn(bases, batch[:1])
+    expected, found = (np.concatenate(probabilities) for probabilities in answers)
+    reference = _unfused(after, batch) if scheme == "int8" else bases[0].run(batch)
     quantization = Quantization(
         scheme=scheme,
         calibration_pictures=len(calibration),
@@ -194,64 +177,15 @@ def quantize_base(
         **_comparison(expected, found, targets),
         float32_bytes=len(before),
         bytes=len(after),
-        float32_milliseconds=_digits(1000 * statistics.median(times[0])),
-        milliseconds=_digits(1000 * statistics.median(times[1])),
-        speedup=_digits(statistics.median(a / b for a, b in zip(*times, strict=True))),
-        tolerance=_tolerance(
-            _unfused(after, batch) if scheme == "int8" else bases[0].run(batch),
-            bases[1].run(batch),
-            head,
-        ),
+        **_speed(bases, batch[:1]),
+        tolerance=_tolerance(reference, bases[1].run(batch), head),
     )
     quantization.check(max_accuracy_drop=max_accuracy_drop, min_accuracy=min_accuracy)
     file.write_bytes(after)
     return quantization
 
 
-def _comparison(expected: Array, found: Array, targets: Sequence[int] | None) -> dict[str, Any]:
-    difference = np.abs(found - expected)
-    wanted, named = expected.argmax(axis=1), found.argmax(axis=1)
-    return {
-        "largest_difference": float(difference.max()),
-        "mean_difference": float(difference.mean()),
-        "top_1_agreement": float((named == wanted).mean()),
-        "float32_accuracy": None
-        if targets is None
-        else float((wanted == np.asarray(targets)).mean()),
-        "accuracy": None if targets is None else float((named == np.asarray(targets)).mean()),
-    }
-
-
-def _unfused(graph: bytes, batch: Array) -> Array:
-    """Return what an int8 graph gives node by node: float32 arithmetic, rounded in between."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = usable_cpus()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {session.get_inputs()[0].name: batch})[0])
-
-
-def _tolerance(reference: Array, found: Array, head: Graph) -> dict[str, float]:
-    """Return how far a right device may be, from how far two right ways of computing are.
-
-    A value that is rounded to 8 or 11 bits goes the other way for the least difference in a sum,
-    and every layer after it sees that. Never less than what float32 bundles keep.
-    """
-    bottlenecks = np.abs(found - reference).max() / (np.abs(found).max() or 1.0)
-    probabilities = np.abs(head.run(found) - head.run(reference)).max()
-    return {
-        "bottlenecks": float(np.clip(_digits(_MARGIN * bottlenecks), TOLERANCE, 1)),
-        "probabilities": float(np.clip(_digits(_MARGIN * probabilities), TOLERANCE, 1)),
-    }
-
-
-def _digits(value: float) -> float:
-    """Keep three digits: more would be noise."""
-    return float(f"{value:.3g}")
-
-
-def time_in_turn(bases: Sequence[Graph], batch: Array) -> list[list[float]]:
+def time_in_turn(bases: Sequence[Graph], batch: NDArray[Any]) -> list[list[float]]:
     """Return for each base the seconds of its quickest pass in each of several turns, A B A B ...
 
     In turn, because the speed of a machine wanders while it is measured.
@@ -265,7 +199,70 @@ def time_in_turn(bases: Sequence[Graph], batch: Array) -> list[list[float]]:
     return times
 
 
-def _seconds(base: Graph, batch: Array) -> float:
+def _smaller(graph: bytes, scheme: Scheme, images: Sequence[NDArray[Any]]) -> bytes:
+    from .fp16 import convert_to_half
+    from .int8 import quantize_int8
+
+    model = onnx.load_from_string(graph)
+    smaller = quantize_int8(model, images) if scheme == "int8" else convert_to_half(model)
+    return bytes(smaller.SerializeToString(deterministic=True))
+
+
+def _comparison(
+    expected: NDArray[Any], found: NDArray[Any], targets: Sequence[int] | None
+) -> dict[str, Any]:
+    difference = np.abs(found - expected)
+    wanted, named = expected.argmax(axis=1), found.argmax(axis=1)
+    return {
+        "largest_difference": float(difference.max()),
+        "mean_difference": float(difference.mean()),
+        "top_1_agreement": float((named == wanted).mean()),
+        "float32_accuracy": None
+        if targets is None
+        else float((wanted == np.asarray(targets)).mean()),
+        "accuracy": None if targets is None else float((named == np.asarray(targets)).mean()),
+    }
+
+
+def _unfused(graph: bytes, batch: NDArray[Any]) -> NDArray[Any]:
+    """Return what an int8 graph gives node by node: float32 arithmetic, rounded in between."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = usable_cpus()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: batch})[0])
+
+
+def _tolerance(reference: NDArray[Any], found: NDArray[Any], head: Graph) -> dict[str, float]:
+    """Return how far a right device may be, from how far two right ways of computing are.
+
+    A value that is rounded to 8 or 11 bits goes the other way for the least difference in a sum,
+    and every layer after it sees that. Never less than what float32 bundles keep.
+    """
+    bottlenecks = np.abs(found - reference).max() / (np.abs(found).max() or 1.0)
+    probabilities = np.abs(head.run(found) - head.run(reference)).max()
+    return {
+        "bottlenecks": float(np.clip(_digits(_MARGIN * bottlenecks), TOLERANCE, 1)),
+        "probabilities": float(np.clip(_digits(_MARGIN * probabilities), TOLERANCE, 1)),
+    }
+
+
+def _speed(bases: Sequence[Graph], batch: NDArray[Any]) -> dict[str, float]:
+    times = time_in_turn(bases, batch)
+    return {
+        "float32_milliseconds": _digits(1000 * statistics.median(times[0])),
+        "milliseconds": _digits(1000 * statistics.median(times[1])),
+        "speedup": _digits(statistics.median(a / b for a, b in zip(*times, strict=True))),
+    }
+
+
+def _digits(value: float) -> float:
+    """Keep three digits: more would be noise."""
+    return float(f"{value:.3g}")
+
+
+def _seconds(base: Graph, batch: NDArray[Any]) -> float:
     """Return the seconds of the quickest pass in a turn: other work on the machine only adds."""
     quickest, started = math.inf, time.perf_counter()
     while True:

@@ -2,12 +2,13 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -21,8 +22,6 @@ from fic_runtime.graphs.onnx_runtime import onnxruntime
 
 from ..errors import ConversionError
 from ..graphs.surgery import canonicalize
-
-Array = np.ndarray[Any, Any]
 
 _LEVELS = 127  # of int8, symmetric
 # docs/why/int8.md has the measurements. What is not here stays float32.
@@ -47,7 +46,7 @@ _PREPARED = ("onnx.quant.pre_process", "onnxruntime.quant")
 
 def quantize_int8(
     model: onnx.ModelProto,
-    images: Sequence[Array],
+    images: Sequence[NDArray[Any]],
     *,
     operators: Sequence[str] = OPERATORS,
     method: CalibrationMethod = CalibrationMethod.MinMax,
@@ -121,14 +120,6 @@ def quantize_int8(
     return quantized
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
-    def __init__(self, name: str, images: Iterable[Array]) -> None:
-        self._inputs: Iterator[dict[str, Array]] = ({name: image[np.newaxis]} for image in images)
-
-    def get_next(self) -> dict[str, Array] | None:
-        return next(self._inputs, None)
-
-
 def nodes_before_the_first_product(graph: onnx.GraphProto) -> list[str]:
     """Return the names of the nodes that prepare the pixels.
 
@@ -151,7 +142,7 @@ def nodes_before_the_first_product(graph: onnx.GraphProto) -> list[str]:
 def only_used_domains(model: onnx.ModelProto) -> None:
     """Drop the operator sets that a converter declares in case it needs them."""
     used = {node.domain for node in model.graph.node}
-    kept = [each for each in model.opset_import if each.domain in used | {"", "ai.onnx"}]
+    kept = [opset for opset in model.opset_import if opset.domain in used | {"", "ai.onnx"}]
     del model.opset_import[:]
     model.opset_import.extend(kept)
 
@@ -193,51 +184,12 @@ def fold_pads(graph: onnx.GraphProto) -> None:
                     graph.node.remove(idle)
 
 
-def _add_pads(node: onnx.NodeProto, sides: list[int]) -> bool:
-    """Let a node pad by itself, if it may be told how."""
-    attributes = {attribute.name: attribute for attribute in node.attribute}
-    automatic = attributes.get("auto_pad")
-    if automatic is not None and automatic.s != b"NOTSET":
-        return False
-    if node.op_type == "MaxPool" and (
-        any(attributes["pads"].ints if "pads" in attributes else ())
-        or max(sides) >= min(attributes["kernel_shape"].ints)
-    ):
-        return False  # a window might hold nothing but padding
-    if "pads" in attributes:
-        old = list(attributes["pads"].ints)
-        attributes["pads"].ints[:] = [a + b for a, b in zip(old, sides, strict=True)]
-    else:
-        node.attribute.append(helper.make_attribute("pads", sides))
-    return True
-
-
-def _spatial_zeros(pad: onnx.NodeProto, constants: dict[str, Array]) -> list[int] | None:
-    """Return how many zeros a `Pad` adds to height and width, begins and then ends.
-
-    None if it does anything else.
-    """
-    if any(each.name == "mode" and each.s != b"constant" for each in pad.attribute):
-        return None
-    sizes = constants.get(pad.input[1])
-    value = constants.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else np.zeros(())
-    if sizes is None or value is None or value.any() or len(pad.input) > 3:
-        return None
-    begins, ends = np.split(sizes, 2)
-    if begins[:2].any() or ends[:2].any() or sizes.min() < 0:
-        return None
-    return [*begins[2:].tolist(), *ends[2:].tolist()]
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    used = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-
-
 def correct_biases(
-    model: onnx.ModelProto, images: Iterable[Array], *, levels: int, exclude: Iterable[str] = ()
+    model: onnx.ModelProto,
+    images: Iterable[NDArray[Any]],
+    *,
+    levels: int,
+    exclude: Iterable[str] = (),
 ) -> None:
     """Add to each convolution's bias what its rounded weights will miss on average.
 
@@ -270,7 +222,7 @@ def correct_biases(
     for node in convolutions:
         kernel = numpy_helper.to_array(constants[node.input[1]])
         missing = (kernel - rounded(kernel, levels)).sum(axis=(2, 3), dtype=np.float64)
-        groups = next((each.i for each in node.attribute if each.name == "group"), 1)
+        groups = next((item.i for item in node.attribute if item.name == "group"), 1)
         inputs = means[node.input[0]].reshape(groups, -1)
         shift = np.einsum("goi,gi->go", missing.reshape(groups, -1, missing.shape[1]), inputs)
         bias = numpy_helper.to_array(constants[node.input[2]]) if len(node.input) > 2 else 0
@@ -280,16 +232,67 @@ def correct_biases(
         node.input[:] = [*node.input[:2], name]
 
 
-def rounded(kernel: Array, levels: int) -> Array:
+def rounded(kernel: NDArray[Any], levels: int) -> NDArray[Any]:
     """Return a kernel rounded to `levels` steps on either side of zero, per output channel."""
     largest = np.abs(kernel).reshape(len(kernel), -1).max(axis=1)
     scale = np.where(largest > 0, largest / levels, 1).reshape(-1, 1, 1, 1)
     return np.asarray(np.round(kernel / scale) * scale)
 
 
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships no types
+    def __init__(self, name: str, images: Iterable[NDArray[Any]]) -> None:
+        self._inputs = ({name: image[np.newaxis]} for image in images)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        return next(self._inputs, None)
+
+
+def _add_pads(node: onnx.NodeProto, sides: list[int]) -> bool:
+    """Let a node pad by itself, if it may be told how."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    automatic = attributes.get("auto_pad")
+    if automatic is not None and automatic.s != b"NOTSET":
+        return False
+    if node.op_type == "MaxPool" and (
+        any(attributes["pads"].ints if "pads" in attributes else ())
+        or max(sides) >= min(attributes["kernel_shape"].ints)
+    ):
+        return False  # a window might hold nothing but padding
+    if "pads" in attributes:
+        old = list(attributes["pads"].ints)
+        attributes["pads"].ints[:] = [a + b for a, b in zip(old, sides, strict=True)]
+    else:
+        node.attribute.append(helper.make_attribute("pads", sides))
+    return True
+
+
+def _spatial_zeros(pad: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> list[int] | None:
+    """Return how many zeros a `Pad` adds to height and width, begins and then ends.
+
+    None if it does anything else.
+    """
+    if any(item.name == "mode" and item.s != b"constant" for item in pad.attribute):
+        return None
+    sizes = constants.get(pad.input[1])
+    value = constants.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else np.zeros(())
+    if sizes is None or value is None or value.any() or len(pad.input) > 3:
+        return None
+    begins, ends = np.split(sizes, 2)
+    if begins[:2].any() or ends[:2].any() or sizes.min() < 0:
+        return None
+    return [*begins[2:].tolist(), *ends[2:].tolist()]
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
 def _channel_means(
-    model: onnx.ModelProto, names: list[str], images: Iterable[Array]
-) -> dict[str, Array]:
+    model: onnx.ModelProto, names: list[str], images: Iterable[NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
     """Return the mean of each value (n, channels, height, width) over everything but channels."""
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
@@ -306,7 +309,7 @@ def _channel_means(
     session = onnxruntime.InferenceSession(
         probe.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    (image,) = (each.name for each in session.get_inputs())
+    (image,) = (tensor.name for tensor in session.get_inputs())
     totals = [np.zeros(())] * len(means)
     count = 0
     for pixels in images:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-# The class weights of ImageNet's 21841 classes on 4032 features have 0.35 GB.
+# The linear head of ImageNet's 21841 classes on 4032 features have 0.35 GB.
 _MOST_BYTES = 2**30
 
 # Records of a zip archive (PKWARE's APPNOTE, 4.3.7, 4.3.12 and 4.3.16) by their fields.

@@ -2,6 +2,7 @@
 
 import hashlib
 import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,7 +34,7 @@ class Bundle:
     files: BundleFiles
     manifest: Manifest
     place: Path
-    weights: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def checked_model(self, file: str) -> Path | bytes:
         """Return a graph as ONNX Runtime takes it, if it is still the one that was opened.
@@ -60,13 +61,12 @@ def open_bundle(place: str | Path) -> Bundle:
         BundleError: there is no bundle, or a file is missing or not what was exported.
     """
     files = bundle_files(Path(place))
-    bundle = Bundle(files, read_manifest(files), Path(place).absolute())
-    manifest = bundle.manifest
+    manifest = read_manifest(files)
     for file in manifest.own_files:
         _check(files, file, manifest)
-    for spec in [manifest.head] if manifest.head_only else [manifest.base, manifest.head]:
-        bundle.weights[spec.file] = _check_contents(files, spec.file, manifest)
-    return bundle
+    graphs = [manifest.head] if manifest.head_only else [manifest.base, manifest.head]
+    weights = {spec.file: _check_contents(files, spec.file, manifest) for spec in graphs}
+    return Bundle(files, manifest, Path(place).absolute(), weights)
 
 
 def _check(files: BundleFiles, file: str, manifest: Manifest) -> None:

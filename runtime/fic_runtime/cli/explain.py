@@ -80,11 +80,11 @@ def _file_for(path: Path, place: Path, taken: "Collection[Path]") -> Path:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{place}: cannot be made a folder ({error.strerror}); give another place"
+                f"{place}: cannot be made a folder ({error.strerror}); give another path"
             ) from error
         out = overlay_file(place, path, taken)
     if out.exists() and path.exists() and out.samefile(path):
-        raise OutputError(f"{out}: is the picture itself; give another place")
+        raise OutputError(f"{out}: is the picture itself; give another path")
     return out
 
 

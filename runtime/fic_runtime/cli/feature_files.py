@@ -1,8 +1,6 @@
 """Bottlenecks of many pictures in one file, for whoever computes with them."""
 
 import csv
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -10,6 +8,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from ..errors import OutputError
+from ..results import cannot_write, whole_file
 
 SUFFIXES = (".npz", ".csv")
 
@@ -26,23 +25,16 @@ def write_features(out: Path, files: Sequence[Path], bottlenecks: np.ndarray[Any
     """
     check_feature_file(out, bottlenecks.ndim - 1)
     try:
-        handle, part = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.parent)
-        try:
+        with whole_file(out) as part:
             if out.suffix.lower() == ".npz":
-                with os.fdopen(handle, "wb") as file:
-                    names = np.array([str(path) for path in files], dtype=np.str_)
+                names = np.array([str(path) for path in files], dtype=np.str_)
+                with part.open("wb") as file:
                     np.savez(file, files=names, bottlenecks=bottlenecks)
             else:
-                with os.fdopen(handle, "w", encoding="utf-8", newline="") as table:
+                with part.open("w", encoding="utf-8", newline="") as table:
                     _write_table(table, files, bottlenecks)
-            Path(part).replace(out)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
     except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror}); give another place"
-        ) from error
+        raise cannot_write(out, error) from error
 
 
 def check_feature_file(out: Path, dimensions: int) -> None:

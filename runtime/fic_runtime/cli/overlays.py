@@ -1,16 +1,14 @@
 """Explanations as PNG files: the picture with its heat, above a line that says what is seen."""
 
-import os
-import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import OutputError
 from ..explaining import Explanation
 from ..images import ImageSource, Pixels8
+from ..results import cannot_write, whole_file
 
 _BAR_WIDTH = 0.3  # of the picture
 _LEAST_WIDTH = 240  # pixels, in which the caption can be read
@@ -28,18 +26,10 @@ def write_overlay(out: Path, image: ImageSource, explanation: Explanation) -> No
     drawn = with_caption(explanation.overlay(image), explanation)
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(drawn[..., ::-1]))
     try:
-        handle, part = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(encoded.tobytes())
-            Path(part).replace(out)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        with whole_file(out) as part:
+            part.write_bytes(encoded.tobytes())
     except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror}); give another place"
-        ) from error
+        raise cannot_write(out, error) from error
 
 
 def overlay_file(folder: Path, image: Path, taken: Collection[Path]) -> Path:

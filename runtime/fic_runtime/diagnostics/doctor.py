@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ..devices import CPU, CUDA, ONNX_RUNTIMES, cgroup_cpus, usable_cpus
+from ..graphs.int8_sums import int8_sums_saturate
 from ..graphs.onnx_runtime import onnxruntime
 from ..graphs.sessions import SessionOptions, new_session, one_line
 
@@ -33,7 +35,6 @@ _FEATURES = frozenset(
     {"avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "amx_bf16"}
     | {"asimd", "asimddp", "i8mm", "sve"}
 )
-_INT8_OF_X86 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 _CPU_INFO = Path("/proc/cpuinfo")
 _NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 _CGROUP_MEMORY = Path("/sys/fs/cgroup/memory.max")
@@ -57,6 +58,8 @@ class Examination:
         versions: of Python and of the libraries that are installed.
         processor: its name, if the system tells.
         features: what ONNX Runtime's kernels are chosen by, such as avx2.
+        int8_sums: `exact`, or `saturating` where ONNX Runtime's quick kernels lose a part of the
+            sums of int8 and fic-runtime takes slower ones.
         processors: how many there are, and how many this process may use.
         processor_limit: of the container, in processors; None where there is none.
         memory_limit: of the container, in bytes; None where there is none.
@@ -68,16 +71,12 @@ class Examination:
     versions: dict[str, str]
     processor: str
     features: tuple[str, ...]
+    int8_sums: Literal["exact", "saturating"]
     processors: tuple[int, int]
     processor_limit: float | None
     memory_limit: int | None
     providers: tuple[ProviderCheck, ...]
     problems: tuple[str, ...]
-
-    @property
-    def quick_int8(self) -> bool:
-        """Whether the processor has instructions that make int8 bases quick, as far as is known."""
-        return "avx" not in self.features or not _INT8_OF_X86.isdisjoint(self.features)
 
 
 def examine() -> Examination:
@@ -91,6 +90,7 @@ def examine() -> Examination:
         versions=versions,
         processor=processor,
         features=features,
+        int8_sums="saturating" if int8_sums_saturate() else "exact",
         processors=(os.cpu_count() or 1, usable_cpus()),
         processor_limit=cgroup_cpus(),
         memory_limit=_memory_limit(),

@@ -25,10 +25,11 @@ log: Log = Log(__name__)
 LEAST_BYTES = 1 << 20
 MOST_BYTES = 1 << 30  # of a graph; ONNX Runtime cannot save one past 2 GB in one file
 
-_FORM = "2"  # of an entry; counts up when the options that entries are made with change
+_FORM = "3"  # of an entry; counts up when the options that entries are made with change
 _MOST_SECONDS = 90 * 24 * 3600  # since an entry was used last
 _MOST_TOTAL = 2 << 30  # bytes of all entries
 _UNFINISHED_SECONDS = 3600
+_LARGEST_FACT = 64  # bytes
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -102,6 +103,30 @@ class GraphCache:
         finally:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
+
+    def fact(self, name: str) -> str | None:
+        """Return what `keep_fact` kept of this processor and this ONNX Runtime, if anything."""
+        file = self._fact_file(name)
+        try:
+            if file.is_file() and _is_trusted(file):
+                return file.read_bytes()[:_LARGEST_FACT].decode("ascii", "replace")
+        except OSError as error:
+            log.info("%s: cannot be read (%s)", file, error.strerror)
+        return None
+
+    def keep_fact(self, name: str, value: str) -> None:
+        """Keep a word about this processor and this ONNX Runtime, if the folder can be written."""
+        file = self._fact_file(name)
+        unfinished = file.with_name(f"{file.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            unfinished.write_text(value, encoding="ascii")
+            unfinished.replace(file)
+        except OSError as error:
+            log.info("%s: cannot be kept (%s)", file, error.strerror)
+
+    def _fact_file(self, name: str) -> Path:
+        return self.folder / f"{self._key(name)}-{name}"
 
     def give_up(self, unfinished: Path, reason: str) -> None:
         """Drop what could not be written."""

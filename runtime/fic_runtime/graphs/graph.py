@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 
@@ -60,8 +60,17 @@ _OWN_MEMORY = {CUDA: "cuda"}
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
-class GraphOptions(TypedDict):
-    """The arguments of `Graph` that say where and how it runs."""
+class GraphOptions(TypedDict, total=False):
+    """Where and how a graph runs.
+
+    Attributes:
+        device: `cpu`, `cuda`, or `auto`, which takes CUDA where it works; FIC_DEVICE or `auto` by
+            default.
+        providers: ONNX Runtime's execution providers instead of `device`; strict, in this order.
+        allow_fallback: take the CPU where `device` or `providers` cannot be had.
+        threads: threads for one run; FIC_THREADS or as many as this process may use by default.
+        lean_memory: give memory back after each run instead of keeping it for the next.
+    """
 
     device: Device | None
     providers: Sequence[str] | None
@@ -79,16 +88,11 @@ class Graph:
     Args:
         model: the ONNX file, or its content.
         name: what errors call it; the path of the file unless given.
-        device: `cpu`, `cuda`, or `auto`, which takes CUDA where it works; FIC_DEVICE or `auto` by
-            default.
-        providers: ONNX Runtime's execution providers instead of `device`; strict, in this order.
-        allow_fallback: take the CPU where `device` or `providers` cannot be had.
-        threads: threads for one run; FIC_THREADS or as many as this process may use by default.
-        lean_memory: give memory back after each run instead of keeping it for the next.
         digest: what identifies the model, which was checked against it; the optimised form is
             then kept in the user's cache folder, if the graph is large and runs on the CPU.
         reopen: what returns the model again in a process that was forked; `model` by default.
         further_outputs: how many outputs the graph has besides the first.
+        options: see `GraphOptions`.
 
     Raises:
         BundleError: the file is no graph that ONNX Runtime can open.
@@ -101,32 +105,16 @@ class Graph:
         model: Model,
         *,
         name: str | None = None,
-        device: Device | None = None,
-        providers: Sequence[str] | None = None,
-        allow_fallback: bool = False,
-        threads: int | None = None,
-        lean_memory: bool = False,
         digest: str | None = None,
         reopen: Callable[[], Model] | None = None,
         further_outputs: int = 0,
+        **options: Unpack[GraphOptions],
     ) -> None:
-        wanted = providers_for(
-            device,
-            onnxruntime.get_available_providers(),
-            providers=providers,
-            allow_fallback=allow_fallback,
-        )
-        self._options = SessionOptions(
-            providers=tuple(wanted.providers),
-            threads=chosen_threads(threads),
-            lean_memory=lean_memory,
-        )
+        self._options, strict = _session_options(**options)
         self._model = reopen or (lambda: model)
         self._digest = digest
         self._name = name or ("the graph" if isinstance(model, bytes) else str(model))
-        self._session: Any = _open_session(
-            model, self._name, self._options, digest, strict=wanted.strict
-        )
+        self._session: Any = _open_session(model, self._name, self._options, digest, strict=strict)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 + further_outputs:
             raise BundleError(
@@ -261,6 +249,23 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
+
+
+def _session_options(
+    *,
+    device: Device | None = None,
+    providers: Sequence[str] | None = None,
+    allow_fallback: bool = False,
+    threads: int | None = None,
+    lean_memory: bool = False,
+) -> tuple[SessionOptions, bool]:
+    """Return how to open a session, and whether its providers are strict."""
+    available = onnxruntime.get_available_providers()
+    wanted = providers_for(device, available, providers=providers, allow_fallback=allow_fallback)
+    options = SessionOptions(
+        providers=wanted.providers, threads=chosen_threads(threads), lean_memory=lean_memory
+    )
+    return options, wanted.strict
 
 
 def _open_session(

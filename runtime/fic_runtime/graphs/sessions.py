@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 from ..devices import CPU, CUDA
 from .cache import GraphCache
+from .int8_sums import int8_sums_saturate
 from .onnx_runtime import onnxruntime
 
 # TF32, the default since Ampere, keeps 10 of float32's 23 bits: other numbers than in training.
 _PROVIDER_OPTIONS = {CUDA: {"use_tf32": "0"}}
-# x86 processors without VNNI add products of uint8 and int8 in 16 bits, which overflow: int8 bases
-# would lose up to nine points there (docs/why/int8.md). This takes uint8 weights on them instead.
-_EXACT_INT8 = ("session.x64quantprecision", "1")
+# Other kernels for int8, which lose nothing of the sums where the quick ones would (`.int8_sums`).
+EXACT_INT8 = ("session.x64quantprecision", "1")
 
 
 class SessionOptions(NamedTuple):
@@ -47,7 +47,8 @@ def new_session(model: Path | bytes, settings: SessionOptions) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.log_severity_level = 4  # what matters comes back as an exception
-    options.add_session_config_entry(*_EXACT_INT8)
+    if int8_sums_saturate():
+        options.add_session_config_entry(*EXACT_INT8)
     if settings.lean_memory:
         options.enable_cpu_mem_arena = False
         options.enable_mem_pattern = False

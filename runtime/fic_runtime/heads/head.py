@@ -10,10 +10,11 @@ import numpy as np
 from ..bundle import CLASS_WEIGHTS_FILE, TEACHING_FILE, Bundle, open_bundle
 from ..bundle.manifest import Manifest
 from ..errors import BundleError
+from ..predictions import Prediction
 
 if TYPE_CHECKING:
     from ..graphs.graph import Batch, Graph
-    from .linear import ClassWeights
+    from .linear import LinearHead
     from .out_of_distribution import OutOfDistribution
     from .statistics import ClassStatistics
 
@@ -33,7 +34,7 @@ class Head:
     manifest: Manifest
     graph: "Graph"
     out_of_distribution: "OutOfDistribution | None" = None
-    class_weights: "ClassWeights | None" = None
+    linear: "LinearHead | None" = None
     teaching: "ClassStatistics | None" = None
     files: Mapping[str, bytes] = field(default_factory=dict)
     """The whole head-only bundle of a head that was taught here and lies nowhere yet."""
@@ -46,6 +47,19 @@ class Head:
     def run(self, bottlenecks: "Batch") -> np.ndarray[Any, Any]:
         """Return the probabilities of bottlenecks, float32 (n, labels)."""
         return self.graph.run(bottlenecks)
+
+    def predict(self, bottlenecks: "Batch") -> list[Prediction]:
+        """Return one answer for each of the bottlenecks, (n, *bottleneck)."""
+        rows, score = self.run(bottlenecks), self.out_of_distribution
+        if score is None:
+            return [Prediction.from_probabilities(row, self.labels) for row in rows]
+        scores = score.score(np.asarray(bottlenecks), rows)
+        return [
+            Prediction.from_probabilities(
+                row, self.labels, known=score.is_known(value), ood_score=value
+            )
+            for row, value in zip(rows, scores.tolist(), strict=True)
+        ]
 
 
 def open_head(place: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Head:
@@ -75,9 +89,9 @@ def extras_of(bundle: Bundle) -> dict[str, Any]:
 
         extras["out_of_distribution"] = read_out_of_distribution(bundle.files, bundle.manifest)
     if CLASS_WEIGHTS_FILE in bundle.manifest.own_files:
-        from .linear import read_class_weights
+        from .linear import read_linear_head
 
-        extras["class_weights"] = read_class_weights(bundle)
+        extras["linear"] = read_linear_head(bundle)
     if TEACHING_FILE in bundle.manifest.own_files:
         from .statistics import read_teaching
 

@@ -27,7 +27,7 @@ _FLOAT32 = 1  # TensorProto.DataType
 
 
 @dataclass(frozen=True, slots=True)
-class ClassWeights:
+class LinearHead:
     """A linear head as it acts on the base's own features, its standardisation included.
 
     `kernel` is float32 (features, labels) and `bias` float32 (labels,). Of a softmax only
@@ -37,15 +37,16 @@ class ClassWeights:
     kernel: Floats
     bias: Floats
 
-    def logits_by_place(self, features: Floats, feature_map: FeatureMap) -> Floats:
-        """Return what the head says of each place alone, (n, h, w, labels), before the softmax."""
-        places = features.transpose(0, 2, 3, 1) if feature_map.layout == "nchw" else features
-        logits: Floats = places @ self.kernel + self.bias
+    def logits_by_location(self, features: Floats, feature_map: FeatureMap) -> Floats:
+        """Return the logits at each location of a feature map, (n, h, w, labels)."""
+        nchw = feature_map.layout == "nchw"
+        channels_last = features.transpose(0, 2, 3, 1) if nchw else features
+        logits: Floats = channels_last @ self.kernel + self.bias
         return logits
 
 
-def read_class_weights(bundle: Bundle) -> ClassWeights | None:
-    """Read the class weights of a bundle's head; None if it was exported without.
+def read_linear_head(bundle: Bundle) -> LinearHead | None:
+    """Read the linear form of a bundle's head; None if it was exported without.
 
     Raises:
         BundleError: the file is damaged or does not fit the head.
@@ -55,7 +56,7 @@ def read_class_weights(bundle: Bundle) -> ClassWeights | None:
     path = bundle.files.path(CLASS_WEIGHTS_FILE)
     try:
         arrays = read_arrays(bundle.files.read(CLASS_WEIGHTS_FILE))
-        weights = ClassWeights(arrays["kernel"], arrays["bias"])
+        weights = LinearHead(arrays["kernel"], arrays["bias"])
     except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
     features, labels = bundle.manifest.head.input.shape[-1], len(bundle.manifest.labels)
@@ -68,7 +69,7 @@ def read_class_weights(bundle: Bundle) -> ClassWeights | None:
     return weights
 
 
-def linear_graph(weights: ClassWeights, spec: GraphSpec, labels: Sequence[str]) -> bytes:
+def linear_graph(weights: LinearHead, spec: GraphSpec, labels: Sequence[str]) -> bytes:
     """Return the ONNX model that gives softmax(mean over the places · kernel + bias).
 
     Args:

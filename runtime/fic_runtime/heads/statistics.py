@@ -22,7 +22,7 @@ import numpy.typing as npt
 from ..bundle import TEACHING_FILE, Bundle
 from ..bundle.arrays import read_arrays
 from ..errors import BundleError
-from .linear import ClassWeights
+from .linear import LinearHead
 
 _RIDGE = 3.0  # times the mean variance of a feature (docs/why/ood-and-teaching.md)
 _LEAST_BETWEEN = 1e-3  # of the variance within classes: means that differ by nothing but noise
@@ -84,7 +84,7 @@ class ClassStatistics:
             counts=np.delete(self.counts, place),
         )
 
-    def head(self) -> ClassWeights:
+    def head(self) -> LinearHead:
         """Return the head: ridge regression, with the scale that makes its scores probabilities."""
         classes = len(self.means)
         unit = float(np.sqrt(self.variance)) or 1.0
@@ -106,7 +106,7 @@ class ClassStatistics:
         bias = scale * (1 / classes - centre @ kernel)
         kernel = kernel * (scale / unit)
         kernel -= kernel.mean(axis=1, keepdims=True)
-        return ClassWeights(kernel.astype(np.float32), (bias - bias.mean()).astype(np.float32))
+        return LinearHead(kernel.astype(np.float32), (bias - bias.mean()).astype(np.float32))
 
     def _likely_means(self, means: Doubles) -> Doubles:
         """Draw class means, (classes, features) in units of the deviation, towards their centre."""

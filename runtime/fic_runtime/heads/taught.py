@@ -1,11 +1,8 @@
 """Heads that are computed on the device from the statistics of the training."""
 
 import io
-import os
-import shutil
-import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +21,10 @@ from ..bundle import (
 from ..bundle.arrays import read_arrays
 from ..bundle.files import HeldFiles, bundle_files
 from ..bundle.head_only import head_files, head_golden
+from ..bundle.labels import is_label
 from ..bundle.manifest import Manifest, read_manifest
 from ..errors import BundleError, OutputError
+from ..results import cannot_write, replacing_result
 from .head import Head, extras_of
 from .linear import linear_graph
 from .ood_scores import pooled
@@ -43,11 +42,10 @@ def check_teachable(head: Head, label: str) -> ClassStatistics:
 
     Raises:
         BundleError: it has none.
-        ValueError: the label is not one line of text.
+        ValueError: the label is new and not one line of printable text.
     """
-    # labels.txt has a line for each; a surrogate is a byte of a file name that is no UTF-8.
-    if label.splitlines() != [label] or any("\ud800" <= char <= "\udfff" for char in label):
-        raise ValueError(f"the label {label!r} is not one line of text")
+    if label not in head.labels and not is_label(label):
+        raise ValueError(f"the label {label!r} is not one line of printable text")
     if head.teaching is None:
         raise BundleError(
             f"{head.place}: cannot be taught; export it with `fic export RUN --teachable`"
@@ -147,8 +145,12 @@ def held_head(place: Path, files: Mapping[str, bytes], graph: "Graph") -> Head:
     return Head(place, manifest, graph, **extras, files=files)
 
 
-def save_head(head: Head, place: Path) -> None:
+def save_head(head: Head, path: Path) -> None:
     """Write a taught head as a head-only bundle, whole or not at all.
+
+    Args:
+        head: a head that was taught since it was opened.
+        path: the folder or, if the name ends in .zip, the archive; an earlier head is replaced.
 
     Raises:
         OutputError: something that is no head is there, or it cannot be written.
@@ -156,53 +158,23 @@ def save_head(head: Head, place: Path) -> None:
     """
     if not head.files:
         raise ValueError(f"nothing was taught since {head.place} was opened; there is no new head")
-    _check_place(place)
-    place = place.resolve()
-    work = None
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-        fresh = work / "new"
-        if place.suffix.lower() == ".zip":
-            with zipfile.ZipFile(fresh, "w") as archive:
-                for name, data in head.files.items():
-                    archive.writestr(zipfile.ZipInfo(name), data)
-            fresh.replace(place)
-            return
-        fresh.mkdir()
-        for name, data in head.files.items():
-            (fresh / name).write_bytes(data)
-        _exchange(place, fresh, work / "old")
+        _check_holds_a_head(path)
+        with replacing_result(path, mark=MANIFEST_FILE) as folder:
+            for name, data in head.files.items():
+                (folder / name).write_bytes(data)
     except OSError as error:
-        raise OutputError(
-            f"{place}: cannot be written ({error.strerror}); give another place"
-        ) from error
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
+        raise cannot_write(path, error) from error
 
 
-def _exchange(place: Path, fresh: Path, aside: Path) -> None:
-    if place.exists():
-        place.rename(aside)
-    try:
-        fresh.rename(place)
-    except OSError:
-        if aside.exists():
-            aside.rename(place)
-        raise
-
-
-def _check_place(place: Path) -> None:
-    if not os.path.lexists(place) or (place.is_dir() and not any(place.iterdir())):
+def _check_holds_a_head(path: Path) -> None:
+    """Refuse what is there unless it is a head: a whole bundle is worth more than a taught head."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    try:
-        fits = place.is_dir() == (place.suffix.lower() != ".zip")
-        if fits and read_manifest(bundle_files(place)).head_only:
+    with suppress(BundleError, OSError):
+        if read_manifest(bundle_files(path)).head_only:
             return
-    except (BundleError, OSError):
-        pass
-    raise OutputError(f"{place}: holds something that is no head; give the head a new place")
+    raise OutputError(f"{path}: holds something that is no head; give the head a path of its own")
 
 
 def _npz(arrays: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Feature maps and class weights: together they are the head, or the export refuses."""
+"""Feature maps and linear heads: together they are the head, or the export refuses."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from fic_export import ConversionError, ParityError, export_bundle, export_head
-from fic_export.bundle.explanations import class_weights
+from fic_export.bundle.explanations import linear_head
 from fic_runtime import BundleError, Classifier
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 
@@ -90,18 +90,18 @@ def standardisation_of(features: int) -> Any:
 
 
 @pytest.mark.parametrize("kind", LINEAR)
-def test_class_weights_do_what_a_linear_head_does(kind: str) -> None:
+def test_the_folded_head_does_what_the_head_of_keras_does(kind: str) -> None:
     head = make_head((6,), *LINEAR[kind]())
     features = np.random.default_rng(1).normal(size=(5, 6)).astype(np.float32)
-    weights = class_weights(head)
+    weights = linear_head(head)
     found = probabilities(features @ weights.kernel + weights.bias)
     np.testing.assert_allclose(found, head.predict_on_batch(features), atol=1e-5)
     np.testing.assert_allclose(weights.kernel.sum(axis=1), 0, atol=1e-5 * abs(weights.kernel).max())
 
 
-def test_class_weights_of_a_sequential_head_are_found_too() -> None:
+def test_the_linear_head_of_a_sequential_model_is_found_too() -> None:
     head = keras.Sequential([keras.Input((6,)), softmax()])
-    assert class_weights(head).kernel.shape == (6, 3)
+    assert linear_head(head).kernel.shape == (6, 3)
 
 
 def branching() -> keras.Model:
@@ -125,7 +125,7 @@ OTHERS = {
 @pytest.mark.parametrize("kind", OTHERS)
 def test_another_head_is_refused_with_the_heads_that_work(kind: str) -> None:
     with pytest.raises(ConversionError, match=r"need a linear head, such as `--head linear`"):
-        class_weights(OTHERS[kind]())
+        linear_head(OTHERS[kind]())
 
 
 BASES = {
@@ -202,11 +202,11 @@ def test_a_base_that_does_not_end_in_an_average_is_refused(
     assert not (tmp_path / "bundle").exists()
 
 
-def test_class_weights_that_are_not_the_head_write_nothing(
+def test_a_linear_head_that_is_not_the_head_writes_nothing(
     pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head, other = (make_head((6,), softmax()) for _ in range(2))
-    monkeypatch.setattr("fic_export.bundle.export.class_weights", lambda *_: class_weights(other))
+    monkeypatch.setattr("fic_export.bundle.export.linear_head", lambda *_: linear_head(other))
     with pytest.raises(ParityError, match="nothing was written"):
         export_bundle(
             make_base(keras.layers.GlobalAveragePooling2D()),

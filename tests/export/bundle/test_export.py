@@ -12,9 +12,11 @@ import pytest
 
 import fic_export
 from fic_export.bundle import export_bundle
-from fic_export.bundle.parity import Bounds, keras_probabilities
+from fic_export.bundle.parity import keras_probabilities
 from fic_export.conversion import convert_base
 from fic_export.errors import OutputError, ParityError
+from fic_export.fits.temperature import Calibration, with_temperature
+from fic_export.options import Bounds, KerasClassifier
 from fic_runtime.bundle import open_bundle
 from fic_runtime.classifier import Classifier
 from fic_runtime.diagnostics.selftest import run_selftest
@@ -60,6 +62,11 @@ def base():
 @pytest.fixture(scope="module")
 def head():
     return make_head()
+
+
+@pytest.fixture(scope="module")
+def classifier(base, head):
+    return KerasClassifier(base=base, head=head, labels=LABELS, preprocessing=PREPROCESSING)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -152,9 +159,9 @@ def test_the_figures_of_the_comparison_are_in_the_manifest(bundle, pictures):
 
 
 def test_the_accuracy_of_both_is_measured_where_the_truth_is_known(
-    export, base, head, pictures, tmp_path
+    export, classifier, pictures, tmp_path
 ):
-    named = keras_probabilities(base, head, PREPROCESSING, pictures).argmax(axis=1)
+    named = keras_probabilities(classifier, pictures).argmax(axis=1)
     targets = [*named[:15], *(named[15:] + 1) % len(LABELS)]
     parity = export(tmp_path / "b", targets=targets, bounds=Bounds(min_accuracy=0.75)).parity
     assert (parity["keras_accuracy"], parity["runtime_accuracy"]) == (0.75, 0.75)
@@ -163,10 +170,10 @@ def test_the_accuracy_of_both_is_measured_where_the_truth_is_known(
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_the_bundle_says_what_keras_says_of_files(bundle, base, head, pictures):
-    expected = keras_probabilities(base, head, PREPROCESSING, pictures)
-    with Classifier(bundle, device="cpu") as classifier:
-        found = [each.probabilities for each in classifier.predict_batch(pictures)]
+def test_the_bundle_says_what_keras_says_of_files(bundle, classifier, pictures):
+    expected = keras_probabilities(classifier, pictures)
+    with Classifier(bundle, device="cpu") as exported:
+        found = [prediction.probabilities for prediction in exported.predict_batch(pictures)]
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
@@ -292,6 +299,21 @@ def test_a_bottleneck_may_be_a_map(export, tmp_path):
         assert classifier.extract([picture, picture]).shape == (2, *base.output_shape[1:])
 
 
+def test_a_bundle_is_compared_at_its_temperature_and_says_it(export, tmp_path):
+    made = {}
+    for name, calibration in (("plain", None), ("flat", Calibration(temperature=4.0))):
+        manifest = export(tmp_path / name, calibration=calibration)
+        assert manifest.parity["largest_difference"] < 1e-5
+        picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        with Classifier(tmp_path / name, device="cpu") as classifier:
+            made[name] = classifier.predict(picture)
+    assert open_bundle(tmp_path / "plain").manifest.calibration == {}
+    assert open_bundle(tmp_path / "flat").manifest.calibration["temperature"] == 4.0
+    assert made["plain"].label == made["flat"].label
+    expected = with_temperature(made["plain"].probabilities[None], 4.0)[0]
+    np.testing.assert_allclose(made["flat"].probabilities, expected, atol=1e-5)
+
+
 def test_progress_counts_every_picture(export, pictures, tmp_path):
     seen = []
     export(tmp_path / "b", progress=seen.append)
@@ -415,6 +437,21 @@ def test_a_head_for_another_base_is_a_slip(export, tmp_path):
 def test_a_label_that_is_no_line_of_text_is_refused(label, export, tmp_path):
     with pytest.raises(OutputError, match="is not one line of text; rename the class"):
         export(tmp_path / "b", labels=("a", label, "c"))
+
+
+def test_the_targets_may_be_called_truth_as_they_once_were(export, pictures, tmp_path):
+    targets = [0] * len(pictures)
+    one = export(tmp_path / "one", targets=targets)
+    other = export(tmp_path / "other", truth=targets)
+    assert one.parity["keras_accuracy"] is not None
+    assert one == other
+
+
+def test_an_unknown_keyword_is_refused_before_anything_is_done(export, tmp_path):
+    message = r"export_bundle\(\) got an unexpected keyword argument 'quantise'"
+    with pytest.raises(TypeError, match=message):
+        export(tmp_path / "b", quantise="int8")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_public_names_are_there():

@@ -1,14 +1,9 @@
 """A head without its base: the same answers, for that very base only, and nothing lost."""
 
-import gc
-
-import cv2
-import keras
 import numpy as np
 import pytest
 
 from fic_export import Bounds, ParityError, export_bundle, export_head
-from fic_export.bundle.head_only import without_base
 from fic_export.conversion import convert_base
 from fic_export.errors import OutputError
 from fic_runtime import BundleError, Classifier
@@ -16,37 +11,16 @@ from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.opening import file_digest
 from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
+from tests.export.conftest import draw_pictures, make_base, make_head
 
 PIXELS = Pixels(scale=(0.004, 0.005, 0.006), offset=(-0.5, 0.0, 0.5))
 PREPROCESSING = Preprocessing(geometry=Geometry(height=32, width=32), pixels=PIXELS)
 PADDED = Preprocessing(geometry=Geometry(height=32, width=32, resize="pad"), pixels=PIXELS)
 
 
-def make_base(seed=0):
-    keras.utils.set_random_seed(seed)
-    image = keras.Input((32, 32, 3))
-    layer = keras.layers.Conv2D(6, 3, strides=2, activation="relu")(image)
-    return keras.Model(image, keras.layers.GlobalAveragePooling2D()(layer), name="base")
-
-
-def make_head(labels, seed=1):
-    keras.utils.set_random_seed(seed)
-    bottleneck = keras.Input((6,))
-    layer = keras.layers.Dense(len(labels), activation="softmax")(bottleneck)
-    return keras.Model(bottleneck, layer, name="head")
-
-
 @pytest.fixture(scope="module")
 def base():
     return make_base()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_collection(base):
-    """Keep what is loaded by now from the collections of each conversion; see test_bundle."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +30,7 @@ def base_graph(base):
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for number in range(6):
-        coarse = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        cv2.imwrite(str(folder / f"{number}.png"), cv2.resize(coarse, (70 + number, 50)))
-    return sorted(folder.iterdir())
+    return draw_pictures(tmp_path_factory.mktemp("pictures"), 6)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +40,7 @@ def export(base, base_graph, pictures):
     def write(out, labels=("a", "b"), *, whole=False, **changes):
         arguments = {
             "base": base,
-            "head": make_head(labels, seed=len(labels)),
+            "head": make_head(classes=len(labels), seed=len(labels)),
             "labels": labels,
             "preprocessing": PREPROCESSING,
             "pictures": pictures,
@@ -167,8 +137,15 @@ def test_an_earlier_head_is_replaced(export, tmp_path):
     assert open_bundle(tmp_path / "head").manifest.labels == ("p", "q", "r", "s")
 
 
-def test_a_single_graph_is_no_part_of_a_head(export, tmp_path):
-    export(tmp_path / "whole", whole=True, single_graph=True)
-    manifest, files = without_base(open_bundle(tmp_path / "whole"))
-    assert "classifier.onnx" not in files.keys() | manifest.files.keys()
-    assert not manifest.single_graph
+@pytest.mark.parametrize("name", ["single_graph", "quantize", "calibration_files", "no_such"])
+def test_an_option_of_the_base_is_none_of_a_head(name, export, tmp_path):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+        export(tmp_path / "head", **{name: None})
+
+
+def test_a_large_base_is_no_obstacle_to_an_archive_of_the_head(export, tmp_path, monkeypatch):
+    monkeypatch.setattr("fic_export.graphs.files.LARGEST", 500)
+    monkeypatch.setattr("fic_export.graphs.files._SMALLEST_OUTSIDE", 500)
+    manifest = export(tmp_path / "head.zip", base_graph=None)
+    assert set(manifest.base_files) == {"base.onnx", "base.onnx.data"}
+    assert "base.onnx.data" not in manifest.own_files

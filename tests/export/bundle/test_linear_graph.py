@@ -6,14 +6,14 @@ import onnxruntime
 import pytest
 
 from fic_runtime.graphs.spec import GraphSpec, Tensor
-from fic_runtime.heads.linear import ClassWeights, linear_graph
+from fic_runtime.heads.linear import LinearHead, linear_graph
 
 
 @pytest.mark.parametrize("places", [(), (4, 5)])
 def test_a_linear_graph_is_valid_and_right(places):
     random = np.random.default_rng(0)
     kernel, bias = random.normal(size=(3, 2)), random.normal(size=2)
-    weights = ClassWeights(kernel.astype(np.float32), bias.astype(np.float32))
+    weights = LinearHead(kernel.astype(np.float32), bias.astype(np.float32))
     spec = GraphSpec(
         file="head.onnx",
         input=Tensor(name="bottleneck", dtype="float32", shape=(None, *places, 3)),

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from fic_export.bundle.parity import Bounds, Parity
+from fic_export.bundle.parity import Parity
 from fic_export.errors import ParityError
+from fic_export.options import Bounds
 
 GOOD = Parity(
     pictures=200,

@@ -107,7 +107,7 @@ def test_a_model_that_does_not_say_its_input_is_a_slip(tmp_path):
 
 
 def test_the_truth_of_drawn_pictures_is_not_known(tmp_path):
-    with pytest.raises(ValueError, match="1 labels do not go with 0 pictures"):
+    with pytest.raises(ValueError, match="1 targets do not go with 0 pictures"):
         fic_export.export_bundle(
             functional("base", (24, 32, 3)),
             functional("head", (5,)),

@@ -14,6 +14,7 @@ from fic_export.errors import ConversionError, ParityError
 from fic_runtime.bundle import open_bundle
 from fic_runtime.classifier import Classifier
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
+from tests.export.conftest import make_base, make_head
 
 # Quotes, and what must be escaped in one of the notations.
 LABELS = ("Gänseblümchen", 'it\'s "tulip"', "バラ\\の花 🌹")
@@ -24,21 +25,8 @@ PREPROCESSING = Preprocessing(
 
 
 def models(*, pooled):
-    import keras
-
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((24, 32, 3))
-    layer = keras.layers.Conv2D(6, 3, strides=2, activation="relu")(inputs)
-    layer = keras.layers.DepthwiseConv2D(3, strides=2)(layer)
-    if pooled:
-        layer = keras.layers.GlobalAveragePooling2D()(layer)
-    base = keras.Model(inputs, layer)
-    head = [
-        keras.Input(base.output_shape[1:]),
-        keras.layers.Flatten(),
-        keras.layers.Dense(len(LABELS), activation="softmax"),
-    ]
-    return base, keras.Sequential(head)
+    base = make_base((24, 32, 3), pooled=pooled)
+    return base, make_head(base.output_shape[1:], classes=len(LABELS))
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["vector", "map"])

@@ -1,4 +1,3 @@
-import gc
 import hashlib
 import logging
 import re
@@ -34,13 +33,7 @@ QUICK = (
 SIZES = {"inception_v3": 139, "inception_resnet_v2": 139}
 
 
-@pytest.fixture(autouse=True)
-def nothing_left_in_memory():
-    yield
-    import keras
-
-    keras.backend.clear_session()
-    gc.collect()
+pytestmark = pytest.mark.usefixtures("nothing_left_in_memory")
 
 
 # Of the bases that are converted in segments this one keeps two more.

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fic_export.drawn_pictures import foreign_pictures
 from fic_export.fits.ood_scores import FITS, fit_softmax_regression, largest_directions
 from fic_export.fits.out_of_distribution import (
     Answers,
@@ -41,15 +40,16 @@ def answers(features, head):
 def parts():
     features, targets = clusters(40, seed=1)
     head = fit_softmax_regression(features, targets)
-    val, val_truth = clusters(25, seed=2)
-    strange, _ = clusters(10, seed=3, centres_seed=9)
+    val, val_targets = clusters(25, seed=2)
+    outliers, _ = clusters(10, seed=3, centres_seed=9)
     return {
         "features": features,
         "targets": targets,
         "validation": answers(val, head),
-        "validation_targets": val_truth,
-        "foreign": answers(strange, head),
-        "foreign_source": "drawn",
+        "validation_targets": val_targets,
+        "outliers": answers(outliers, head),
+        "outlier_source": "drawn",
+        "false_rejection": 0.05,
     }
 
 
@@ -67,7 +67,7 @@ def manifest_for(known, files=None):
     )
 
 
-def test_the_chosen_score_tells_strange_pictures_and_keeps_known_ones(parts):
+def test_the_chosen_score_tells_outliers_and_keeps_inliers(parts):
     fitted = fit_out_of_distribution(**parts)
     known, figures = fitted.known, fitted.known.figures
     assert set(figures["auroc"]) == set(FITS) == set(METHODS)
@@ -135,7 +135,7 @@ def test_bottlenecks_as_small_as_those_of_random_weights_are_told_as_well(parts)
         **parts,
         "features": parts["features"] * np.float32(1e-18),
         "validation": small(parts["validation"]),
-        "foreign": small(parts["foreign"]),
+        "outliers": small(parts["outliers"]),
     }
     found = fit_out_of_distribution(**tiny).known.figures["auroc"]
     expected = fit_out_of_distribution(**parts).known.figures["auroc"]
@@ -143,7 +143,7 @@ def test_bottlenecks_as_small_as_those_of_random_weights_are_told_as_well(parts)
         assert found[name] == pytest.approx(expected[name], abs=0.02)
 
 
-def test_thelargest_directions_are_those_of_the_singular_values():
+def test_the_largest_directions_are_those_of_the_singular_values():
     random = np.random.default_rng(6)
     rows = (random.standard_normal((90, 60)) * np.geomspace(10, 0.1, 60)).astype(np.float32)
     directions, squares = largest_directions(rows, 8)
@@ -154,16 +154,16 @@ def test_thelargest_directions_are_those_of_the_singular_values():
 
 
 @pytest.mark.parametrize(
-    ("known", "strange", "area"),
+    ("inside", "outside", "area"),
     [([1, 2], [3, 4], 1.0), ([3, 4], [1, 2], 0.0), ([1, 2], [1, 2], 0.5), ([1, 3], [2], 0.5)],
 )
-def test_the_area_is_how_often_the_strange_one_scores_higher(known, strange, area):
-    assert area_under_roc(np.array(known), np.array(strange)) == area
+def test_the_area_is_how_often_the_outlier_scores_higher(inside, outside, area):
+    assert area_under_roc(np.array(inside), np.array(outside)) == area
 
 
-@pytest.mark.parametrize(("count", "rate", "place"), [(19, 0.05, 19), (99, 0.05, 95), (9, 0.1, 9)])
-def test_the_threshold_is_an_order_statistic(count, rate, place):
-    assert rejection_threshold(np.arange(1.0, count + 1), rate) == place
+@pytest.mark.parametrize(("count", "rate", "rank"), [(19, 0.05, 19), (99, 0.05, 95), (9, 0.1, 9)])
+def test_the_threshold_is_an_order_statistic(count, rate, rank):
+    assert rejection_threshold(np.arange(1.0, count + 1), rate) == rank
 
 
 @pytest.mark.parametrize(
@@ -178,10 +178,3 @@ def test_the_threshold_is_an_order_statistic(count, rate, place):
 def test_too_little_to_fit_on_is_said(classes, training, validation, said):
     found = why_not(classes, training, validation, 0.05)
     assert (found is None) if said is None else said in (found or "")
-
-
-def test_foreign_pictures_are_many_kinds_and_the_same_each_time():
-    one, two = (foreign_pictures(Geometry(height=20, width=30)) for _ in range(2))
-    assert all(each.shape == (20, 30, 3) and each.dtype == np.uint8 for each in one)
-    np.testing.assert_array_equal(one, two)
-    assert len({each.tobytes() for each in one}) == len(one) == 60

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fic_export.fits.softmax import cross_entropies
 from fic_export.fits.teaching import fit_teaching
-from fic_export.fits.temperature import cross_entropies
 from fic_runtime.heads.statistics import ClassStatistics
 
 CLASSES, FEATURES = 4, 200

@@ -1,13 +1,8 @@
-"""Probabilities that say how often they are right, by one temperature in the head's graph."""
+"""Probabilities that say how often they are right, by one temperature."""
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 
-import fic_export
-from fic_export.conversion import convert_head
-from fic_export.errors import ConversionError
 from fic_export.fits.temperature import (
     Calibration,
     ends_in_softmax,
@@ -16,10 +11,6 @@ from fic_export.fits.temperature import (
     fit_temperature,
     with_temperature,
 )
-from fic_export.graphs.surgery import fold_temperature
-from fic_runtime.bundle import open_bundle
-from fic_runtime.classifier import Classifier
-from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 
 
 def softmax(logits):
@@ -94,75 +85,11 @@ def test_a_temperature_is_positive(value):
         Calibration(temperature=value)
 
 
-def head(kind):
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_only_a_head_that_ends_in_a_softmax_is_said_to(activation):
     import keras
 
-    keras.utils.set_random_seed(1)
-    layers = keras.layers
-    stacks = {
-        "linear": [layers.Dense(3, activation="softmax", bias_initializer="ones")],
-        "no bias": [layers.Dense(3, use_bias=False), layers.Softmax()],
-        "hidden": [layers.Dense(8, activation="relu"), layers.Dense(3, activation="softmax")],
-        "layer between": [layers.Dense(3), layers.LayerNormalization(), layers.Softmax()],
-        "sigmoid": [layers.Dense(3, activation="sigmoid")],
-    }
-    return keras.Sequential([keras.Input((6,)), *stacks[kind]])
-
-
-@pytest.mark.parametrize("kind", ["linear", "no bias", "hidden", "layer between"])
-def test_the_graph_divides_its_logits(kind):
-    model = head(kind)
-    assert ends_in_softmax(model)
-    graph = convert_head(model)
-    nodes = len(graph.graph.node)
-    fold_temperature(graph, 2.5)
-    onnx.checker.check_model(graph, full_check=True)
-    # Weights take it in where they are the last step before the softmax.
-    assert len(graph.graph.node) - nodes == (1 if kind == "layer between" else 0)
-    inputs = np.random.default_rng(0).standard_normal((5, 6), np.float32)
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    (found,) = session.run(None, {"bottleneck": inputs})
-    expected = with_temperature(np.asarray(model.predict_on_batch(inputs)), 2.5)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
-def test_a_head_without_softmax_is_refused_and_left_alone_at_one():
-    model = head("sigmoid")
-    assert not ends_in_softmax(model)
-    graph = convert_head(model)
-    before = graph.SerializeToString()
-    fold_temperature(graph, 1.0)
-    assert graph.SerializeToString() == before
-    with pytest.raises(ConversionError, match="not in a softmax"):
-        fold_temperature(graph, 2.0)
-
-
-def test_a_bundle_is_compared_at_its_temperature_and_says_it(tmp_path):
-    import keras
-
-    keras.utils.set_random_seed(0)
-    inputs = keras.Input((16, 16, 3))
-    features = keras.layers.Conv2D(6, 3, strides=2, activation="relu")(inputs)
-    base = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(features))
-    preprocessing = Preprocessing(geometry=Geometry(height=16, width=16), pixels=Pixels())
-    made = {}
-    for name, calibration in (("plain", None), ("flat", Calibration(temperature=4.0))):
-        manifest = fic_export.export_bundle(
-            base,
-            head("linear"),
-            labels=("a", "b", "c"),
-            preprocessing=preprocessing,
-            calibration=calibration,
-            out=tmp_path / name,
-        )
-        assert manifest.parity["largest_difference"] < 1e-5
-        picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        with Classifier(tmp_path / name, device="cpu") as classifier:
-            made[name] = classifier.predict(picture)
-    assert open_bundle(tmp_path / "plain").manifest.calibration == {}
-    assert open_bundle(tmp_path / "flat").manifest.calibration["temperature"] == 4.0
-    assert made["plain"].label == made["flat"].label
-    expected = with_temperature(made["plain"].probabilities[None], 4.0)[0]
-    np.testing.assert_allclose(made["flat"].probabilities, expected, atol=1e-5)
+    dense = keras.layers.Dense(3, activation=activation)
+    inner = keras.Sequential([keras.Input((6,)), dense])
+    for head in (inner, keras.Sequential([keras.Input((6,)), inner])):
+        assert ends_in_softmax(head) == (activation == "softmax")

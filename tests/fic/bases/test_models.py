@@ -16,12 +16,7 @@ SMALL = find_base("mobilenet_0.25")
 QUICK = ["mobilenet_0.25", "mobilenet_v2_0.35", "mobilenet_v3_small_0.75", "vgg16", "xception"]
 
 
-@pytest.fixture(autouse=True)
-def nothing_left_in_memory():
-    yield
-    import keras
-
-    keras.backend.clear_session()
+pytestmark = pytest.mark.usefixtures("nothing_left_in_memory")
 
 
 # The other ones are looked at where they are converted, as building one takes seconds.
@@ -140,14 +135,14 @@ def test_an_unknown_layer_gives_the_nearest_names():
     ],
 )
 def test_numbers_of_old_keras_name_layers_of_resnet50_and_are_translated(old, today, caplog):
-    model = build_base(find_base("resnet50"), weights="none", size=32, tensor=old, pooling="none")
+    model = build_base(find_base("resnet50"), weights="none", size=32, layer=old, pooling="none")
     assert model.layers[-1].name == today
     assert f"{old} is called {today} today" in caplog.text
 
 
 def test_there_is_no_activation_50_in_resnet50():
     with pytest.raises(BaseOptionError, match="no layer 'activation_50'"):
-        build_base(find_base("resnet50"), weights="none", size=32, tensor="activation_50")
+        build_base(find_base("resnet50"), weights="none", size=32, layer="activation_50")
 
 
 def test_too_small_an_image_size_names_the_smallest():
@@ -285,7 +280,7 @@ def save_network(path, *, classifier):
     import keras
 
     model = keras.applications.MobileNet(
-        alpha=0.25, weights=None, include_top=classifier, input_shape=(32, 32, 3), labels=7
+        alpha=0.25, weights=None, include_top=classifier, input_shape=(32, 32, 3), classes=7
     )
     if path.name.endswith(".weights.h5"):
         model.save_weights(path)

@@ -11,8 +11,8 @@ import pytest
 from fic.bases.frozen import FrozenBase
 from fic.bottlenecks import fill_cache, prepare
 from fic.bottlenecks.cached import CacheUse, kept_digests
-from fic.bottlenecks.views import view_keys
 from fic.cache import BottleneckCache
+from fic.cache.keys import make_keys
 from fic.data import Pictures, Source, read_pictures
 from fic.digests import digest_file
 from fic.errors import CacheError, DataError
@@ -136,7 +136,7 @@ def test_the_same_bytes_twice_are_one_extraction(
     shutil.copy(photos / "red/0.jpg", photos / "red/copy.jpg")
     shutil.copy(photos / "red/0.jpg", photos / "blue/copy.jpg")
     use = fill(empty)
-    assert (use.hits, use.extracted, use.skipped) == (0, PICTURES, [])
+    assert (use.hits, use.extracted, use.skipped) == (0, PICTURES, ())
 
 
 def test_a_changed_picture_is_extracted_again(
@@ -226,7 +226,7 @@ def test_the_first_view_is_the_plain_bottleneck(
     pictures = pictures_of(photos, warm)
     train, _, _ = prepare(pictures, frozen, replace(warm, views=2), Silence())
     with train.cache as cache:
-        keys = view_keys([(pictures.digests[path], 0) for path in train.dataset.paths])
+        keys = make_keys([(pictures.digests[path], 0) for path in train.dataset.paths])
         np.testing.assert_array_equal(train.rows[:, 0], cache.find(keys))
         plain, altered = (train.read(train.rows[:, view]) for view in (0, 1))
         assert np.abs(plain - altered).max() > 0.01 * np.abs(plain).max()
@@ -303,7 +303,7 @@ def spoil(cache: CacheOptions, base: BaseOptions, photos: Path, factor: float) -
     frozen = FrozenBase(base, cache.bottleneck_dir)
     train, _, _ = prepare(pictures_of(photos, cache), frozen, cache, Silence())
     with train.cache as filled:
-        keys = view_keys([(digest, 0) for digest in digests])
+        keys = make_keys([(digest, 0) for digest in digests])
         values = filled.read(filled.find(keys))
     for shard in shards(cache):
         shard.unlink()
@@ -344,7 +344,7 @@ def test_a_picture_that_is_gone_by_now_does_not_speak_against_the_cache(
     shutil.rmtree(photos)
     train, val, use = prepare(pictures, FrozenBase(base, warm.bottleneck_dir), warm, Silence())
     train.cache.close()
-    assert (len(train) + len(val), use.extracted, use.skipped) == (PICTURES, 0, [])
+    assert (len(train) + len(val), use.extracted, use.skipped) == (PICTURES, 0, ())
 
 
 # --- engines and element types --------------------------------------------------------------------

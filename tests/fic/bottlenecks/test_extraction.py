@@ -10,10 +10,10 @@ import pytest
 
 from fic.bases import find_base
 from fic.bottlenecks.extraction import Picture, extract
-from fic.bottlenecks.views import view_keys
 from fic.cache import BottleneckCache
-from fic.cache.store import Fingerprint
+from fic.cache.keys import make_keys
 from fic.digests import digest_file
+from fic.fingerprint import Fingerprint
 from fic_runtime.errors import ImageError
 
 PREPROCESSING = find_base("mobilenet_0.25").preprocessing(size=8)
@@ -89,7 +89,7 @@ def put(folder: Path, count: int, views: int = 1, name: str = "{0}.png") -> list
 
 
 def plain_keys(pictures: list[Picture]) -> Any:
-    return view_keys([(picture.digest, 0) for picture in pictures])
+    return make_keys([(picture.digest, 0) for picture in pictures])
 
 
 def test_every_picture_becomes_its_own_bottleneck(tmp_path: Path, cache: BottleneckCache) -> None:

@@ -10,19 +10,19 @@ import pytest
 from fic.bases.frozen import FrozenBase
 from fic.bottlenecks import prepare
 from fic.bottlenecks.extraction import bottlenecks_of
-from fic.bottlenecks.live import LiveBottlenecks, prepare_live
+from fic.bottlenecks.live import LiveBottlenecks, LivePictures, prepare_live
 from fic.data import Pictures, Source, read_pictures
 from fic.exporting import export_run
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.prediction import evaluate_run, predict_files
 from fic.progress import Silence
 from fic.runs import Run
-from fic.training import train
+from fic.training.epochs import take_steps
 from fic_runtime.errors import ImageError
+from tests.fic.conftest import Fit
 
 LIVE = TrainingOptions(epochs=2, batch_size=5, omit_bottlenecks=True)
 
-Fit = Callable[..., Run]
 Live = Callable[..., tuple[LiveBottlenecks, LiveBottlenecks]]
 
 
@@ -31,19 +31,11 @@ def shards(cache: CacheOptions) -> list[Path]:
 
 
 @pytest.fixture
-def fit(photos: Path, base: BaseOptions, empty: CacheOptions, tmp_path: Path) -> Fit:
+def fit(fit: Fit, empty: CacheOptions) -> Fit:
     """Return a function that trains through the whole network; the cache holds no bottleneck."""
 
     def run(**changes: Any) -> Run:
-        given = {
-            "source": Source(data=photos, val_split=0.25),
-            "out": tmp_path / "run",
-            "base": base,
-            "cache": empty,
-            "options": LIVE,
-            **changes,
-        }
-        return train(given.pop("source"), **given)
+        return fit(**{"cache": empty, "options": LIVE, **changes})
 
     return run
 
@@ -162,10 +154,31 @@ def test_a_bad_picture_can_end_the_training(fit: Fit, photos: Path, empty: Cache
 def test_a_training_picture_that_vanishes_on_the_way_is_left_out_and_listed(live: Live) -> None:
     data, _ = live()
     data.dataset.paths[2].unlink()
+    shown: list[int] = []
+
+    def step(_: Any, targets: np.ndarray[Any, Any]) -> tuple[float, float]:
+        shown.extend(targets.tolist())
+        return 0.0, 0.0
+
     for seed in (0, 1):
-        batches = list(data.epoch(np.random.default_rng(seed), 5))
-        assert sum(len(targets) for _, targets in batches) == len(data) - 1
-    assert [each.path for each in data.pictures.skipped] == [data.dataset.paths[2]]
+        shown.clear()
+        trained = take_steps(step, data.epoch(np.random.default_rng(seed), 5))
+        assert len(shown) == len(data) - 1
+        assert [picture.path for picture in trained.skipped] == [data.dataset.paths[2]]
+
+
+def test_a_picture_that_vanishes_in_two_epochs_is_listed_once_in_the_run(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = LivePictures.epoch_of
+
+    def vanish(self: LivePictures, *batches: Any) -> Any:
+        self.dataset.paths[2].unlink(missing_ok=True)
+        return original(self, *batches)
+
+    monkeypatch.setattr(LivePictures, "epoch_of", vanish)
+    (skipped,) = fit().record["skipped_files"]
+    assert skipped["file"] in skipped["reason"]
 
 
 @pytest.mark.parametrize(("part", "on_error"), [(1, "skip"), (0, "fail")])

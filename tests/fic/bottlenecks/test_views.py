@@ -3,9 +3,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fic.bottlenecks import views as augmentation
-from fic.bottlenecks.views import draw_view, stored_digests, view_keys
-from fic.cache.store import make_keys
+from fic.bottlenecks.views import draw_view
+from fic.cache.keys import VIEW_RECIPE
 from fic.digests import digest_bytes
 from fic_runtime.images import resize_image
 from fic_runtime.preprocessing import Geometry
@@ -66,37 +65,9 @@ def test_a_picture_of_any_shape_has_views(shape: tuple[int, int]) -> None:
     assert view(picture, 1).min() > 80
 
 
-def test_the_key_of_the_plain_view_is_that_of_the_picture() -> None:
-    np.testing.assert_array_equal(view_keys([(DIGEST, 0)]), make_keys([DIGEST]))
-
-
-def test_each_view_has_its_own_key() -> None:
-    other = digest_bytes(b"other")
-    keys = view_keys([(DIGEST, 0), (DIGEST, 1), (DIGEST, 2), (DIGEST, 256), (other, 1)])
-    assert len(set(keys.tolist())) == 5
-
-
-def test_another_recipe_hits_no_altered_view_but_the_plain_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    before = view_keys([(DIGEST, 0), (DIGEST, 1)])
-    monkeypatch.setattr(augmentation, "RECIPE", b"something else")
-    assert (view_keys([(DIGEST, 0), (DIGEST, 1)]) == before).tolist() == [True, False]
-
-
-def test_stored_digests_are_what_the_keys_begin_with() -> None:
-    begins = [key.tobytes()[:16] for key in view_keys([(DIGEST, 0), (DIGEST, 1), (DIGEST, 7)])]
-    plain, altered = stored_digests(DIGEST)
-    assert begins == [plain, altered, altered]
-
-
-def test_no_pictures_have_no_keys() -> None:
-    assert len(view_keys([])) == 0
-
-
 def test_the_recipe_gives_the_views_that_it_gave_before() -> None:
     """Cached views are found by the name of the recipe: change the name with the recipe."""
-    assert augmentation.RECIPE == b"flip-crop-colour-1"
+    assert VIEW_RECIPE == b"flip-crop-colour-1"
     y, x = np.mgrid[0:60, 0:80]
     picture = np.stack([4 * y, 3 * x, np.full_like(x, 60)], axis=2).astype(np.uint8)
     out = np.zeros((8, 8, 3), np.uint8)

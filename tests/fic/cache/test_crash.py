@@ -8,35 +8,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fic.cache import BottleneckCache, CacheWriter
+from fic.cache.keys import make_keys
 from fic.cache.locks import new_temporary
-from fic.cache.store import Fingerprint, make_keys
 from fic.digests import digest_bytes
 from fic.errors import CacheError
-from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
+from tests.fic.cache.conftest import FINGERPRINT as TINY
 
 KILLS = 60
 FEATURES = 256
-FINGERPRINT = Fingerprint(
-    base="tiny",
-    weights="0" * 32,
-    tensor="output",
-    pooling="avg",
-    preprocessing=Preprocessing(geometry=Geometry(height=8, width=8), pixels=Pixels()),
-    dtype="float32",
-    shape=(FEATURES,),
-)
+FINGERPRINT = replace(TINY, shape=(FEATURES,))
 
 # Adds images START, START + 1, … and says after each commit how far it has come.
 FILL = """
 import json, sys
 import numpy as np
-from fic.cache.store import BottleneckCache, Fingerprint, make_keys
+from fic.cache import BottleneckCache
+from fic.cache.keys import make_keys
+from fic.fingerprint import Fingerprint
 from fic.digests import digest_bytes
 
 directory, fingerprint, start, stop, step = sys.argv[1:]
@@ -46,7 +41,7 @@ with BottleneckCache(directory, fingerprint) as cache, cache.writer() as writer:
     print("ready", flush=True)
     for first in range(int(start), int(stop), int(step)):
         numbers = np.arange(first, min(first + int(step), int(stop)))
-        keys = make_keys([digest_bytes(str(number).encode()) for number in numbers])
+        keys = make_keys((digest_bytes(str(number).encode()), 0) for number in numbers)
         writer.add(keys, numbers[:, None] + np.arange(fingerprint.shape[0], dtype=np.float32))
         writer.commit()
         print(numbers[-1], flush=True)
@@ -71,7 +66,7 @@ def count_right(directory: Path, count: int) -> int:
     """Return how many of the first `count` images are there, having compared them."""
     numbers = np.arange(count)
     with BottleneckCache(directory, FINGERPRINT) as cache:
-        rows = cache.find(make_keys([digest_bytes(str(number).encode()) for number in numbers]))
+        rows = cache.find(make_keys((digest_bytes(str(number).encode()), 0) for number in numbers))
         there = rows >= 0
         expected = numbers[there, None] + np.arange(FEATURES, dtype=np.float32)
         assert np.array_equal(cache.read(rows[there]), expected)
@@ -182,7 +177,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def add(writer: CacheWriter, start: int, count: int) -> None:
     numbers = np.arange(start, start + count)
-    keys = make_keys([digest_bytes(str(number).encode()) for number in numbers])
+    keys = make_keys((digest_bytes(str(number).encode()), 0) for number in numbers)
     writer.add(keys, numbers[:, None] + np.arange(FEATURES, dtype=np.float32))
     writer.commit()
 

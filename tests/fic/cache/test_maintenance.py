@@ -15,28 +15,19 @@ import numpy as np
 import pytest
 
 from fic.cache import BottleneckCache
+from fic.cache.keys import key_digests, make_keys
 from fic.cache.locks import hold_exclusively
 from fic.cache.maintenance import cache_info, compact_cache, prune_cache, verify_cache
-from fic.cache.store import Fingerprint, make_keys
 from fic.digests import digest_bytes
 from fic.errors import CacheError
-from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
+from fic.fingerprint import Fingerprint
+from tests.fic.cache.conftest import FINGERPRINT, MAPS
 
-FINGERPRINT = Fingerprint(
-    base="tiny",
-    weights="0" * 32,
-    tensor="output",
-    pooling="avg",
-    preprocessing=Preprocessing(geometry=Geometry(height=8, width=8), pixels=Pixels()),
-    dtype="float32",
-    shape=(16,),
-)
 OTHER = replace(FINGERPRINT, base="other")
-MAPS = replace(FINGERPRINT, shape=(4, 4, 6))
 
 
 def keys_of(numbers: range, view: int = 0) -> np.ndarray:
-    return make_keys([digest_bytes(str(number).encode()) for number in numbers], view)
+    return make_keys((digest_bytes(str(number).encode()), view) for number in numbers)
 
 
 def features_of(numbers: range, fingerprint: Fingerprint) -> np.ndarray:
@@ -352,8 +343,9 @@ def test_prune_keeps_only_the_given_digests_in_all_their_views(tmp_path: Path) -
     fill(tmp_path, range(30))
     with BottleneckCache(tmp_path, FINGERPRINT) as cache, cache.writer() as writer:
         writer.add(keys_of(range(30), view=1), features_of(range(30), FINGERPRINT))
+    digests = [digest_bytes(str(number).encode()) for number in range(5, 12)]
     report = prune_cache(
-        tmp_path, keep=[digest_bytes(str(number).encode()) for number in range(5, 12)]
+        tmp_path, keep={begin for digest in digests for begin in key_digests(digest)}
     )
     assert report.images == 2 * 23
     assert report.bytes > 0

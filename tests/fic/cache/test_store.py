@@ -18,25 +18,16 @@ import numpy as np
 import pytest
 
 from fic.cache import BottleneckCache
-from fic.cache.store import Fingerprint, make_keys
+from fic.cache.keys import Keys, make_keys
 from fic.digests import digest_bytes
 from fic.errors import CacheError
-from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
-
-FINGERPRINT = Fingerprint(
-    base="tiny",
-    weights="0" * 32,
-    tensor="output",
-    pooling="avg",
-    preprocessing=Preprocessing(geometry=Geometry(height=8, width=8), pixels=Pixels()),
-    dtype="float32",
-    shape=(16,),
-)
-MAPS = replace(FINGERPRINT, shape=(4, 4, 6))
+from fic.fingerprint import Fingerprint
+from fic_runtime.preprocessing import Geometry, Pixels
+from tests.fic.cache.conftest import FINGERPRINT, MAPS
 
 
-def digests_of(*names: object) -> list[bytes]:
-    return [digest_bytes(str(name).encode()) for name in names]
+def keys_of(*names: object, view: int = 0) -> Keys:
+    return make_keys((digest_bytes(str(name).encode()), view) for name in names)
 
 
 def features_of(
@@ -55,8 +46,8 @@ def fill(directory: Path, *names: object, fingerprint: Fingerprint = FINGERPRINT
     """Commit one shard with these names and return its path."""
     with BottleneckCache(directory, fingerprint) as cache:
         with cache.writer() as writer:
-            writer.add(make_keys(digests_of(*names)), features_of(list(names), fingerprint))
-        return cache.shard_of(int(cache.find(make_keys(digests_of(names[0])))[0]))
+            writer.add(keys_of(*names), features_of(list(names), fingerprint))
+        return cache.shard_of(int(cache.find(keys_of(names[0]))[0]))
 
 
 def missing(
@@ -64,7 +55,7 @@ def missing(
 ) -> list[object]:
     """Return the names that a fresh run would have to extract, having compared the others."""
     with BottleneckCache(directory, fingerprint) as cache:
-        rows = cache.find(make_keys(digests_of(*names)))
+        rows = cache.find(keys_of(*names))
         found = [name for name, row in zip(names, rows, strict=True) if row >= 0]
         assert np.array_equal(cache.read(rows[rows >= 0]), features_of(found, fingerprint))
         return [name for name, row in zip(names, rows, strict=True) if row < 0]
@@ -98,7 +89,7 @@ def test_the_key_is_the_content_so_renaming_moving_and_relabelling_cost_nothing(
     (tmp_path / "roses").mkdir()
     (tmp_path / "roses" / "1.jpg").write_bytes(b"rose")
     (tmp_path / "roses" / "1.jpg").rename(tmp_path / "not a rose.jpg")
-    key = make_keys([digest_bytes((tmp_path / "not a rose.jpg").read_bytes())])
+    key = make_keys([(digest_bytes((tmp_path / "not a rose.jpg").read_bytes()), 0)])
     with BottleneckCache(tmp_path, FINGERPRINT) as cache:
         assert cache.find(key)[0] >= 0
 
@@ -109,12 +100,11 @@ def test_the_order_of_images_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_each_view_of_a_picture_is_its_own_entry(tmp_path: Path) -> None:
-    digests = digests_of("rose")
     with BottleneckCache(tmp_path, FINGERPRINT) as cache:
         with cache.writer() as writer:
-            writer.add(make_keys(digests, view=0), features_of(["plain"]))
-            writer.add(make_keys(digests, view=1), features_of(["flipped"]))
-        rows = np.concatenate([cache.find(make_keys(digests, view)) for view in range(3)])
+            writer.add(keys_of("rose"), features_of(["plain"]))
+            writer.add(keys_of("rose", view=1), features_of(["flipped"]))
+        rows = np.concatenate([cache.find(keys_of("rose", view=view)) for view in range(3)])
         assert rows[2] == -1
         assert np.array_equal(cache.read(rows[:2]), features_of(["plain", "flipped"]))
 
@@ -157,7 +147,7 @@ def test_the_fingerprint_digest_is_the_one_that_existing_caches_have() -> None:
 
 def test_keys_that_end_in_zero_bytes_stay_apart(tmp_path: Path) -> None:
     digests = [b"\x01" + bytes(15), b"\x01\x00\x01" + bytes(13), bytes(16)]
-    keys = np.concatenate([make_keys(digests, view) for view in (0, 256, 1 << 24)])
+    keys = make_keys((digest, view) for view in (0, 256, 1 << 24) for digest in digests)
     with BottleneckCache(tmp_path, FINGERPRINT) as cache:
         with cache.writer() as writer:
             writer.add(keys, features_of(list(range(9))))
@@ -176,7 +166,7 @@ def test_bottlenecks_come_back_as_they_were(
 ) -> None:
     fingerprint = replace(FINGERPRINT, dtype=dtype, shape=shape)
     names: list[object] = list(range(40))
-    keys = make_keys(digests_of(*names))
+    keys = keys_of(*names)
     with (
         BottleneckCache(tmp_path, fingerprint, compression=compression) as cache,
         cache.writer() as writer,
@@ -198,10 +188,10 @@ def test_bottlenecks_come_back_as_they_were(
 def test_a_shard_is_plain_hdf5_that_any_tool_reads(tmp_path: Path, compression: Any) -> None:
     with BottleneckCache(tmp_path, MAPS, compression=compression) as cache:
         with cache.writer() as writer:
-            writer.add(make_keys(digests_of("a", "b"), view=3), features_of(["a", "b"], MAPS))
+            writer.add(keys_of("a", "b", view=3), features_of(["a", "b"], MAPS))
         with h5py.File(cache.shard_of(0)) as file:
             assert np.array_equal(file["features"][:], features_of(["a", "b"], MAPS))
-            assert file["keys"][1].tobytes() == digests_of("b")[0] + b"\x00\x00\x00\x03"
+            assert file["keys"][1].tobytes() == keys_of("b", view=3).tobytes()
             assert file["features"].chunks == (1, *MAPS.shape)
             assert file.attrs["fingerprint"].decode() == MAPS.digest
 
@@ -209,22 +199,22 @@ def test_a_shard_is_plain_hdf5_that_any_tool_reads(tmp_path: Path, compression: 
 def test_a_value_that_float16_cannot_hold_is_refused_with_the_remedy(tmp_path: Path) -> None:
     half = replace(FINGERPRINT, dtype="float16")
     with BottleneckCache(tmp_path, half) as cache, cache.writer() as writer:
-        writer.add(make_keys(digests_of("small")), features_of(["small"], half))
+        writer.add(keys_of("small"), features_of(["small"], half))
         with pytest.raises(CacheError, match="--cache-dtype float32"):
-            writer.add(make_keys(digests_of("large")), np.full((1, 16), 1e5, np.float32))
+            writer.add(keys_of("large"), np.full((1, 16), 1e5, np.float32))
     assert missing(tmp_path, "small", "large", fingerprint=half) == ["large"]
 
 
 def test_reading_a_missing_row_is_an_error(tmp_path: Path) -> None:
     fill(tmp_path, "rose")
     with BottleneckCache(tmp_path, FINGERPRINT) as cache, pytest.raises(IndexError, match="-1"):
-        cache.read(cache.find(make_keys(digests_of("rose", "tulip"))))
+        cache.read(cache.find(keys_of("rose", "tulip")))
 
 
 def test_nothing_can_be_looked_up_in_an_empty_cache_and_that_is_fine(tmp_path: Path) -> None:
     with BottleneckCache(tmp_path, FINGERPRINT) as cache:
-        assert cache.find(make_keys(digests_of("rose"))).tolist() == [-1]
-        assert cache.read(cache.find(make_keys([]))).shape == (0, 16)
+        assert cache.find(keys_of("rose")).tolist() == [-1]
+        assert cache.read(cache.find(keys_of())).shape == (0, 16)
         assert len(cache) == 0
 
 
@@ -234,15 +224,15 @@ def test_features_of_another_shape_are_a_slip_of_the_programmer(tmp_path: Path) 
         cache.writer() as writer,
         pytest.raises(ValueError, match="shape"),
     ):
-        writer.add(make_keys(digests_of("rose")), features_of(["rose"], MAPS))
+        writer.add(keys_of("rose"), features_of(["rose"], MAPS))
 
 
 def test_a_row_is_found_by_the_cache_that_has_just_committed_it(tmp_path: Path) -> None:
     with BottleneckCache(tmp_path, FINGERPRINT) as cache, cache.writer() as writer:
-        writer.add(make_keys(digests_of("rose")), features_of(["rose"]))
-        assert cache.find(make_keys(digests_of("rose"))).tolist() == [-1]
+        writer.add(keys_of("rose"), features_of(["rose"]))
+        assert cache.find(keys_of("rose")).tolist() == [-1]
         writer.commit()
-        assert cache.find(make_keys(digests_of("rose"))).tolist() == [0]
+        assert cache.find(keys_of("rose")).tolist() == [0]
 
 
 def shards_in(cache: BottleneckCache) -> int:
@@ -255,7 +245,7 @@ def test_a_shard_is_committed_every_1024_images(tmp_path: Path) -> None:
         with cache.writer() as writer:
             for start in range(0, 2500, 100):
                 piece = names[start : start + 100]
-                writer.add(make_keys(digests_of(*piece)), features_of(piece))
+                writer.add(keys_of(*piece), features_of(piece))
                 assert writer.committed == (start + 100) // 1024 * 1024
         assert writer.committed == 2500
         assert shards_in(cache) == 3
@@ -266,7 +256,7 @@ def test_a_shard_is_committed_when_64_mb_are_waiting(tmp_path: Path) -> None:
     with BottleneckCache(tmp_path, large) as cache, cache.writer() as writer:
         for name in range(17):
             assert writer.committed == (16 if name == 16 else 0)
-            writer.add(make_keys(digests_of(name)), np.zeros((1, 1 << 20), np.float32))
+            writer.add(keys_of(name), np.zeros((1, 1 << 20), np.float32))
 
 
 def test_a_shard_is_committed_when_the_first_image_has_waited_30_seconds(
@@ -275,7 +265,7 @@ def test_a_shard_is_committed_when_the_first_image_has_waited_30_seconds(
     with BottleneckCache(tmp_path, FINGERPRINT) as cache, cache.writer() as writer:
         for now, committed in [(1000.0, 0), (1029.0, 0), (1030.0, 3)]:
             monkeypatch.setattr("fic.cache.writer.time.monotonic", lambda now=now: now)
-            writer.add(make_keys(digests_of(now)), features_of([now]))
+            writer.add(keys_of(now), features_of([now]))
             assert writer.committed == committed
 
 
@@ -285,7 +275,7 @@ def test_ctrl_c_keeps_what_was_extracted(tmp_path: Path) -> None:
         BottleneckCache(tmp_path, FINGERPRINT) as cache,
         cache.writer() as writer,
     ):
-        writer.add(make_keys(digests_of("rose")), features_of(["rose"]))
+        writer.add(keys_of("rose"), features_of(["rose"]))
         raise KeyboardInterrupt
     assert missing(tmp_path, "rose") == []
 
@@ -293,14 +283,14 @@ def test_ctrl_c_keeps_what_was_extracted(tmp_path: Path) -> None:
 def test_the_buffer_that_was_added_may_be_used_again_at_once(tmp_path: Path) -> None:
     with BottleneckCache(tmp_path, FINGERPRINT) as cache, cache.writer() as writer:
         buffer = features_of(["rose"])
-        writer.add(make_keys(digests_of("rose")), buffer)
+        writer.add(keys_of("rose"), buffer)
         buffer[:] = 0
     assert missing(tmp_path, "rose") == []
 
 
 def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
     names: list[object] = list(range(150))
-    keys = make_keys(digests_of(*names))
+    keys = keys_of(*names)
     with BottleneckCache(tmp_path, FINGERPRINT) as cache, cache.writer() as writer:
         for name in names:
             writer.add(keys[[name]], features_of([name]))
@@ -323,7 +313,7 @@ def test_more_shards_than_files_may_be_open(tmp_path: Path) -> None:
 
 def test_threads_may_read_while_one_writes(tmp_path: Path) -> None:
     fill(tmp_path, *range(500))
-    keys = make_keys(digests_of(*range(500)))
+    keys = keys_of(*range(500))
     right = features_of(list(range(500)))
     with BottleneckCache(tmp_path, FINGERPRINT) as cache:
         wrong: list[int] = []
@@ -340,7 +330,7 @@ def test_threads_may_read_while_one_writes(tmp_path: Path) -> None:
             thread.start()
         with cache.writer() as writer:
             for name in range(500, 540):
-                writer.add(make_keys(digests_of(name)), features_of([name]))
+                writer.add(keys_of(name), features_of([name]))
                 writer.commit()
         for thread in threads:
             thread.join()
@@ -354,7 +344,7 @@ def test_threads_may_read_while_one_writes(tmp_path: Path) -> None:
 def test_shards_that_another_process_commits_are_seen_after_a_refresh(tmp_path: Path) -> None:
     with BottleneckCache(tmp_path, FINGERPRINT) as cache:
         fill(tmp_path, "rose")
-        key = make_keys(digests_of("rose"))
+        key = keys_of("rose")
         assert cache.find(key).tolist() == [-1]
         cache.refresh()
         assert np.array_equal(cache.read(cache.find(key)), features_of(["rose"]))
@@ -363,7 +353,7 @@ def test_shards_that_another_process_commits_are_seen_after_a_refresh(tmp_path: 
 def test_rows_stay_valid_over_a_refresh(tmp_path: Path) -> None:
     fill(tmp_path, *range(10))
     with BottleneckCache(tmp_path, FINGERPRINT) as cache:
-        rows = cache.find(make_keys(digests_of(*range(10))))
+        rows = cache.find(keys_of(*range(10)))
         fill(tmp_path, *range(10, 30))
         cache.refresh()
         assert np.array_equal(cache.read(rows), features_of(list(range(10))))
@@ -450,7 +440,7 @@ def test_a_flipped_bit_is_found_or_changes_nothing(
     tmp_path: Path, compression: Any, fingerprint: Fingerprint
 ) -> None:
     names: list[object] = list(range(20))
-    keys, right = make_keys(digests_of(*names)), features_of(names, fingerprint)
+    keys, right = keys_of(*names), features_of(names, fingerprint)
     with BottleneckCache(tmp_path, fingerprint, compression=compression) as cache:
         with cache.writer() as writer:
             writer.add(keys, right)
@@ -529,7 +519,7 @@ def test_damage_in_a_read_only_cache_is_one_warning(
     shard.parent.chmod(0o555)
     with BottleneckCache(locked_down, FINGERPRINT) as cache:
         for _ in range(3):
-            assert (cache.find(make_keys(digests_of(*range(100)))) == -1).all()
+            assert (cache.find(keys_of(*range(100))) == -1).all()
             cache.refresh()
     assert len(caplog.records) == 1
 
@@ -564,7 +554,7 @@ def test_a_file_in_the_place_of_the_cache_is_one_sentence(tmp_path: Path) -> Non
 def test_a_shard_that_vanishes_while_in_use_is_one_sentence(tmp_path: Path) -> None:
     shard = fill(tmp_path, "rose")
     with BottleneckCache(tmp_path, FINGERPRINT) as cache:
-        rows = cache.find(make_keys(digests_of("rose")))
+        rows = cache.find(keys_of("rose"))
         cache._files.close()
         shard.unlink()
         with pytest.raises(CacheError, match="changed while in use"):
@@ -575,8 +565,8 @@ def test_float16_refuses_bottlenecks_that_it_would_turn_to_zeros(tmp_path: Path)
     half = replace(FINGERPRINT, dtype="float16")
     with BottleneckCache(tmp_path, half) as cache, cache.writer() as writer:
         with pytest.raises(CacheError, match="too small for float16"):
-            writer.add(make_keys(digests_of("tiny")), np.full((1, 16), 1e-12, np.float32))
-        writer.add(make_keys(digests_of("zero")), np.zeros((1, 16), np.float32))
-        assert cache.find(make_keys(digests_of("tiny"))).tolist() == [-1]
+            writer.add(keys_of("tiny"), np.full((1, 16), 1e-12, np.float32))
+        writer.add(keys_of("zero"), np.zeros((1, 16), np.float32))
+        assert cache.find(keys_of("tiny")).tolist() == [-1]
     with BottleneckCache(tmp_path, half) as cache:
         assert len(cache) == 1

@@ -1,4 +1,4 @@
-"""What is measured of a run before it is exported: calibration, and the sense for strangers."""
+"""What is fitted on a run's bottlenecks before it is exported."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,26 +10,10 @@ import pytest
 from fic.data import Source
 from fic.errors import DataError
 from fic.exporting import ReliabilityOptions, export_run
-from fic.exporting.cached_bottlenecks import RunBottlenecks, cached_bottlenecks
 from fic.exporting.fits import measure_reliability
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.runs import Run
 from fic_runtime.classifier import Classifier
-
-
-@pytest.fixture(scope="module")
-def larger(tmp_path_factory: pytest.TempPathFactory, make_photos: Any, base: BaseOptions) -> Run:
-    """Return a run with pictures enough: some 75 on each side."""
-    from fic.training import train
-
-    folder = tmp_path_factory.mktemp("larger")
-    return train(
-        Source(data=make_photos(folder / "photos", 50), val_split=0.5),
-        out=folder / "run",
-        base=base,
-        cache=CacheOptions(bottleneck_dir=folder / "cache"),
-        options=TrainingOptions(epochs=3, learning_rate=0.01),
-    )
 
 
 def measure(run: Run, recorder: Any, **options: Any) -> Any:
@@ -46,7 +30,7 @@ def test_an_exported_run_knows_its_pictures_and_not_noise(larger: Run, tmp_path:
     assert manifest.calibration["pictures"] == larger.record["images"]["val"]
     assert manifest.parity["largest_difference"] < 1e-4
     with Classifier(tmp_path / "bundle", device="cpu") as classifier:
-        answers = classifier.predict_batch([each.path for each in larger.validation()])
+        answers = classifier.predict_batch([row.path for row in larger.validation()])
     # Of the validation pictures a share of the false rejection is past the threshold.
     assert np.mean([answer.known is False for answer in answers]) <= 0.05
 
@@ -65,7 +49,7 @@ def test_pictures_of_the_users_own_are_the_foreign_ones(
 ) -> None:
     folder = make_photos(tmp_path / "foreign", 4)
     (folder / "blue" / "broken.jpg").write_bytes(b"no picture")
-    figures = measure(larger, recorder, foreign=folder).known.known.figures
+    figures = measure(larger, recorder, foreign=folder).ood_score.known.figures
     assert (figures["foreign_source"], figures["foreign_pictures"]) == ("files", 12)
 
 
@@ -80,12 +64,12 @@ def test_a_foreign_folder_without_a_readable_picture_is_an_error(
 @pytest.mark.parametrize(("calibrate", "known"), [(True, False), (False, True), (False, False)])
 def test_each_can_be_left_out(calibrate: bool, known: bool, larger: Run, recorder: Any) -> None:
     found = measure(larger, recorder, calibrate=calibrate, known=known)
-    assert (found.calibration is not None, found.known is not None) == (calibrate, known)
+    assert (found.calibration is not None, found.ood_score is not None) == (calibrate, known)
 
 
 def test_few_pictures_give_no_score_and_the_reason_is_told(cold_run: Run, recorder: Any) -> None:
     found = measure(cold_run, recorder)
-    assert found.known is None
+    assert found.ood_score is None
     assert found.calibration.temperature == 1.0
     assert any("no score for unknown pictures" in note for note in recorder.notes)
 
@@ -95,7 +79,7 @@ def test_without_cached_bottlenecks_nothing_is_extracted(
 ) -> None:
     moved = replace(larger, bottleneck_dir=tmp_path / "empty")
     found = measure(moved, recorder)
-    assert found.known is None
+    assert found.ood_score is None
     assert found.calibration.reason.startswith("its bottlenecks are not in the cache")
     assert not list((tmp_path / "empty").rglob("shard-*"))
 
@@ -108,18 +92,6 @@ def test_pictures_that_have_moved_are_no_error(run: Run, recorder: Any) -> None:
     (run.folder / "run.json").write_text(json.dumps(record), "utf-8")
     found = measure(Run(run.folder), recorder)
     assert "its pictures cannot be read" in found.calibration.reason
-
-
-def test_of_many_pictures_a_sample_is_read(
-    larger: Run, recorder: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fic.exporting.cached_bottlenecks._PICTURES", 40)
-    found = cached_bottlenecks(larger, recorder)
-    assert isinstance(found, RunBottlenecks)
-    assert len(found.train) == len(found.val) == 40
-    assert set(found.train.targets) == {0, 1, 2}
-    assert sum(len(block) for block in found.train.blocks()) == 40
-    found.close()
 
 
 def test_feature_maps_are_pooled(tmp_path: Path, make_photos: Any, base: BaseOptions) -> None:

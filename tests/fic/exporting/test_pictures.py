@@ -8,6 +8,7 @@ from fic.errors import RunError
 from fic.exporting import export_run
 from fic.exporting.pictures import training_pictures
 from fic.runs import Run
+from fic_export.options import BundleOptions
 from fic_export.quantization import gate as quantization
 
 
@@ -49,14 +50,16 @@ def test_pictures_that_have_moved_are_asked_for(run: Run, source: Any) -> None:
 def test_ranges_are_measured_on_training_pictures_of_each_class_in_turn(
     cold_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: dict[str, Any] = {}
-    monkeypatch.setattr(
-        "fic.exporting.pipeline.export_bundle", lambda *_, **options: given.update(options)
-    )
+    measured: list[Path] = []
+
+    def remember(_: Any, __: Path, options: BundleOptions) -> None:
+        measured.extend(map(Path, options.calibration_files or ()))
+
+    monkeypatch.setattr("fic.exporting.pipeline.write_bundle", remember)
     export_run(cold_run.folder, out=tmp_path / "b", quantize="int8", calibration_pictures=6)
-    classes = [path.parent.name for path in given["calibration_files"]]
+    classes = [path.parent.name for path in measured]
     assert sorted(classes) == sorted(["blue", "green", "red"] * 2)
-    assert not set(given["calibration_files"]) & {row.path for row in cold_run.validation()}
+    assert not set(measured) & {row.path for row in cold_run.validation()}
 
 
 def test_training_pictures_that_cannot_be_read_are_an_error(cold_run: Run, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import pytest
 
 from fic.errors import RunError
 from fic.exporting import export_run
+from fic.options import ExportOptions
 from fic.runs import Run
 from fic_export.errors import OutputError, ParityError
+from fic_export.options import BundleOptions
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.classifier import Classifier
 
@@ -76,10 +78,10 @@ def test_pictures_to_compare_on_come_from_each_class_in_turn(
 ) -> None:
     compared: list[Path] = []
 
-    def remember(*_: Any, pictures: list[Path], **__: Any) -> None:
-        compared.extend(pictures)
+    def remember(_: Any, __: Path, options: BundleOptions) -> None:
+        compared.extend(map(Path, options.pictures or ()))
 
-    monkeypatch.setattr("fic.exporting.pipeline.export_bundle", remember)
+    monkeypatch.setattr("fic.exporting.pipeline.write_bundle", remember)
     export_run(cold_run.folder, out=tmp_path / "bundle", pictures=3)
     assert sorted(path.parent.name for path in compared) == ["blue", "green", "red"]
 
@@ -169,11 +171,29 @@ def test_a_head_for_a_base_with_other_weights_is_refused_at_once(
         export_run(run.folder, out=tmp_path / "head", head_only=True, deployed=bundle)
 
 
-def test_a_deployed_base_is_for_a_head_only(cold_run: Run, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="deployed is for head_only"):
-        export_run(cold_run.folder, out=tmp_path / "bundle", deployed=tmp_path)
-    with pytest.raises(ValueError, match="single_graph is for a whole bundle"):
-        export_run(cold_run.folder, out=tmp_path / "head", head_only=True, single_graph=True)
+def test_options_may_be_given_as_one_object_and_keywords_come_first(
+    cold_run: Run, tmp_path: Path
+) -> None:
+    options = ExportOptions(max_pictures=3, single_graph=True)
+    manifest = export_run(cold_run.folder, out=tmp_path / "b", options=options, max_pictures=2)
+    assert manifest.parity["pictures"] == 2
+    assert manifest.single_graph
+
+
+def test_an_unknown_keyword_is_refused_as_python_words_it(cold_run: Run, tmp_path: Path) -> None:
+    message = r"export_run\(\) got an unexpected keyword argument 'quantise'"
+    with pytest.raises(TypeError, match=message):
+        export_run(cold_run.folder, out=tmp_path / "bundle", quantise="int8")
+
+
+def test_a_triton_repository_is_written_where_it_is_asked_for(
+    cold_run: Run, tmp_path: Path
+) -> None:
+    names: dict[str, Any] = {"triton": tmp_path / "models", "triton_name": "colours"}
+    export_run(cold_run.folder, out=tmp_path / "bundle", pictures=2, **names)
+    assert (tmp_path / "models/colours_head/1/model.onnx").is_file()
+    with pytest.raises(OutputError, match="is the place of the bundle, too"):
+        export_run(cold_run.folder, out=tmp_path / "b", triton=tmp_path / "b/models")
 
 
 def test_a_teachable_bundle_has_the_statistics_of_all_training_pictures(

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,11 +206,27 @@ def test_a_head_for_feature_maps_names_both_shapes(
         HeadFile(tmp_path / "top.keras", labels, base, tmp_path / "cache").head()
 
 
+def test_a_head_for_maps_of_any_size_gets_the_size_of_the_base(
+    tmp_path: Path, base: BaseOptions, labels: Path
+) -> None:
+    inputs = keras.Input((None, None, 256))
+    outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(inputs))
+    model = keras.Model(inputs, outputs)
+    model.save(tmp_path / "top.keras")
+    maps = replace(base, pooling="none", image_size=64)
+    head = HeadFile(tmp_path / "top.keras", labels, maps, tmp_path / "cache").head()
+    assert head.input_shape == (None, 2, 2, 256)
+    bottlenecks = np.random.default_rng(0).random((2, 2, 2, 256), np.float32)
+    np.testing.assert_allclose(
+        head.predict_on_batch(bottlenecks), model.predict_on_batch(bottlenecks), rtol=1e-5
+    )
+
+
 def test_a_head_with_other_outputs_than_labels_names_both(
     tmp_path: Path, base: BaseOptions, labels: Path
 ) -> None:
     dense(256, 5).save(tmp_path / "top.keras")
-    with pytest.raises(HeadError, match=r"gives 5 probabilities, but .*labels\.json names 3"):
+    with pytest.raises(HeadError, match=r"gives 5 probabilities, but there are 3 labels"):
         HeadFile(tmp_path / "top.keras", labels, base, tmp_path / "cache").head()
 
 

@@ -1,5 +1,4 @@
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from fic.runs import Run
 from fic.runs.run import check_run_folder
 from fic.training import train
 from fic_runtime.classifier import Classifier
+from tests.fic.conftest import Fit
 
 LAYERS = 3
 HEAD_ONLY = TrainingOptions(epochs=2, learning_rate=0.001, batch_size=6)
 TUNING = replace(HEAD_ONLY, fine_tune=LAYERS, fine_tune_learning_rate=0.003, fine_tune_epochs=2)
-
-Fit = Callable[..., Run]
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ import pytest
 from fic.bases import find_base
 from fic.bases.frozen import FrozenBase
 from fic.bottlenecks.cached import Bottlenecks
-from fic.bottlenecks.views import view_keys
 from fic.cache import BottleneckCache
-from fic.cache.store import Fingerprint
+from fic.cache.keys import make_keys
 from fic.data import Dataset
 from fic.digests import digest_bytes
 from fic.errors import TrainingError
+from fic.fingerprint import Fingerprint
 from fic.options import BaseOptions, ClassWeights, Optimizer, TrainingOptions
 from fic.progress import Progress, Silence
 from fic.training.head import TrainedHead, probabilities, train_head
@@ -50,7 +50,7 @@ def keep(tmp_path: Path) -> Iterator[Keep]:
             cache = caches.enter_context(BottleneckCache(tmp_path / "cache", fingerprint))
             rows = []
             for view in range(features.shape[1]):
-                keys = view_keys(
+                keys = make_keys(
                     (digest_bytes(b"%d" % view + row.tobytes()), view) for row in features[:, view]
                 )
                 with cache.writer() as writer:

@@ -73,3 +73,28 @@ def test_no_pictures_have_no_figures() -> None:
 def test_figures_are_plain_json() -> None:
     figures = evaluate(PROBABILITIES, TRUTH, LABELS)
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+
+
+def test_ties_go_to_the_class_that_comes_first() -> None:
+    labels = [str(number) for number in range(8)]
+    figures = evaluate(np.full((8, 8), 1 / 8, np.float32), np.arange(8), labels)
+    assert figures["top_5"] == 5 / 8
+
+
+def test_top_5_is_that_of_a_stable_sort() -> None:
+    random = np.random.default_rng(0)
+    probabilities = random.integers(0, 6, (3000, 12)).astype(np.float32)  # with many ties
+    targets = random.integers(0, 12, 3000)
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    expected = (best == targets[:, None]).any(axis=1).mean()
+    assert evaluate(probabilities, targets, [*"abcdefghijkl"])["top_5"] == expected
+
+
+def test_confusions_of_many_classes_are_listed() -> None:
+    labels = [str(number) for number in range(201)]
+    probabilities = np.zeros((4, 201), np.float32)
+    probabilities[range(4), [5, 200, 5, 7]] = 1
+    figures = evaluate(probabilities, np.array([5, 3, 5, 3]), labels)
+    assert "confusion_matrix" not in figures
+    assert figures["confusions"] == [[3, 7, 1], [3, 200, 1], [5, 5, 2]]
+    assert figures["per_class"]["3"] == {"images": 2, "precision": None, "recall": 0.0, "f1": 0.0}

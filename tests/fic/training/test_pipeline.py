@@ -16,29 +16,10 @@ from fic.errors import CacheError, DataError, UnknownBaseError
 from fic.heads.standalone import read_labels
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.runs import Run
-from fic.training import train
 from fic_export.errors import OutputError
 from fic_runtime.errors import ImageError
 
 QUICK = TrainingOptions(epochs=2)
-
-
-@pytest.fixture
-def fit(photos: Path, base: BaseOptions, warm: CacheOptions, tmp_path: Path) -> Any:
-    """Return a function that trains on `photos`, with everything warm unless told otherwise."""
-
-    def run(**changes: Any) -> Run:
-        given = {
-            "source": Source(data=photos, val_split=0.25),
-            "out": tmp_path / "run",
-            "base": base,
-            "cache": warm,
-            "options": QUICK,
-            **changes,
-        }
-        return train(given.pop("source"), **given)
-
-    return run
 
 
 def test_a_run_folder_holds_what_it_should(cold_run: Run) -> None:

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,24 +8,23 @@ import pytest
 
 from fic.data import Source
 from fic.errors import HeadError
-from fic.options import BaseOptions, CacheOptions, TrainingOptions
+from fic.options import BaseOptions, TrainingOptions
 from fic.runs import Run
-from fic.training import train
+from tests.conftest import MakePhotos
+from tests.fic.conftest import Fit
 
-MakePhotos = Callable[..., Path]
 ONLY_LOOK = TrainingOptions(epochs=0)
 
 
 @pytest.fixture
-def fit(photos: Path, base: BaseOptions, warm: CacheOptions, tmp_path: Path) -> Any:
+def fit(fit: Fit, photos: Path, base: BaseOptions, tmp_path: Path) -> Fit:
     """Return a function that trains on `photos` for no epoch unless told otherwise."""
 
     def run(data: Path = photos, *, on: BaseOptions = base, **options: Any) -> Run:
-        return train(
-            Source(data=data, val_split=0.25),
+        return fit(
+            source=Source(data=data, val_split=0.25),
             out=tmp_path / "again",
             base=on,
-            cache=warm,
             options=replace(ONLY_LOOK, **options),
         )
 
@@ -120,7 +118,7 @@ def test_a_file_for_another_number_of_classes_is_refused(
     fit: Any, cold_run: Run, photos: Path, make_photos: MakePhotos
 ) -> None:
     make_photos(photos, labels=("cyan",))
-    with pytest.raises(HeadError, match="has 3 outputs and there are 4 classes"):
+    with pytest.raises(HeadError, match="gives 3 probabilities, but there are 4 labels"):
         fit(photos, load_weights=cold_run.folder / "head.keras")
 
 

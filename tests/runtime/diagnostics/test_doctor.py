@@ -115,13 +115,13 @@ def test_processors_are_told_by_their_names_and_features(
 
 
 @pytest.mark.parametrize(
-    ("flags", "quick"),
-    [("avx avx2 fma", False), ("avx avx2 avx_vnni", True), ("avx512_vnni avx", True), ("", True)],
+    ("saturates", "word"), [(False, "sums are exact"), (True, "sums of the quick kernels saturate")]
 )
-def test_a_processor_on_which_int8_gains_little_is_told(flags, quick, run, tmp_path, monkeypatch):
-    (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n")
-    monkeypatch.setattr(doctor, "_CPU_INFO", tmp_path / "cpuinfo")
-    assert ("without VNNI" not in run("doctor")[1]) is quick
+def test_how_int8_is_added_up_here_is_told(saturates, word, run, monkeypatch):
+    monkeypatch.setattr(doctor, "int8_sums_saturate", lambda: saturates)
+    assert word in run("doctor")[1]
+    sums = json.loads(run("doctor", "--json")[1])["int8_sums"]
+    assert sums == ("saturating" if saturates else "exact")
 
 
 def test_limits_of_a_container_are_told(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from fic_runtime import BundleError, Classifier, ImageError, MultiClassifier
 from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.head_only import head_files, head_golden
 from fic_runtime.bundle.opening import file_digest
+from fic_runtime.classifier import ServedBase
 from fic_runtime.diagnostics.selftest import run_selftest
 
 LABELS = ("eins", "zwei", "drei")
@@ -292,10 +293,8 @@ def test_a_batch_gives_each_picture_the_answers_that_it_gets_alone(two, golden):
 
 def test_the_base_runs_once_for_all_heads(two, golden, photo, monkeypatch):
     runs = []
-    bottlenecks = Classifier.bottlenecks_on_device
-    monkeypatch.setattr(
-        Classifier, "bottlenecks_on_device", lambda *given: runs.append(1) or bottlenecks(*given)
-    )
+    run = ServedBase.run
+    monkeypatch.setattr(ServedBase, "run", lambda *given: runs.append(1) or run(*given))
     with MultiClassifier(golden, two) as classifier:
         assert len(classifier.predict(photo)) == 2
     assert len(runs) == 1

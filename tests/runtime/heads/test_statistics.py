@@ -29,7 +29,7 @@ def teachable(bundle, replace):
         variances=np.array([4, 3, 2, 1], np.float32),
         rest=np.float32(0.25),
         variance=np.float64(0.01),
-        extra_variance=np.float32(6),
+        caution=np.float32(6),  # the name in the file, older than that in the code
     )
     replace("teaching.npz", file.getvalue())
     return bundle
@@ -83,6 +83,16 @@ def test_what_cannot_be_done_changes_nothing(teachable, golden, tmp_path):
         classifier.forget("daisy")
         with pytest.raises(BundleError, match="only 2 labels"):
             classifier.forget(classifier.labels[0])
+
+
+def test_an_odd_label_from_before_the_rule_can_be_taught_and_forgotten(teachable, edit):
+    edit(lambda values: values.update(labels=["a\tb", *values["labels"][1:]]))
+    with Classifier(teachable) as classifier:
+        classifier.teach("a\tb", [teachable / "large.png"])
+        with pytest.raises(ValueError, match="not one line of printable text"):
+            classifier.teach("c\td", [teachable / "large.png"])
+        classifier.forget("a\tb")
+        assert "a\tb" not in classifier.labels
 
 
 def test_saving_replaces_only_heads(teachable, tmp_path):
@@ -153,7 +163,7 @@ def test_the_command_leaves_out_a_picture_that_cannot_be_read(run, teachable, tm
 REFUSED = {
     "not teachable": (("teach", "{plain}", NEW, "{photo}"), "export it with `fic export RUN --te"),
     "no picture": (("teach", "{bundle}", NEW, "{tmp}/none.png"), "no such file"),
-    "two lines": (("teach", "{bundle}", "a\nb", "{photo}"), "is not one line of text"),
+    "two lines": (("teach", "{bundle}", "a\nb", "{photo}"), "is not one line of printable text"),
     "nothing of this name": (("forget", "{bundle}", NEW), "has no label 'neu' to forget"),
 }
 

@@ -1,11 +1,19 @@
 """Results appear whole or not at all, and nothing else is touched."""
 
+import os
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
-from fic_export.errors import OutputError
-from fic_export.results import check_replaceable, replacing_folder
+from fic_runtime.errors import OutputError
+from fic_runtime.results import (
+    check_place,
+    check_replaceable,
+    replacing_folder,
+    replacing_result,
+    whole_file,
+)
 
 MARK = "manifest.json"
 
@@ -27,8 +35,8 @@ def earlier(tmp_path):
     return folder
 
 
-def write(folder, text="new"):
-    with replacing_folder(folder, mark=MARK) as fresh:
+def write(path, text="new", *, result=replacing_folder):
+    with result(path, mark=MARK) as fresh:
         (fresh / MARK).write_text(text)
 
 
@@ -129,3 +137,98 @@ def test_the_folder_can_be_read_by_others_as_any_new_one(tmp_path):
     write(tmp_path / "bundle")
     (tmp_path / "plain").mkdir()
     assert (tmp_path / "bundle").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def fill(path, text="new", **options):
+    with whole_file(path, **options) as part:
+        part.write_text(text)
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    file = tmp_path / "labels.json"
+    file.write_text("old")
+    with whole_file(file) as part:
+        part.write_text("new")
+        assert file.read_text() == "old"
+    assert contents(tmp_path) == {"labels.json": "new"}
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt, OSError])
+def test_nothing_is_left_of_a_file_that_fails(kind, tmp_path):
+    (tmp_path / "old.json").write_text("old")
+    for name in ("old.json", "new.json"):
+        with pytest.raises(kind), whole_file(tmp_path / name) as part:
+            part.write_text("half")
+            raise kind
+    assert contents(tmp_path) == {"old.json": "old"}
+
+
+def test_the_link_to_a_file_stays_and_the_file_is_replaced(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/1.json").write_text("old")
+    (tmp_path / "link.json").symlink_to(tmp_path / "elsewhere/1.json")
+    fill(tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert contents(tmp_path / "elsewhere") == {"1.json": "new"}
+
+
+def test_a_link_may_be_replaced_itself(tmp_path):
+    (tmp_path / "photo.jpg").write_text("precious")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "photo.jpg")
+    fill(tmp_path / "link.jpg", follow_link=False)
+    assert not (tmp_path / "link.jpg").is_symlink()
+    assert contents(tmp_path) == {"photo.jpg": "precious", "link.jpg": "new"}
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_file_has_the_mode_of_any_new_one(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        fill(tmp_path / "new.json")
+        (tmp_path / "plain.json").write_text("")
+        write(tmp_path / "bundle.zip", result=replacing_result)
+    finally:
+        os.umask(before)
+    expected = (tmp_path / "plain.json").stat().st_mode
+    assert (tmp_path / "new.json").stat().st_mode == expected
+    assert (tmp_path / "bundle.zip").stat().st_mode == expected
+
+
+@pytest.mark.parametrize("name", ["head.weights.h5", "a.keras", "ж" * 120 + ".weights.h5", "none"])
+def test_a_writer_may_go_by_the_suffix_whatever_the_length_of_the_name(name, tmp_path):
+    with whole_file(tmp_path / name) as part:
+        assert part.parent == tmp_path
+        assert part.name.endswith("." + name.partition(".")[2] if "." in name else name)
+        part.write_text("new")
+    assert contents(tmp_path) == {name: "new"}
+
+
+def test_a_file_in_no_folder_is_an_error_of_the_system(tmp_path):
+    with pytest.raises(OSError, match="No such file"):
+        fill(tmp_path / "absent/new.json")
+
+
+def test_an_archive_is_the_same_for_the_same_files(tmp_path):
+    write(tmp_path / "a.zip", result=replacing_result)
+    write(tmp_path / "b.zip", result=replacing_result)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    assert ZipFile(tmp_path / "a.zip").read(MARK) == b"new"
+
+
+def test_an_archive_replaces_only_an_earlier_one(tmp_path):
+    archive = tmp_path / "bundle.zip"
+    archive.write_text("precious")
+    with pytest.raises(OutputError, match=r"is a file that holds no manifest\.json"):
+        write(archive, result=replacing_result)
+    assert archive.read_text() == "precious"
+    archive.unlink()
+    write(archive, "old", result=replacing_result)
+    write(archive, result=replacing_result)
+    assert ZipFile(archive).read(MARK) == b"new"
+    assert list(tmp_path.iterdir()) == [archive]
+
+
+def test_a_folder_is_no_place_for_an_archive(tmp_path):
+    (tmp_path / "bundle.zip").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        check_place(tmp_path / "bundle.zip", mark=MARK)

@@ -1,0 +1,50 @@
+"""Mistakes that several commands answer alike."""
+
+import pytest
+
+from tests.fic.cli.conftest import Fic, assert_one_line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train"],
+        ["train", "--data", "a", "--train", "b"],
+        ["train", "--train", "a"],
+        ["train", "--data", "a", "--epochs", "-1"],
+        ["train", "--data", "a", "--label-smoothing", "1"],
+        ["train", "--data", "a", "--optimizer", "magic"],
+        ["train", "--data", "a", "--epochs", "many"],
+        ["train", "--data", "a", "--val-split", "1"],
+        ["train", "--data", "a", "--seed", "-1"],
+        ["train", "--data", "a", "--lr", "0"],
+        ["train", "--data", "a", "--engine", "torch"],
+        ["train", "--data", "a", "--no-such-option"],
+        ["extract", "--data", "a", "--shard", "3/2"],
+        ["extract", "--data", "a", "--shard", "half"],
+        ["predict", "run"],
+        ["export"],
+        ["export", "run", "--base", "bundle"],
+        ["export", "run", "--head-only", "--single-graph"],
+        ["export", "run", "--head-only", "--triton", "models"],
+        ["predict"],
+        ["predict", "--weight-file", "top.h5", "a.jpg"],
+        ["predict", "run", "a.jpg", "--label-file", "labels.json"],
+        ["split"],
+        ["split", "a", "--dataset", "a"],
+        ["no-such-command"],
+    ],
+)
+def test_wrong_usage_has_exit_code_2(fic: Fic, arguments: list[str]) -> None:
+    result = fic(*arguments)
+    assert (result.code, result.out) == (2, "")
+    assert "Error: " in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["predict", "nowhere", "a.jpg"], ["export", "."], ["evaluate", ".", "--data", "a"]],
+)
+def test_a_folder_without_a_run_is_one_line(fic: Fic, arguments: list[str]) -> None:
+    assert_one_line(fic(*arguments), 1, "no run.json there")
