@@ -4,7 +4,8 @@ PYTHON ?= python3
 DATA ?= digits
 SECONDS ?= 60
 SEED ?= 0
-JOBS ?= 2
+JOBS ?= auto
+FILE ?= tests
 ifeq ($(filter digits flowers,$(DATA)),)
 $(error DATA=$(DATA) is not known; say DATA=digits or DATA=flowers)
 endif
@@ -16,8 +17,8 @@ DEMO := .venv-demo/$(BIN)
 RUNTIME := .venv-runtime/$(BIN)
 SOURCES := $(shell find fic export runtime -name '*.py')
 
-.PHONY: help demo demo-digits demo-flowers demo-export demo-predict test test-slow test-runtime
-.PHONY: test-runtime-oldest fuzz lint docs clean python
+.PHONY: help demo demo-digits demo-flowers demo-export demo-predict test check test-slow
+.PHONY: test-runtime test-runtime-oldest fuzz lint docs clean python
 
 help: ## say what the targets are
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -56,17 +57,22 @@ demo-predict: demo-export .venv-runtime/installed
 
 # --- tests ---------------------------------------------------------------------------------------
 
-test: lint ## check style and types, run the tests
-	$(TEST)/pytest -m "not all_bases and not crash"
+# Stolen work keeps the order of the files, so that what their tests share is made once or twice.
+test: lint ## check style and types, run the tests on all cores; JOBS=2: on two
+	$(TEST)/pytest -n $(JOBS) --dist worksteal -m "not all_bases and not crash"
 
+check: .venv-test/installed ## run some tests in one process: FILE=tests/fic/cache, K=resume for a feature
+	$(TEST)/pytest $(FILE) $(if $(K),-k "$(K)") -m "not all_bases and not crash"
+
+test-slow: JOBS = 2# a large base takes gigabytes
 test-slow: .venv-test/installed ## run the tests of every base, and those that kill processes; JOBS=2 at once
 	$(TEST)/pytest -n $(JOBS) -m "all_bases or crash"
 
 test-runtime: .venv-runtime-test/installed ## run the runtime's tests where only the runtime is installed
-	.venv-runtime-test/$(BIN)/python -m pytest tests/runtime
+	.venv-runtime-test/$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/runtime
 
 test-runtime-oldest: .venv-oldest/installed ## the same with the oldest libraries that it takes (Python 3.11 or 3.12)
-	.venv-oldest/$(BIN)/python -m pytest tests/runtime
+	.venv-oldest/$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/runtime
 
 fuzz: .venv-fuzz/installed ## look for inputs that break the runtime; SECONDS=60 for each target, SEED=0 at random
 	.venv-fuzz/$(BIN)/python fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
@@ -114,7 +120,7 @@ docs: .venv-docs/installed ## build the site in site/, strictly; see site/index.
 
 .venv-runtime-test/installed: $(SOURCES) runtime/pyproject.toml | python
 	$(PYTHON) -m venv .venv-runtime-test
-	.venv-runtime-test/$(BIN)/pip install --quiet ./runtime pytest
+	.venv-runtime-test/$(BIN)/pip install --quiet ./runtime pytest pytest-xdist
 	@touch $@
 
 .venv-fuzz/installed: $(SOURCES) runtime/pyproject.toml | python
@@ -127,7 +133,7 @@ docs: .venv-docs/installed ## build the site in site/, strictly; see site/index.
 	$(PYTHON) -m venv .venv-oldest
 	sed -n '/^dependencies = \[/,/^\]/ s/^ *"\(.*\)>=\(.*\)",.*/\1==\2.*/p' runtime/pyproject.toml \
 	    > .venv-oldest/oldest.txt
-	.venv-oldest/$(BIN)/pip install --quiet ./runtime pytest --constraint .venv-oldest/oldest.txt
+	.venv-oldest/$(BIN)/pip install --quiet ./runtime pytest pytest-xdist --constraint .venv-oldest/oldest.txt
 	@touch $@
 
 python:

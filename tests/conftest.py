@@ -36,27 +36,25 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collection() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def _quick_collection() -> None:
     """Keep what is loaded by now from the collections of each conversion, which then take no time.
 
     They are for bases of hundreds of megabytes; most tests convert some hundred weights.
     """
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _garbage() -> Iterator[None]:
+    """Collect what the tests of a file left behind."""
     yield
     gc.unfreeze()
-
-
-@pytest.fixture(scope="module")
-def _keras_at_rest(_quick_collection: None) -> None:
-    """Load Keras before the first test, for the same reason."""
-    import keras  # noqa: F401
-
-    gc.freeze()
+    gc.collect()
 
 
 @pytest.fixture
-def nothing_left_in_memory(_keras_at_rest: None) -> Iterator[None]:
+def nothing_left_in_memory() -> Iterator[None]:
     """Forget the Keras models of a test when it ends."""
     yield
     import keras

@@ -20,6 +20,8 @@ from fic_runtime.heads.ood_scores import METHODS, Mahalanobis
 from fic_runtime.heads.out_of_distribution import read_out_of_distribution
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 
+pytestmark = pytest.mark.ood
+
 CLASSES, FEATURES = 4, 24
 
 

@@ -20,6 +20,8 @@ from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.errors import BundleError
 from fic_runtime.heads.ood_scores import MaximumProbability
 
+pytestmark = pytest.mark.quantize
+
 LABELS = ("blue", "green", "red")
 
 

@@ -101,7 +101,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_committed(tmp_path: Path) -
 
 
 @pytest.mark.crash
-def test_after_a_kill_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_after_a_kill_the_next_run_resumes(tmp_path: Path) -> None:
     with start_filling(tmp_path, 0, 10**9) as child:
         assert child.stdout is not None
         while child.stdout.readline() in ("ready\n", "49\n"):

@@ -51,6 +51,7 @@ def test_a_head_alone_is_for_the_base_of_a_bundle(fic: Fic, run: Run) -> None:
     )
 
 
+@pytest.mark.quantize
 def test_a_quantized_base_is_told_beside_float32(
     fic: Fic, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_quantized_base_is_told_beside_float32(
     assert manifest["quantization"]["calibration_pictures"] == 5
 
 
+@pytest.mark.quantize
 def test_an_int8_base_that_is_slower_has_exit_code_3(
     fic: Fic, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

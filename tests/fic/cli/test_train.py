@@ -115,6 +115,7 @@ def test_every_field_of_the_options_is_an_option(fic: Fic) -> None:
         assert set(_parameters(kind).values()) <= names
 
 
+@pytest.mark.fine_tune
 def test_options_of_the_whole_network_reach_the_record(train: Fic) -> None:
     result = train(
         *("--omit_bottlenecks", "--fine-tune", "2", "--fine-tune-lr", "0.002"),
@@ -130,6 +131,7 @@ def test_options_of_the_whole_network_reach_the_record(train: Fic) -> None:
     assert "2 layers of the base fine-tuned in" in result.out
 
 
+@pytest.mark.fine_tune
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -100,7 +100,7 @@ def test_a_file_with_another_content_is_replaced(site: Site, tmp_path: Path) -> 
     assert fetch(site, tmp_path / "file.bin").read_bytes() == CONTENT
 
 
-def test_a_cut_download_goes_on_where_it_stopped(site: Site, tmp_path: Path) -> None:
+def test_a_cut_download_resumes_where_it_stopped(site: Site, tmp_path: Path) -> None:
     site.cut_after = [300_000, 200_000]
     assert fetch(site, tmp_path / "file.bin").read_bytes() == CONTENT
     assert site.asked == [(None, None), ("bytes=300000-", '"1"'), ("bytes=500000-", '"1"')]
@@ -111,7 +111,7 @@ def test_progress_does_not_use_up_the_attempts(site: Site, tmp_path: Path) -> No
     assert fetch(site, tmp_path / "file.bin", attempts=2).read_bytes() == CONTENT
 
 
-def test_another_call_goes_on_where_the_first_stopped(site: Site, tmp_path: Path) -> None:
+def test_another_call_resumes_where_the_first_stopped(site: Site, tmp_path: Path) -> None:
     site.cut_after = [300_000]
     with pytest.raises(DownloadError, match="the connection was cut after 300000 of 1048576 bytes"):
         fetch(site, tmp_path / "file.bin", attempts=1)

@@ -306,7 +306,7 @@ def test_links_to_a_data_set_that_was_moved_are_made_anew(tmp_path: Path) -> Non
     assert len(files_below(tmp_path / "out")) == 4
 
 
-def test_an_interrupted_move_goes_on_where_it_stopped(
+def test_an_interrupted_move_resumes_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = write_pictures(tmp_path / "data", a=10, b=10)

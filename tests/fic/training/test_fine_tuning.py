@@ -19,6 +19,8 @@ from fic.training import train
 from fic_runtime.classifier import Classifier
 from tests.fic.conftest import Fit
 
+pytestmark = pytest.mark.fine_tune
+
 LAYERS = 3
 HEAD_ONLY = TrainingOptions(epochs=2, learning_rate=0.001, batch_size=6)
 TUNING = replace(HEAD_ONLY, fine_tune=LAYERS, fine_tune_learning_rate=0.003, fine_tune_epochs=2)

@@ -13,6 +13,8 @@ from fic_runtime.classifier import Classifier
 from fic_runtime.errors import BundleError
 from fic_runtime.heads.ood_scores import normalised, pooled
 
+pytestmark = pytest.mark.ood
+
 SCORE = {"threshold": 0.5, "false_rejection": 0.05, "file": "known.npz"}
 
 

@@ -73,6 +73,13 @@ print(peak() - before)
 """
 
 
+@cache
+def photo_of_50_megapixels(suffix: str) -> bytes:
+    smooth = np.add.outer(np.arange(5800, dtype=np.uint8), np.arange(8700, dtype=np.uint8))
+    _, data = cv2.imencode(suffix, cv2.cvtColor(smooth, cv2.COLOR_GRAY2BGR))
+    return bytes(data)
+
+
 @pytest.mark.skipif(not MEMORY.exists(), reason="reads the peak memory where Linux tells it")
 @pytest.mark.parametrize(
     # A JPEG is decoded at an eighth; else there are the pixels, 150 MB, twice if turned.
@@ -80,12 +87,10 @@ print(peak() - before)
     [(".jpg", 1, 100), (".png", 1, 350), (".png", 6, 350)],
 )
 def test_a_photo_of_50_megapixels_takes_little_memory(suffix, orientation, megabytes, tmp_path):
-    smooth = np.add.outer(np.arange(5800), np.arange(8700)) % 251
-    pixels = np.repeat(smooth.astype(np.uint8)[..., None], 3, axis=2)
-    _, data = cv2.imencode(suffix, pixels)
+    data = photo_of_50_megapixels(suffix)
     if orientation != 1:
-        data = with_exif(bytes(data), orientation)
-    (tmp_path / f"photo{suffix}").write_bytes(bytes(data))
+        data = with_exif(data, orientation)
+    (tmp_path / f"photo{suffix}").write_bytes(data)
     run = subprocess.run(
         [sys.executable, "-c", MEGAPIXELS_50, str(tmp_path / f"photo{suffix}")],
         capture_output=True, encoding="utf-8", timeout=120,

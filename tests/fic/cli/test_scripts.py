@@ -1,13 +1,11 @@
 """The command lines of the scripts before fic run as they were, but for the program's name."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import MakePhotos
+from tests.fic.cli.conftest import Fic
 
 SPLIT = "split --dataset flowers --val_split 0.2"
 TRAIN = (
@@ -33,31 +31,25 @@ DEFAULTS = {
 }
 
 
-@pytest.fixture
-def flowers(make_photos: MakePhotos, tmp_path: Path) -> Path:
-    """Return a folder that holds a small data set called `flowers`."""
+def test_the_sample_command_lines_run_one_after_the_other(
+    fic: Fic, make_photos: MakePhotos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in DEFAULTS.items():
+        monkeypatch.setenv(name, value)
     make_photos(tmp_path / "flowers", 6, labels=("daisy", "roses"))
-    return tmp_path
 
+    def run(line: str) -> str:
+        result = fic(*line.split())
+        assert result.code == 0, result.err
+        return result.out
 
-def test_the_sample_command_lines_run_one_after_the_other(flowers: Path) -> None:
-    def fic(line: str) -> str:
-        return subprocess.run(
-            [sys.executable, "-m", "fic", *line.split()],
-            cwd=flowers,
-            env={**os.environ, **DEFAULTS},
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        ).stdout
-
-    fic(SPLIT)
-    assert "validation accuracy" in fic(TRAIN)
-    assert list((flowers / "log_resnet").rglob("events*"))
-    answers = fic(PREDICT)
-    pictures = sorted((flowers / "val_dir/daisy").iterdir())
+    run(SPLIT)
+    assert "validation accuracy" in run(TRAIN)
+    assert list((tmp_path / "log_resnet").rglob("events*"))
+    answers = run(PREDICT)
+    pictures = sorted((tmp_path / "val_dir/daisy").iterdir())
     assert pictures
     assert [line.split("\t")[0] for line in answers.splitlines()] == [
-        str(picture.relative_to(flowers)) for picture in pictures
+        str(picture.relative_to(tmp_path)) for picture in pictures
     ]
-    assert answers == fic("predict run val_dir/daisy")
+    assert answers == run("predict run val_dir/daisy")
