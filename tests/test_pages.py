@@ -94,6 +94,8 @@ def blocks_of(text: str, page: str) -> list[Block]:
     return blocks
 
 
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="the pages are for a POSIX shell")
+
 BLOCKS = [
     block
     for page in PAGES
