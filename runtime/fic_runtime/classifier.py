@@ -183,7 +183,7 @@ class Classifier:
         """
         batches = list(self.extract_batches(images, batch_size))
         if not batches:
-            return np.empty((0, *self.manifest.base.output.shape[1:]), np.float32)
+            return np.empty((0, *self.manifest.base.output.item_shape), np.float32)
         return np.concatenate(batches)
 
     def extract_batches(
@@ -197,6 +197,50 @@ class Classifier:
         base, _ = self._serving()
         for batch in base.batches(images, batch_size):
             yield self.bottlenecks(batch)
+
+    @overload
+    def extract_stream(
+        self,
+        images: Iterable["ImageSource"],
+        batch_size: int | None = None,
+        *,
+        on_error: Literal["raise"] = "raise",
+        workers: int | None = None,
+    ) -> Generator[FloatArray, None, None]: ...
+
+    @overload
+    def extract_stream(
+        self,
+        images: Iterable["ImageSource"],
+        batch_size: int | None = None,
+        *,
+        on_error: Literal["yield"],
+        workers: int | None = None,
+    ) -> Generator[FloatArray | ImageError, None, None]: ...
+
+    def extract_stream(
+        self,
+        images: Iterable["ImageSource"],
+        batch_size: int | None = None,
+        *,
+        on_error: "OnError" = "raise",
+        workers: int | None = None,
+    ) -> Generator[FloatArray | ImageError, None, None]:
+        """Yield the bottleneck of each picture as it comes, float32 of the bottleneck's shape.
+
+        In order, from a source that may be endless; the arguments are those of `stream`.
+
+        Raises:
+            ImageError: one is no picture that can be classified; the message says which.
+        """
+        base, _ = self._serving()
+        return base.stream(
+            images,
+            lambda bottlenecks: list(np.asarray(bottlenecks)),
+            batch_size=batch_size,
+            workers=workers,
+            on_error=on_error,
+        )
 
     def bottlenecks(self, pixels: Pixels8) -> FloatArray:
         """Run the base alone: pictures resized already, as in `run`, to (n, *bottleneck)."""

@@ -3,6 +3,11 @@
 One thread takes pictures from the source, a pool of workers decodes them, and the consumer gets the
 answers in the order of the pictures. Whatever is ready is computed; nothing waits for a batch to
 fill, so a slow source is answered at once.
+
+`fic.bottlenecks.worker_threads` also works ahead, and is not the same: its source never waits, so
+its workers take from it themselves and can be joined; it hands over results as they are done, out
+of order where that may be; and its results are whole batches already. Here a source may be silent
+for ever, and what is ready when it is asked for becomes the batch.
 """
 
 import queue

@@ -36,42 +36,27 @@ def add_to(commands: "Commands") -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    import numpy as np
+    from .feature_files import feature_file
 
-    from ..devices import CPU
-    from ..images import load_image
-    from ..streaming import stream_pictures
-    from .feature_files import check_feature_file, write_features
-
-    files: list[Path] = []
-    rows: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
-    failures = 0
+    written = failures = 0
     count = Count(answers=False)
     pictures = named_pictures(options.images)
     options.threads = options.threads or threads_each(pictures)
     with open_classifier(options) as classifier:
-        shape = classifier.manifest.base.output.shape[1:]
-        check_feature_file(options.out, len(shape))
-        geometry = classifier.manifest.preprocessing.geometry
-        stream = partial(
-            stream_pictures,
-            decode=lambda path: load_image(path, geometry),
-            compute=lambda pixels: list(classifier.bottlenecks(pixels)),
-            on_cpu=classifier.provider == CPU,
-            batch_size=None,
-            workers=None,
-            on_error="yield",
-        )
-        with closing(with_paths(pictures, stream)) as answers:
+        shape = classifier.manifest.base.output.item_shape
+        stream = partial(classifier.extract_stream, on_error="yield")
+        with (
+            feature_file(options.out, shape) as add,
+            closing(with_paths(pictures, stream)) as answers,
+        ):
             for path, answer in count.of(answers, pictures):
                 if isinstance(answer, ImageError):
                     failures += 1
                     count.complain(answer)
                 else:
-                    files.append(path)
-                    rows.append(answer)
-    if not rows:
-        raise ImageError("none of the pictures could be read; nothing was written")
-    write_features(options.out, files, np.stack(rows))
-    print(f"{len(rows)} bottlenecks of {' x '.join(map(str, shape))} written to {options.out}")
+                    add(path, answer)
+                    written += 1
+            if not written:
+                raise ImageError("none of the pictures could be read; nothing was written")
+    print(f"{written} bottlenecks of {' x '.join(map(str, shape))} written to {options.out}")
     return 1 if failures else 0
