@@ -5,9 +5,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .bundle import HEAD_FILE, Bundle, open_bundle
 from .bundle.manifest import Manifest
@@ -17,15 +18,13 @@ from .graphs.graph import Batch, Graph, GraphOptions
 from .heads.head import Head, check_has_base, open_head
 from .images import Pixels8, load_image
 from .images.batches import is_one_picture, pixel_batches
-from .predictions import FloatArray, Prediction
+from .predictions import Prediction
 from .preprocessing import ChannelOrder
 
 if TYPE_CHECKING:
     from .explaining import Explanation
     from .images import ImageSource
-    from .streaming import OnError
-
-Answer = TypeVar("Answer")
+    from .streaming import Answer, OnError
 
 _SMALL_HEAD = 1 << 20  # bytes of a graph; one thread does its arithmetic in microseconds
 
@@ -175,7 +174,7 @@ class Classifier:
             images, self._predictions, batch_size=batch_size, workers=workers, on_error=on_error
         )
 
-    def extract(self, images: Iterable["ImageSource"], batch_size: int = 32) -> FloatArray:
+    def extract(self, images: Iterable["ImageSource"], batch_size: int = 32) -> NDArray[np.float32]:
         """Return the bottlenecks of pictures: float32, shape (number of pictures, *bottleneck).
 
         Raises:
@@ -188,7 +187,7 @@ class Classifier:
 
     def extract_batches(
         self, images: Iterable["ImageSource"], batch_size: int = 32
-    ) -> Iterator[FloatArray]:
+    ) -> Iterator[NDArray[np.float32]]:
         """Yield the bottlenecks of pictures as they are made, `batch_size` pictures at a time.
 
         Raises:
@@ -206,7 +205,7 @@ class Classifier:
         *,
         on_error: Literal["raise"] = "raise",
         workers: int | None = None,
-    ) -> Generator[FloatArray, None, None]: ...
+    ) -> Generator[NDArray[np.float32], None, None]: ...
 
     @overload
     def extract_stream(
@@ -216,7 +215,7 @@ class Classifier:
         *,
         on_error: Literal["yield"],
         workers: int | None = None,
-    ) -> Generator[FloatArray | ImageError, None, None]: ...
+    ) -> Generator[NDArray[np.float32] | ImageError, None, None]: ...
 
     def extract_stream(
         self,
@@ -225,7 +224,7 @@ class Classifier:
         *,
         on_error: "OnError" = "raise",
         workers: int | None = None,
-    ) -> Generator[FloatArray | ImageError, None, None]:
+    ) -> Generator[NDArray[np.float32] | ImageError, None, None]:
         """Yield the bottleneck of each picture as it comes, float32 of the bottleneck's shape.
 
         In order, from a source that may be endless; the arguments are those of `stream`.
@@ -242,7 +241,7 @@ class Classifier:
             on_error=on_error,
         )
 
-    def bottlenecks(self, pixels: Pixels8) -> FloatArray:
+    def bottlenecks(self, pixels: Pixels8) -> NDArray[np.float32]:
         """Run the base alone: pictures resized already, as in `run`, to (n, *bottleneck)."""
         return np.asarray(self.bottlenecks_on_device(pixels))
 
@@ -280,11 +279,11 @@ class Classifier:
         base, head = self._serving()
         explainable(base.bundle.manifest.feature_map, head, label)
 
-    def probabilities(self, bottlenecks: FloatArray) -> FloatArray:
+    def probabilities(self, bottlenecks: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the head alone: bottlenecks (n, *bottleneck) to probabilities (n, labels)."""
         return self._serving()[1].run(bottlenecks)
 
-    def run(self, pixels: Pixels8) -> tuple[FloatArray, FloatArray]:
+    def run(self, pixels: Pixels8) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return bottlenecks and probabilities of pictures that are resized already.
 
         Args:
@@ -471,12 +470,12 @@ class ServedBase:
     def stream(
         self,
         images: Iterable["ImageSource"],
-        answer: Callable[[Batch], Sequence[Answer]],
+        answer: "Callable[[Batch], Sequence[Answer]]",
         *,
         batch_size: int | None,
         workers: int | None,
         on_error: "OnError",
-    ) -> Generator[Answer | ImageError, None, None]:
+    ) -> "Generator[Answer | ImageError, None, None]":
         """Yield one answer for each picture, in order; see `Classifier.stream`.
 
         Args:

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from .bundle.manifest import FeatureMap
 from .errors import BundleError
-from .heads.linear import Floats, LinearHead
+from .heads.linear import LinearHead
 from .images import Pixels8, load_image, to_rgb
 from .images.resizing import central_part, fitted_part
 from .preprocessing import ChannelOrder, Geometry
@@ -46,11 +46,11 @@ class Explanation:
     label: str
     index: int
     probability: float
-    heat: Floats = field(repr=False, compare=False)
+    heat: NDArray[np.float32] = field(repr=False, compare=False)
     geometry: Geometry = field(repr=False)
     channel_order: ChannelOrder = field(default="rgb", repr=False)
 
-    def heat_over(self, height: int, width: int) -> Floats:
+    def heat_over(self, height: int, width: int) -> NDArray[np.float32]:
         """Lay the heat over a picture of a size: float32 (height, width), interpolated linearly.
 
         Where the base did not look, at the sides that `crop` cuts off, it is not a number.
@@ -88,7 +88,7 @@ class Explanation:
             start = rows.stop
         return result
 
-    def _strips(self, height: int, width: int) -> Iterator[Floats]:
+    def _strips(self, height: int, width: int) -> Iterator[NDArray[np.float32]]:
         """Yield `heat_over` in strips of whole rows, from the top."""
         if height < 1 or width < 1:
             raise ValueError(f"a picture has at least one pixel; received {height} x {width}")
@@ -159,8 +159,8 @@ def explainable(
 
 
 def feature_map_of(
-    base: "Graph", pixels: npt.NDArray[Any], feature_map: FeatureMap
-) -> tuple[Floats, Floats]:
+    base: "Graph", pixels: NDArray[Any], feature_map: FeatureMap
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the feature maps and the bottlenecks of pictures that are resized already."""
     if feature_map.output.name == base.output.name:
         bottlenecks = base.run(pixels)
@@ -179,7 +179,7 @@ class _Footprint:
     input_size: int
     input_length: int
 
-    def weights(self, places: int) -> Floats:
+    def weights(self, places: int) -> NDArray[np.float32]:
         """Return what each place of the feature map is to each pixel: (size, places)."""
         pixels = (np.arange(self.size) + 0.5) * (self.input_size / self.size) + self.input_start
         at = np.clip(pixels * (places / self.input_length) - 0.5, 0, places - 1)

@@ -10,12 +10,12 @@ from typing import TypeAlias
 from zipfile import ZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import OutputError
-from ..predictions import FloatArray
 from ..results import cannot_write, whole_file
 
-AddRow: TypeAlias = Callable[[Path, FloatArray], object]
+AddRow: TypeAlias = Callable[[Path, NDArray[np.float32]], object]
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def _arrays(part: Path, shape: tuple[int, ...]) -> Iterator[AddRow]:
     names: list[str] = []
     with tempfile.TemporaryFile(dir=part.parent) as rows:
 
-        def add(path: Path, bottleneck: FloatArray) -> None:
+        def add(path: Path, bottleneck: NDArray[np.float32]) -> None:
             rows.write(bottleneck.astype("<f4", copy=False).tobytes())
             names.append(str(path))
 

@@ -7,17 +7,16 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import ImageError
-from .counting import Count, threads_each, with_paths
+from .counting import Answer, Count, threads_each, with_paths
 from .heads import add_heads, answer_by_head, open_heads
 from .options import add_bundle, add_device, add_images, named_pictures, open_classifier, positive
 
 if TYPE_CHECKING:
     from .options import Commands
 
-Answer = TypeVar("Answer")
 Answers: TypeAlias = Generator[Answer | ImageError, None, None]
 
 

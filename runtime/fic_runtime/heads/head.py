@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bundle import CLASS_WEIGHTS_FILE, TEACHING_FILE, Bundle, open_bundle
 from ..bundle.manifest import Manifest
@@ -44,7 +45,7 @@ class Head:
         """The class names, in the order of the probabilities."""
         return self.manifest.labels
 
-    def run(self, bottlenecks: "Batch") -> np.ndarray[Any, Any]:
+    def run(self, bottlenecks: "Batch") -> NDArray[Any]:
         """Return the probabilities of bottlenecks, float32 (n, labels)."""
         return self.graph.run(bottlenecks)
 

@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = NDArray[Any]
 
 _TINY = np.finfo(np.float32).tiny
 _SMALL, _LARGE = 1e-20, 1e30  # far from where squares lose digits in float32, or overflow

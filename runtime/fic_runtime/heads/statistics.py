@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..bundle import TEACHING_FILE, Bundle
 from ..bundle.arrays import read_arrays
@@ -31,8 +31,6 @@ _SCORES_AT_ONCE = 1_000_000
 _STORED = {"extra_variance": "caution"}  # its name in `teaching.npz`
 _SEED = 20181124
 _SCALES = np.geomspace(1, 200, 60)
-
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +49,15 @@ class ClassStatistics:
             cross-validation.
     """
 
-    means: npt.NDArray[np.float32]
-    counts: npt.NDArray[np.int64]
-    directions: npt.NDArray[np.floating[Any]]
-    variances: npt.NDArray[np.float32]
-    rest: npt.NDArray[np.float32]
-    variance: npt.NDArray[np.float64]
-    extra_variance: npt.NDArray[np.float32]
+    means: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    directions: NDArray[np.floating[Any]]
+    variances: NDArray[np.float32]
+    rest: NDArray[np.float32]
+    variance: NDArray[np.float64]
+    extra_variance: NDArray[np.float32]
 
-    def updated(self, place: int, features: npt.NDArray[np.float32]) -> "ClassStatistics":
+    def updated(self, place: int, features: NDArray[np.float32]) -> "ClassStatistics":
         """Return the statistics with more pictures of a class, (n, features).
 
         A `place` behind the last class is that of a new one.
@@ -108,7 +106,7 @@ class ClassStatistics:
         kernel -= kernel.mean(axis=1, keepdims=True)
         return LinearHead(kernel.astype(np.float32), (bias - bias.mean()).astype(np.float32))
 
-    def _likely_means(self, means: Doubles) -> Doubles:
+    def _likely_means(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         """Draw class means, (classes, features) in units of the deviation, towards their centre."""
         noise = 1 / self.counts  # variance of a feature of each mean
         weights = 1 / (1 + noise)
@@ -126,12 +124,12 @@ class ClassStatistics:
         return np.asarray(centre + drawn, np.float64)
 
     @cached_property
-    def _within(self) -> Doubles:
+    def _within(self) -> NDArray[np.float64]:
         """Columns whose products are the covariance within classes less the rest."""
         above = np.sqrt(np.maximum(self.variances - self.rest, 0.0))
         return np.asarray(self.directions.astype(np.float64) * above, np.float64)
 
-    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return what `teaching.npz` holds."""
         return {
             "means": self.means,
@@ -183,7 +181,9 @@ def read_teaching(bundle: Bundle) -> ClassStatistics | None:
     return teaching
 
 
-def _best_scale(scores: Doubles, covariance: Doubles, counts: npt.NDArray[np.int64]) -> float:
+def _best_scale(
+    scores: NDArray[np.float64], covariance: NDArray[np.float64], counts: NDArray[np.int64]
+) -> float:
     """Return the factor for which drawn pictures have the best mean log-likelihood.
 
     They are drawn around each class's score from a normal distribution with the covariance within

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bundle import (
     CLASS_WEIGHTS_FILE,
@@ -56,7 +57,7 @@ def check_teachable(head: Head, label: str) -> ClassStatistics:
 def taught_head(
     head: Head,
     label: str,
-    bottlenecks: np.ndarray[Any, Any],
+    bottlenecks: NDArray[Any],
     deployed: Bundle,
     open_model: OpenModel,
 ) -> Head:
