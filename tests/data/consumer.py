@@ -25,7 +25,7 @@ from fic_runtime import (
     Score,
 )
 
-FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+FloatArray = npt.NDArray[np.float32]
 assert_type(fic_runtime.__version__, str)
 
 
