@@ -386,7 +386,7 @@ class Classifier:
 
     def __getstate__(self) -> dict[str, Any]:
         base, head = self._serving()
-        return {"base": base, "head": head.place.absolute(), "taught": dict(head.files)}
+        return {"base": base, "head": head.path.absolute(), "taught": dict(head.files)}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self._changing = threading.Lock()
@@ -532,7 +532,7 @@ class ServedBase:
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "bundle": self.bundle.place,
+            "bundle": self.bundle.path,
             "channel_order": self.channel_order,
             "graph_cache": self._graph_cache,
             **self._options,

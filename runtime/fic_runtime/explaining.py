@@ -1,9 +1,9 @@
 """Where in a picture the base sees what speaks for a label: class activation maps.
 
 Zhou et al. 2016, "Learning deep features for discriminative localization",
-https://arxiv.org/abs/1512.04150: if the bottleneck is the mean of a feature map over its places and
-the head is linear, the head may be applied to each place on its own. What it says there is the
-heat, and its mean over the places is what it says of the whole picture.
+https://arxiv.org/abs/1512.04150: if the bottleneck is the mean of a feature map over its locations
+and the head is linear, the head may be applied to each location on its own. Its logits there are
+the heat, and their mean over the locations is its logit for the whole picture.
 """
 
 from collections.abc import Iterator
@@ -35,10 +35,10 @@ class Explanation:
 
     Attributes:
         label: the label that is looked for.
-        index: its place among the labels.
+        index: its index in the labels.
         probability: of the label, for the whole picture.
-        heat: float32 (h, w), the places of the base's feature map. The label's logit at each
-            place, above the mean of all labels: what is positive speaks for the label.
+        heat: float32 (h, w), the locations of the base's feature map. The label's logit at each
+            location, above the mean of all labels: what is positive speaks for the label.
         geometry: how the picture became the base's input.
         channel_order: of arrays, as the classifier takes them.
     """
@@ -65,7 +65,7 @@ class Explanation:
 
         Args:
             image: the picture that was explained.
-            opacity: how much of the picture the hottest place covers, 0..1.
+            opacity: how much of the picture the hottest location covers, 0..1.
 
         Raises:
             ImageError: it is no picture.
@@ -179,11 +179,11 @@ class _Footprint:
     input_size: int
     input_length: int
 
-    def weights(self, places: int) -> NDArray[np.float32]:
-        """Return what each place of the feature map is to each pixel: (size, places)."""
+    def weights(self, locations: int) -> NDArray[np.float32]:
+        """Return what each location of the feature map is to each pixel: (size, locations)."""
         pixels = (np.arange(self.size) + 0.5) * (self.input_size / self.size) + self.input_start
-        at = np.clip(pixels * (places / self.input_length) - 0.5, 0, places - 1)
-        distance = np.abs(at[:, None] - np.arange(places))
+        at = np.clip(pixels * (locations / self.input_length) - 0.5, 0, locations - 1)
+        distance = np.abs(at[:, None] - np.arange(locations))
         return np.asarray(np.maximum(1 - distance, 0), np.float32)
 
 

@@ -25,7 +25,7 @@ def find_pictures(arguments: Iterable[str | Path]) -> list[Path]:
         ImageError: a folder holds no picture, or nothing fits a pattern.
     """
     found: list[Path] = []
-    for argument in (path for each in arguments for path in _matches(Path(each))):
+    for argument in (path for name in arguments for path in _matches(Path(name))):
         if not _is_folder(argument):
             found.append(argument)
             continue

@@ -23,8 +23,8 @@ class Prediction:
     `label`, `index` and `probability` are those of the most probable class; `probabilities` is
     float32, shape (number of labels,), in the order of `labels`.
 
-    `known` is False for a picture that is not like those of the training, by `ood_score`, of which
-    higher is stranger. Both are None if the bundle has no score; see `manifest.known`.
+    `known` is False for a picture that is not like those of the training, by `ood_score`, which is
+    higher for outliers. Both are None if the bundle has no score; see `manifest.known`.
     """
 
     label: str

@@ -115,9 +115,9 @@ def answer_stream(
 def _computed(
     results: list[Any], compute: Callable[[NDArray[np.uint8]], Sequence[Answer]]
 ) -> list[Answer | ImageError]:
-    batch = [each for each in results if not isinstance(each, ImageError)]
+    batch = [result for result in results if not isinstance(result, ImageError)]
     answers = iter(compute(np.stack(batch)) if batch else ())
-    return [each if isinstance(each, ImageError) else next(answers) for each in results]
+    return [result if isinstance(result, ImageError) else next(answers) for result in results]
 
 
 class _Exhausted(Exception):

@@ -43,17 +43,17 @@ def _plain_members(data: bytes) -> dict[str, memoryview] | None:
     view, members = memoryview(data), {}
     if len(data) < _END.size:
         return None
-    end, *_, number, _, place, _ = _END.unpack_from(data, len(data) - _END.size)
+    end, *_, number, _, position, _ = _END.unpack_from(data, len(data) - _END.size)
     if end != b"PK\5\6":
         return None
     for _ in range(number):
-        if place + _ENTRY.size > len(data):
+        if position + _ENTRY.size > len(data):
             return None
-        entry = _ENTRY.unpack_from(data, place)
+        entry = _ENTRY.unpack_from(data, position)
         sign, _, _, flags, method, _, _, _, packed, size, *lengths, _, _, _, start = entry
-        place += _ENTRY.size
-        name = bytes(view[place : place + lengths[0]])
-        place += sum(lengths)
+        position += _ENTRY.size
+        name = bytes(view[position : position + lengths[0]])
+        position += sum(lengths)
         if sign != b"PK\1\2" or flags or method or packed != size:
             return None
         if start + _FILE.size > len(data) or not name.isascii() or not name.endswith(b".npy"):

@@ -48,10 +48,10 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMap:
-    """The base's last feature map, whose mean over its places is the bottleneck.
+    """The base's last feature map, whose mean over its locations is the bottleneck.
 
     `output` of the base's graph has the layout `nchw` or `nhwc`. `pictures` and
-    `largest_difference` (of any probability) say how far the head, applied to each place alone
+    `largest_difference` (of any probability) say how far the head, applied to each location alone
     and averaged, was from the head itself when the bundle was written.
     """
 
@@ -73,7 +73,7 @@ class Manifest:
     file in which both graphs are fused, if there is one, `calibration` the temperature that is in
     the head already; the runtime shows these and does not depend on them. `quantization` says what
     became of a base in fewer bits, and how far a device may be from `golden.npz` with it. `known`
-    says how strange pictures are told from others; None if nothing was fitted for it. `feature_map`
+    says how outliers are told; None if nothing was fitted for it. `feature_map`
     is there where the bundle can explain its answers.
     """
 

@@ -68,29 +68,29 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _file_for(path: Path, place: Path, taken: "Collection[Path]") -> Path:
+def _file_for(path: Path, target: Path, taken: "Collection[Path]") -> Path:
     from .overlays import overlay_file
 
-    if _is_file(place):
+    if _is_file(target):
         if taken:  # pictures from standard input are not known beforehand
-            raise _one_file_for_many(place)
-        out = place
+            raise _one_file_for_many(target)
+        out = target
     else:
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            target.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{place}: cannot be made a folder ({error.strerror}); give another path"
+                f"{target}: cannot be made a folder ({error.strerror}); give another path"
             ) from error
-        out = overlay_file(place, path, taken)
+        out = overlay_file(target, path, taken)
     if out.exists() and path.exists() and out.samefile(path):
         raise OutputError(f"{out}: is the picture itself; give another path")
     return out
 
 
-def _is_file(place: Path) -> bool:
-    return place.suffix.lower() == _SUFFIX and not place.is_dir()
+def _is_file(target: Path) -> bool:
+    return target.suffix.lower() == _SUFFIX and not target.is_dir()
 
 
-def _one_file_for_many(place: Path) -> OutputError:
-    return OutputError(f"{place}: is one file for several pictures; give a folder")
+def _one_file_for_many(target: Path) -> OutputError:
+    return OutputError(f"{target}: is one file for several pictures; give a folder")

@@ -48,14 +48,14 @@ def open_heads(options: argparse.Namespace) -> "MultiClassifier":
         threads=options.threads,
     )
     for text in options.heads:
-        name, place = _named(text)
-        classifier.attach(place, name)
+        name, path = _named(text)
+        classifier.attach(path, name)
     return classifier
 
 
 def _named(text: str) -> tuple[str | None, Path]:
     # A path may hold a `=`, and then it is no name.
-    name, sign, place = text.partition("=")
-    if sign and name and place and not Path(text).exists():
-        return name, Path(place)
+    name, sign, path = text.partition("=")
+    if sign and name and path and not Path(text).exists():
+        return name, Path(path)
     return None, Path(text)

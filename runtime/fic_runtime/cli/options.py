@@ -134,7 +134,7 @@ def named_pictures(arguments: Sequence[str]) -> Iterable[Path]:
         for argument in arguments
         for line in (_standard_input() if argument == "-" else [argument])
     )
-    return (path for each in given if each for path in find_pictures([each]))
+    return (path for name in given if name for path in find_pictures([name]))
 
 
 def _standard_input() -> Iterator[str]:

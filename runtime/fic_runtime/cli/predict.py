@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
                 as_json=answers_by_head.heads_json,
                 columns=answers_by_head.heads_table_head,
                 rows=answers_by_head.heads_table_rows,
-                known=any(each.known for each in heads.manifests.values()),
+                known=any(manifest.known for manifest in heads.manifests.values()),
             )
     with open_classifier(options) as classifier:
         return _answer(

@@ -123,7 +123,7 @@ class Graph:
             )
         self.input: Tensor = _tensor(inputs[0])
         self.output: Tensor = _tensor(outputs[0])
-        self.further: tuple[Tensor, ...] = tuple(_tensor(each) for each in outputs[1:])
+        self.further: tuple[Tensor, ...] = tuple(map(_tensor, outputs[1:]))
         self.provider: str = str(self._session.get_providers()[0])
         """The execution provider that ONNX Runtime really uses."""
         log.info("%s: runs on %s with %d threads", self._name, self.provider, self._options.threads)

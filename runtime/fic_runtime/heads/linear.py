@@ -68,7 +68,7 @@ def read_linear_head(bundle: Bundle) -> LinearHead | None:
 
 
 def linear_graph(weights: LinearHead, spec: GraphSpec, labels: Sequence[str]) -> bytes:
-    """Return the ONNX model that gives softmax(mean over the places · kernel + bias).
+    """Return the ONNX model that gives softmax(mean over the locations · kernel + bias).
 
     Args:
         weights: kernel (features, labels) and bias (labels,).
@@ -112,7 +112,7 @@ def linear_graph(weights: LinearHead, spec: GraphSpec, labels: Sequence[str]) ->
 
 def _node(operator: str, inputs: Iterable[str], output: str, attributes: Iterable[bytes]) -> bytes:
     names = b"".join(_text(1, name) for name in inputs) + _text(2, output) + _text(3, output)
-    return names + _text(4, operator) + b"".join(_bytes(5, each) for each in attributes)
+    return names + _text(4, operator) + b"".join(_bytes(5, attribute) for attribute in attributes)
 
 
 def _integer(name: str, value: int) -> bytes:
@@ -120,7 +120,7 @@ def _integer(name: str, value: int) -> bytes:
 
 
 def _integers(name: str, values: Iterable[int]) -> bytes:
-    return _text(1, name) + b"".join(_number(8, each) for each in values) + _number(20, _INTS)
+    return _text(1, name) + b"".join(_number(8, value) for value in values) + _number(20, _INTS)
 
 
 def _constant(name: str, array: NDArray[np.float32]) -> bytes:

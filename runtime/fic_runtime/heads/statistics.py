@@ -57,29 +57,29 @@ class ClassStatistics:
     variance: NDArray[np.float64]
     extra_variance: NDArray[np.float32]
 
-    def updated(self, place: int, features: NDArray[np.float32]) -> "ClassStatistics":
+    def updated(self, index: int, features: NDArray[np.float32]) -> "ClassStatistics":
         """Return the statistics with more pictures of a class, (n, features).
 
-        A `place` behind the last class is that of a new one.
+        An `index` after the last class is that of a new one.
         """
         means, counts = self.means, self.counts
-        if place == len(means):
+        if index == len(means):
             means = np.concatenate([means, np.zeros_like(means[:1])])
             counts = np.append(counts, 0)
         means, counts = means.copy(), counts.copy()
-        total = counts[place] + len(features)
+        total = counts[index] + len(features)
         # As a step from the mean that is there, which loses nothing in float32.
-        step = (features.astype(np.float64) - means[place]).sum(axis=0) / total
-        means[place] += step.astype(np.float32)
-        counts[place] = total
+        step = (features.astype(np.float64) - means[index]).sum(axis=0) / total
+        means[index] += step.astype(np.float32)
+        counts[index] = total
         return replace(self, means=means, counts=counts)
 
-    def without(self, place: int) -> "ClassStatistics":
+    def without(self, index: int) -> "ClassStatistics":
         """Return the statistics without a class."""
         return replace(
             self,
-            means=np.delete(self.means, place, axis=0),
-            counts=np.delete(self.counts, place),
+            means=np.delete(self.means, index, axis=0),
+            counts=np.delete(self.counts, index),
         )
 
     def head(self) -> LinearHead:
@@ -174,7 +174,7 @@ def read_teaching(bundle: Bundle) -> ClassStatistics | None:
             if array.dtype != kind or array.shape != shape or not np.isfinite(array).all():
                 raise ValueError(f"{name} is {array.dtype} {array.shape} instead of {shape}")
         scalars = (teaching.rest, teaching.variance, teaching.extra_variance)
-        if teaching.counts.min() < 1 or any(float(each) < 0 for each in scalars):
+        if teaching.counts.min() < 1 or any(float(scalar) < 0 for scalar in scalars):
             raise ValueError("it holds counts or variances that cannot be")
     except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
@@ -197,16 +197,16 @@ def _best_scale(
     classes = len(scores)
     values, turn = np.linalg.eigh(covariance)
     root = turn * np.sqrt(np.maximum(values, 0.0))
-    each = max(2, _DRAWS // classes**2 if classes > 100 else _DRAWS // classes)
-    noise = np.random.default_rng(_SEED).standard_normal((each, classes)) @ root.T
+    draws = max(2, _DRAWS // classes**2 if classes > 100 else _DRAWS // classes)
+    noise = np.random.default_rng(_SEED).standard_normal((draws, classes)) @ root.T
     truth = np.arange(classes)
     likelihoods = np.zeros(len(_SCALES))
     at_once = max(1, _SCORES_AT_ONCE // classes**2)
-    for start in range(0, each, at_once):
-        draws = noise[start : start + at_once, None, :]
-        drawn = scores + draws * np.sqrt(1 + 1 / counts)[:, None]  # (draws, classes, classes)
+    for start in range(0, draws, at_once):
+        some = noise[start : start + at_once, None, :]
+        drawn = scores + some * np.sqrt(1 + 1 / counts)[:, None]  # (draws, classes, classes)
         drawn -= drawn.max(axis=2, keepdims=True)
         own = drawn[:, truth, truth].sum()
-        for place, scale in enumerate(_SCALES):
-            likelihoods[place] += scale * own - np.log(np.exp(scale * drawn).sum(axis=2)).sum()
+        for index, scale in enumerate(_SCALES):
+            likelihoods[index] += scale * own - np.log(np.exp(scale * drawn).sum(axis=2)).sum()
     return float(_SCALES[likelihoods.argmax()])
