@@ -21,11 +21,10 @@ def add_to(commands: "Commands") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "explain",
-        help="show where in pictures a label is seen",
-        description="Write each picture with a heat map on it, which shows where the label is "
-        "seen: the redder, the more a place speaks for it. The bundle must have been exported with "
-        "`fic export --with-feature-map`. A picture that cannot be read is named and left out, and "
-        "the exit code is 1.",
+        help="draw heat maps of a label",
+        description="Draw a heat map of the label on each picture; red is the strongest evidence. "
+        "The bundle must have been exported with `fic export --with-feature-map`. Unreadable "
+        "pictures are reported and left out, and the exit code is 1.",
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
@@ -35,10 +34,10 @@ def add_to(commands: "Commands") -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="a folder, which gets FILE.png for each FILE, or a file ending in .png for one",
+        help="output folder, or a .png file for one picture",
     )
     parser.add_argument(
-        "--label", metavar="NAME", help="where this label is seen (default: the most probable)"
+        "--label", metavar="NAME", help="label to explain (default: the most probable)"
     )
     add_device(parser)
 

@@ -19,8 +19,8 @@ def add_to(commands: "Commands") -> None:
     parser = commands.add_parser(
         "extract",
         help="write the bottlenecks of pictures to a file",
-        description="Write the bottlenecks of pictures to a file. A picture that cannot be read is "
-        "named and left out, and the exit code is 1.",
+        description="Write the bottlenecks of pictures to a file. Unreadable pictures are reported "
+        "and left out, and the exit code is 1.",
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
@@ -30,9 +30,9 @@ def add_to(commands: "Commands") -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="an .npz with the arrays `files` and `bottlenecks`, or a .csv with a line a picture",
+        help="output file: .npz with the arrays `files` and `bottlenecks`, or .csv",
     )
-    add_device(parser, threads="all that this process may use; 1 each where there are many")
+    add_device(parser, threads="all available processors, 1 for many pictures")
 
 
 def _run(options: argparse.Namespace) -> int:

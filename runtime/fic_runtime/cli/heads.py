@@ -7,26 +7,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..multi_classifier import MultiClassifier
 
-_WHAT = (
-    "another bundle for the same base, whose head is taken instead of the bundle's own: what "
-    "`fic export --head-only` wrote, or a whole bundle"
-)
+_HELP = "bundle whose head replaces the bundle's own; it must have been exported for the same base"
 
 
 def add_head(parser: argparse.ArgumentParser) -> None:
     """Add one head to a command."""
-    parser.add_argument("--head", type=Path, metavar="HEAD", help=_WHAT)
+    parser.add_argument("--head", type=Path, metavar="HEAD", help=_HELP)
 
 
 def add_heads(parser: argparse.ArgumentParser) -> None:
-    """Add any number of heads to a command; the bundle's base then looks at a picture once."""
+    """Add any number of heads to a command; the base runs once per picture for all of them."""
     parser.add_argument(
         "--head",
         dest="heads",
         action="append",
         default=[],
         metavar="[NAME=]HEAD",
-        help=f"{_WHAT}; given several times, or with a NAME, each answer says which head gave it",
+        help=f"{_HELP}; repeat it, or give a NAME, for answers from several heads",
     )
 
 

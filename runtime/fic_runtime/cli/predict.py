@@ -25,7 +25,7 @@ def add_to(commands: "Commands") -> None:
     parser = commands.add_parser(
         "predict",
         help="classify pictures",
-        description="Classify pictures. One that cannot be read is named, and the exit code is 1.",
+        description="Classify pictures. Unreadable pictures are reported, and the exit code is 1.",
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
@@ -35,13 +35,13 @@ def add_to(commands: "Commands") -> None:
         type=positive,
         default=1,
         metavar="K",
-        help="how many labels to print for each picture, best first (default: 1)",
+        help="number of labels per picture, best first (default: 1)",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print one JSON object a line")
-    form.add_argument("--csv", action="store_true", help="print a table of comma-separated values")
+    form.add_argument("--json", action="store_true", help="print one JSON object per line")
+    form.add_argument("--csv", action="store_true", help="print comma-separated values")
     add_heads(parser)
-    add_device(parser, threads="all that this process may use; 1 each where there are many")
+    add_device(parser, threads="all available processors, 1 for many pictures")
 
 
 def _run(options: argparse.Namespace) -> int:
