@@ -105,7 +105,7 @@ class Classifier:
         """Classify one picture.
 
         Raises:
-            ImageError: it is no picture that can be classified.
+            ImageError: it is not a picture that can be classified.
         """
         base, head = self._serving()
         return head.predict(base.run(base.load(image)[None]))[0]
@@ -116,7 +116,7 @@ class Classifier:
         """Classify many pictures, `batch_size` at a time, and return them in the same order.
 
         Raises:
-            ImageError: one is no picture that can be classified; the message says which.
+            ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
         return [
@@ -167,7 +167,7 @@ class Classifier:
             workers: threads that decode; by default as many as this process may use.
 
         Raises:
-            ImageError: one is no picture that can be classified; the message says which.
+            ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
         return base.stream(
@@ -178,7 +178,7 @@ class Classifier:
         """Return the bottlenecks of pictures: float32, shape (number of pictures, *bottleneck).
 
         Raises:
-            ImageError: one is no picture that can be classified; the message says which.
+            ImageError: one is not a picture that can be classified; the message says which.
         """
         batches = list(self.extract_batches(images, batch_size))
         if not batches:
@@ -191,7 +191,7 @@ class Classifier:
         """Yield the bottlenecks of pictures as they are made, `batch_size` pictures at a time.
 
         Raises:
-            ImageError: one is no picture that can be classified; the message says which.
+            ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
         for batch in base.batches(images, batch_size):
@@ -230,7 +230,7 @@ class Classifier:
         In order, from a source that may be endless; the arguments are those of `stream`.
 
         Raises:
-            ImageError: one is no picture that can be classified; the message says which.
+            ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
         return base.stream(
@@ -254,7 +254,7 @@ class Classifier:
 
         Raises:
             BundleError: the bundle was exported without --with-feature-map, or has no such label.
-            ImageError: it is no picture that can be classified.
+            ImageError: it is not a picture that can be classified.
         """
         from .explaining import explain
 
@@ -319,7 +319,7 @@ class Classifier:
             self._serve(base, served)
 
     def teach(self, label: str, images: Iterable["ImageSource"]) -> None:
-        """Learn a new label from pictures, or an old one better; other threads may predict.
+        """Add a label, or more pictures of an existing one; other threads may predict meanwhile.
 
         The head is computed anew from the statistics of all classes. `known` goes, since its
         threshold was fitted without the new pictures, and what the old head measured, too. If
@@ -327,7 +327,7 @@ class Classifier:
 
         Raises:
             BundleError: the bundle was exported without --teachable.
-            ImageError: one is no picture, or there is none; the message says which.
+            ImageError: one is not a picture, or there is none; the message says which.
             ValueError: the label is new and not one line of printable text.
         """
         from .heads.taught import check_teachable, taught_head
@@ -342,7 +342,7 @@ class Classifier:
             self._serve(base, taught)
 
     def forget(self, label: str) -> None:
-        """Answer a label no more; other threads may predict meanwhile.
+        """Remove a label; other threads may predict meanwhile.
 
         Raises:
             BundleError: the bundle was exported without --teachable, has no such label, or would

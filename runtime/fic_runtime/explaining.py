@@ -68,7 +68,7 @@ class Explanation:
             opacity: how much of the picture the hottest location covers, 0..1.
 
         Raises:
-            ImageError: it is no picture.
+            ImageError: it is not a picture.
         """
         if not 0 <= opacity <= 1:
             raise ValueError(f"opacity is 0 to 1; received {opacity}")
@@ -118,7 +118,7 @@ def explain(
 
     Raises:
         BundleError: the bundle was exported without its feature map, or has no such label.
-        ImageError: it is no picture.
+        ImageError: it is not a picture.
     """
     feature_map, weights = explainable(feature_map, head, label)
     geometry, labels = head.manifest.preprocessing.geometry, head.labels

@@ -82,7 +82,7 @@ class MultiClassifier:
         """Classify one picture; return what each head says by its name, in the order attached.
 
         Raises:
-            ImageError: it is no picture that can be classified.
+            ImageError: it is not a picture that can be classified.
         """
         base, heads = self._serving(), self._heads
         return _answers(heads, base.run(base.load(image)[None]))[0]
@@ -93,7 +93,7 @@ class MultiClassifier:
         """Classify many pictures, `batch_size` at a time, and return them in the same order.
 
         Raises:
-            ImageError: one is no picture that can be classified; the message says which.
+            ImageError: one is not a picture that can be classified; the message says which.
         """
         base, heads = self._serving(), self._heads
         return [

@@ -87,7 +87,7 @@ def open_capture(source: str) -> Capture:
         elif is_live(source):
             hint = "check the address and the network"
         else:
-            hint = "it is no video that this build of OpenCV reads; convert it, say to MP4"
+            hint = "it is not a video that this build of OpenCV reads; convert it, say to MP4"
         kind = "camera " if source.isdecimal() else ""
         raise VideoError(f"{kind}{source}: cannot be opened; {hint}")
     opened: Capture = capture

@@ -23,7 +23,7 @@ class ArchiveFiles:
     """The files in a zip archive; see `BundleFiles`.
 
     Raises:
-        BundleError: it is no archive that may be read.
+        BundleError: it is not an archive that may be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,11 +102,11 @@ class ArchiveFiles:
         try:
             yield
         # zipfile and what unpacks for it raise whatever they met: an OSError without a number
-        # comes from bz2, a UnicodeDecodeError from a name that is no UTF-8.
+        # comes from bz2, a UnicodeDecodeError from a name that is not UTF-8.
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise BundleError(
-                f"{self._archive}: is no zip archive that can be read ({error}); copy the bundle "
+                f"{self._archive}: is not a readable zip archive ({error}); copy the bundle "
                 "again or export it again"
             ) from error

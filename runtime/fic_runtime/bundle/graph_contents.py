@@ -53,7 +53,7 @@ def contents_of_file(model: Path | bytes) -> GraphContents:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no ONNX model.
+        ValueError: it is not an ONNX model.
     """
     if isinstance(model, bytes):
         return read_contents(model)
@@ -69,7 +69,7 @@ def read_contents(data: Buffer) -> GraphContents:
     """Return what a serialised ONNX model holds.
 
     Raises:
-        ValueError: the bytes are no such model.
+        ValueError: the bytes are not an ONNX model.
     """
     contents = GraphContents()
     graphs = 0

@@ -92,7 +92,9 @@ def _check_contents(files: BundleFiles, file: str, manifest: Manifest) -> tuple[
     except OSError as error:
         raise _unreadable(path, error) from error
     except ValueError as error:
-        raise BundleError(f"{path}: is no ONNX graph ({error}); export the bundle again") from None
+        raise BundleError(
+            f"{path}: is not an ONNX graph ({error}); export the bundle again"
+        ) from None
     if contents.custom:
         raise BundleError(
             f"{path}: uses custom operators ({reprlib.repr(sorted(contents.custom))}), which this "
@@ -107,7 +109,7 @@ def _check_contents(files: BundleFiles, file: str, manifest: Manifest) -> tuple[
         # A name under a digest is one of the bundle's own folder: the manifest has no other.
         if location not in manifest.own_files:
             raise BundleError(
-                f"{path}: has weights in {reprlib.repr(location)}, which is no file of the "
+                f"{path}: has weights in {reprlib.repr(location)}, which is not a file of the "
                 "bundle; export it again"
             )
         if isinstance(model, bytes):

@@ -51,7 +51,7 @@ def open_heads(options: argparse.Namespace) -> "MultiClassifier":
 
 
 def _named(text: str) -> tuple[str | None, Path]:
-    # A path may hold a `=`, and then it is no name.
+    # A path may hold a `=`, and then it is not a name.
     name, sign, path = text.partition("=")
     if sign and name and path and not Path(text).exists():
         return name, Path(path)

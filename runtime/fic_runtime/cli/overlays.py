@@ -18,7 +18,7 @@ def write_overlay(out: Path, image: ImageSource, explanation: Explanation) -> No
     """Write the overlay with its caption as a PNG file that appears whole.
 
     Raises:
-        ImageError: it is no picture.
+        ImageError: it is not a picture.
         OutputError: the file cannot be written.
     """
     import cv2

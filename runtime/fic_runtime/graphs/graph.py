@@ -94,7 +94,7 @@ class Graph:
         options: see `GraphOptions`.
 
     Raises:
-        BundleError: the file is no graph that ONNX Runtime can open.
+        BundleError: the file is not a graph that ONNX Runtime can open.
         DeviceError: the device or a provider that was asked for cannot be used here.
         ValueError: an unknown device, or a number of threads that is out of range.
     """

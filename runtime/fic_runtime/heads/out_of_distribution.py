@@ -89,4 +89,4 @@ def _check_numbers(arrays: Mapping[str, Array]) -> None:
         if array.dtype not in (np.float16, np.float32):
             raise ValueError(f"{name} is {array.dtype}")
         if not array.size or not np.isfinite(array).all():
-            raise ValueError(f"{name} is empty or holds what is no number")
+            raise ValueError(f"{name} is empty or holds values that are not numbers")

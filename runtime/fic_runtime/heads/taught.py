@@ -154,7 +154,7 @@ def save_head(head: Head, path: Path) -> None:
         path: the folder or, if the name ends in .zip, the archive; an earlier head is replaced.
 
     Raises:
-        OutputError: something that is no head is there, or it cannot be written.
+        OutputError: something other than a head is there, or it cannot be written.
         ValueError: the head was not taught, so that it lies in its bundle already.
     """
     if not head.files:
@@ -175,7 +175,7 @@ def _check_holds_a_head(path: Path) -> None:
     with suppress(BundleError, OSError):
         if read_manifest(bundle_files(path)).head_only:
             return
-    raise OutputError(f"{path}: holds something that is no head; give the head a path of its own")
+    raise OutputError(f"{path}: holds something that is not a head; give another path")
 
 
 def _npz(arrays: Any) -> bytes:

@@ -1,6 +1,7 @@
 """Pictures of any kind to the uint8 RGB pixels that a base gets: decode, turn upright, resize.
 
-Training and serving both call `load_image`, so they cannot see different pixels. Transparency is
+Training and serving both go through `decode_image` and `resize_image`, so they cannot see
+different pixels. Transparency is
 dropped, not blended, as Keras, TensorFlow and Pillow's `convert("RGB")` do it.
 """
 
