@@ -1,4 +1,8 @@
-"""Threads that turn items into results, with a bounded number of both in memory."""
+"""Threads that turn items into results, with a bounded number of both in memory.
+
+For sources that never wait, with results as they are done; `fic_runtime.streaming` is for those
+that may be silent, and says how the two differ.
+"""
 
 import queue
 import threading

@@ -5,9 +5,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .bundle import HEAD_FILE, Bundle, open_bundle
 from .bundle.manifest import Manifest
@@ -17,15 +18,13 @@ from .graphs.graph import Batch, Graph, GraphOptions
 from .heads.head import Head, check_has_base, open_head
 from .images import Pixels8, load_image
 from .images.batches import is_one_picture, pixel_batches
-from .predictions import FloatArray, Prediction
+from .predictions import Prediction
 from .preprocessing import ChannelOrder
 
 if TYPE_CHECKING:
     from .explaining import Explanation
     from .images import ImageSource
-    from .streaming import OnError
-
-Answer = TypeVar("Answer")
+    from .streaming import Answer, OnError
 
 _SMALL_HEAD = 1 << 20  # bytes of a graph; one thread does its arithmetic in microseconds
 
@@ -106,7 +105,7 @@ class Classifier:
         """Classify one picture.
 
         Raises:
-            ImageError: it is no picture that can be classified.
+            ImageError: it is not a picture that can be classified.
         """
         base, head = self._serving()
         return head.predict(base.run(base.load(image)[None]))[0]
@@ -117,7 +116,7 @@ class Classifier:
         """Classify many pictures, `batch_size` at a time, and return them in the same order.
 
         Raises:
-            ImageError: one is no picture that can be classified; the message says which.
+            ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
         return [
@@ -168,37 +167,81 @@ class Classifier:
             workers: threads that decode; by default as many as this process may use.
 
         Raises:
-            ImageError: one is no picture that can be classified; the message says which.
+            ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
         return base.stream(
             images, self._predictions, batch_size=batch_size, workers=workers, on_error=on_error
         )
 
-    def extract(self, images: Iterable["ImageSource"], batch_size: int = 32) -> FloatArray:
+    def extract(self, images: Iterable["ImageSource"], batch_size: int = 32) -> NDArray[np.float32]:
         """Return the bottlenecks of pictures: float32, shape (number of pictures, *bottleneck).
 
         Raises:
-            ImageError: one is no picture that can be classified; the message says which.
+            ImageError: one is not a picture that can be classified; the message says which.
         """
         batches = list(self.extract_batches(images, batch_size))
         if not batches:
-            return np.empty((0, *self.manifest.base.output.shape[1:]), np.float32)
+            return np.empty((0, *self.manifest.base.output.item_shape), np.float32)
         return np.concatenate(batches)
 
     def extract_batches(
         self, images: Iterable["ImageSource"], batch_size: int = 32
-    ) -> Iterator[FloatArray]:
+    ) -> Iterator[NDArray[np.float32]]:
         """Yield the bottlenecks of pictures as they are made, `batch_size` pictures at a time.
 
         Raises:
-            ImageError: one is no picture that can be classified; the message says which.
+            ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
         for batch in base.batches(images, batch_size):
             yield self.bottlenecks(batch)
 
-    def bottlenecks(self, pixels: Pixels8) -> FloatArray:
+    @overload
+    def extract_stream(
+        self,
+        images: Iterable["ImageSource"],
+        batch_size: int | None = None,
+        *,
+        on_error: Literal["raise"] = "raise",
+        workers: int | None = None,
+    ) -> Generator[NDArray[np.float32], None, None]: ...
+
+    @overload
+    def extract_stream(
+        self,
+        images: Iterable["ImageSource"],
+        batch_size: int | None = None,
+        *,
+        on_error: Literal["yield"],
+        workers: int | None = None,
+    ) -> Generator[NDArray[np.float32] | ImageError, None, None]: ...
+
+    def extract_stream(
+        self,
+        images: Iterable["ImageSource"],
+        batch_size: int | None = None,
+        *,
+        on_error: "OnError" = "raise",
+        workers: int | None = None,
+    ) -> Generator[NDArray[np.float32] | ImageError, None, None]:
+        """Yield the bottleneck of each picture as it comes, float32 of the bottleneck's shape.
+
+        In order, from a source that may be endless; the arguments are those of `stream`.
+
+        Raises:
+            ImageError: one is not a picture that can be classified; the message says which.
+        """
+        base, _ = self._serving()
+        return base.stream(
+            images,
+            lambda bottlenecks: list(np.asarray(bottlenecks)),
+            batch_size=batch_size,
+            workers=workers,
+            on_error=on_error,
+        )
+
+    def bottlenecks(self, pixels: Pixels8) -> NDArray[np.float32]:
         """Run the base alone: pictures resized already, as in `run`, to (n, *bottleneck)."""
         return np.asarray(self.bottlenecks_on_device(pixels))
 
@@ -211,7 +254,7 @@ class Classifier:
 
         Raises:
             BundleError: the bundle was exported without --with-feature-map, or has no such label.
-            ImageError: it is no picture that can be classified.
+            ImageError: it is not a picture that can be classified.
         """
         from .explaining import explain
 
@@ -236,11 +279,11 @@ class Classifier:
         base, head = self._serving()
         explainable(base.bundle.manifest.feature_map, head, label)
 
-    def probabilities(self, bottlenecks: FloatArray) -> FloatArray:
+    def probabilities(self, bottlenecks: NDArray[np.float32]) -> NDArray[np.float32]:
         """Run the head alone: bottlenecks (n, *bottleneck) to probabilities (n, labels)."""
         return self._serving()[1].run(bottlenecks)
 
-    def run(self, pixels: Pixels8) -> tuple[FloatArray, FloatArray]:
+    def run(self, pixels: Pixels8) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return bottlenecks and probabilities of pictures that are resized already.
 
         Args:
@@ -276,7 +319,7 @@ class Classifier:
             self._serve(base, served)
 
     def teach(self, label: str, images: Iterable["ImageSource"]) -> None:
-        """Learn a new label from pictures, or an old one better; other threads may predict.
+        """Add a label, or more pictures of an existing one; other threads may predict meanwhile.
 
         The head is computed anew from the statistics of all classes. `known` goes, since its
         threshold was fitted without the new pictures, and what the old head measured, too. If
@@ -284,7 +327,7 @@ class Classifier:
 
         Raises:
             BundleError: the bundle was exported without --teachable.
-            ImageError: one is no picture, or there is none; the message says which.
+            ImageError: one is not a picture, or there is none; the message says which.
             ValueError: the label is new and not one line of printable text.
         """
         from .heads.taught import check_teachable, taught_head
@@ -299,7 +342,7 @@ class Classifier:
             self._serve(base, taught)
 
     def forget(self, label: str) -> None:
-        """Answer a label no more; other threads may predict meanwhile.
+        """Remove a label; other threads may predict meanwhile.
 
         Raises:
             BundleError: the bundle was exported without --teachable, has no such label, or would
@@ -343,7 +386,7 @@ class Classifier:
 
     def __getstate__(self) -> dict[str, Any]:
         base, head = self._serving()
-        return {"base": base, "head": head.place.absolute(), "taught": dict(head.files)}
+        return {"base": base, "head": head.path.absolute(), "taught": dict(head.files)}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self._changing = threading.Lock()
@@ -427,12 +470,12 @@ class ServedBase:
     def stream(
         self,
         images: Iterable["ImageSource"],
-        answer: Callable[[Batch], Sequence[Answer]],
+        answer: "Callable[[Batch], Sequence[Answer]]",
         *,
         batch_size: int | None,
         workers: int | None,
         on_error: "OnError",
-    ) -> Generator[Answer | ImageError, None, None]:
+    ) -> "Generator[Answer | ImageError, None, None]":
         """Yield one answer for each picture, in order; see `Classifier.stream`.
 
         Args:
@@ -489,7 +532,7 @@ class ServedBase:
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            "bundle": self.bundle.place,
+            "bundle": self.bundle.path,
             "channel_order": self.channel_order,
             "graph_cache": self._graph_cache,
             **self._options,

@@ -50,7 +50,7 @@ def chosen_threads(threads: int | None) -> int:
     """Return how many threads one run has: those asked for, FIC_THREADS, or `usable_cpus`.
 
     Raises:
-        DeviceError: FIC_THREADS is no such number.
+        DeviceError: FIC_THREADS is not such a number.
         ValueError: `threads` is out of range.
     """
     if threads is not None:

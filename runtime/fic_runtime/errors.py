@@ -10,11 +10,18 @@ FicError                 one sentence for the user; a command line exits with `e
 The training side adds its own branches to the same root: `fic.errors` and `fic_export.errors`.
 """
 
+_MOST_CHARACTERS = 300  # of another library's words; some print whole graphs
+
 
 class FicError(Exception):
     """Root of all errors that a user can fix: what is wrong, where, and what to do."""
 
     exit_code = 1
+
+
+def one_line(error: BaseException) -> str:
+    """Return what another library says of an error as one line; its class where it says nothing."""
+    return " ".join(str(error).split())[:_MOST_CHARACTERS] or type(error).__name__
 
 
 class ImageError(FicError):

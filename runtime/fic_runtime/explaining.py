@@ -1,9 +1,9 @@
 """Where in a picture the base sees what speaks for a label: class activation maps.
 
 Zhou et al. 2016, "Learning deep features for discriminative localization",
-https://arxiv.org/abs/1512.04150: if the bottleneck is the mean of a feature map over its places and
-the head is linear, the head may be applied to each place on its own. What it says there is the
-heat, and its mean over the places is what it says of the whole picture.
+https://arxiv.org/abs/1512.04150: if the bottleneck is the mean of a feature map over its locations
+and the head is linear, the head may be applied to each location on its own. Its logits there are
+the heat, and their mean over the locations is its logit for the whole picture.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from .bundle.manifest import FeatureMap
 from .errors import BundleError
-from .heads.linear import Floats, LinearHead
+from .heads.linear import LinearHead
 from .images import Pixels8, load_image, to_rgb
 from .images.resizing import central_part, fitted_part
 from .preprocessing import ChannelOrder, Geometry
@@ -35,10 +35,10 @@ class Explanation:
 
     Attributes:
         label: the label that is looked for.
-        index: its place among the labels.
+        index: its index in the labels.
         probability: of the label, for the whole picture.
-        heat: float32 (h, w), the places of the base's feature map. The label's logit at each
-            place, above the mean of all labels: what is positive speaks for the label.
+        heat: float32 (h, w), the locations of the base's feature map. The label's logit at each
+            location, above the mean of all labels: what is positive speaks for the label.
         geometry: how the picture became the base's input.
         channel_order: of arrays, as the classifier takes them.
     """
@@ -46,11 +46,11 @@ class Explanation:
     label: str
     index: int
     probability: float
-    heat: Floats = field(repr=False, compare=False)
+    heat: NDArray[np.float32] = field(repr=False, compare=False)
     geometry: Geometry = field(repr=False)
     channel_order: ChannelOrder = field(default="rgb", repr=False)
 
-    def heat_over(self, height: int, width: int) -> Floats:
+    def heat_over(self, height: int, width: int) -> NDArray[np.float32]:
         """Lay the heat over a picture of a size: float32 (height, width), interpolated linearly.
 
         Where the base did not look, at the sides that `crop` cuts off, it is not a number.
@@ -65,10 +65,10 @@ class Explanation:
 
         Args:
             image: the picture that was explained.
-            opacity: how much of the picture the hottest place covers, 0..1.
+            opacity: how much of the picture the hottest location covers, 0..1.
 
         Raises:
-            ImageError: it is no picture.
+            ImageError: it is not a picture.
         """
         if not 0 <= opacity <= 1:
             raise ValueError(f"opacity is 0 to 1; received {opacity}")
@@ -88,7 +88,7 @@ class Explanation:
             start = rows.stop
         return result
 
-    def _strips(self, height: int, width: int) -> Iterator[Floats]:
+    def _strips(self, height: int, width: int) -> Iterator[NDArray[np.float32]]:
         """Yield `heat_over` in strips of whole rows, from the top."""
         if height < 1 or width < 1:
             raise ValueError(f"a picture has at least one pixel; received {height} x {width}")
@@ -118,7 +118,7 @@ def explain(
 
     Raises:
         BundleError: the bundle was exported without its feature map, or has no such label.
-        ImageError: it is no picture.
+        ImageError: it is not a picture.
     """
     feature_map, weights = explainable(feature_map, head, label)
     geometry, labels = head.manifest.preprocessing.geometry, head.labels
@@ -159,8 +159,8 @@ def explainable(
 
 
 def feature_map_of(
-    base: "Graph", pixels: npt.NDArray[Any], feature_map: FeatureMap
-) -> tuple[Floats, Floats]:
+    base: "Graph", pixels: NDArray[Any], feature_map: FeatureMap
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the feature maps and the bottlenecks of pictures that are resized already."""
     if feature_map.output.name == base.output.name:
         bottlenecks = base.run(pixels)
@@ -179,11 +179,11 @@ class _Footprint:
     input_size: int
     input_length: int
 
-    def weights(self, places: int) -> Floats:
-        """Return what each place of the feature map is to each pixel: (size, places)."""
+    def weights(self, locations: int) -> NDArray[np.float32]:
+        """Return what each location of the feature map is to each pixel: (size, locations)."""
         pixels = (np.arange(self.size) + 0.5) * (self.input_size / self.size) + self.input_start
-        at = np.clip(pixels * (places / self.input_length) - 0.5, 0, places - 1)
-        distance = np.abs(at[:, None] - np.arange(places))
+        at = np.clip(pixels * (locations / self.input_length) - 0.5, 0, locations - 1)
+        distance = np.abs(at[:, None] - np.arange(locations))
         return np.asarray(np.maximum(1 - distance, 0), np.float32)
 
 

@@ -82,7 +82,7 @@ class MultiClassifier:
         """Classify one picture; return what each head says by its name, in the order attached.
 
         Raises:
-            ImageError: it is no picture that can be classified.
+            ImageError: it is not a picture that can be classified.
         """
         base, heads = self._serving(), self._heads
         return _answers(heads, base.run(base.load(image)[None]))[0]
@@ -93,7 +93,7 @@ class MultiClassifier:
         """Classify many pictures, `batch_size` at a time, and return them in the same order.
 
         Raises:
-            ImageError: one is no picture that can be classified; the message says which.
+            ImageError: one is not a picture that can be classified; the message says which.
         """
         base, heads = self._serving(), self._heads
         return [
@@ -160,7 +160,7 @@ class MultiClassifier:
             if name in self._heads and not replace:
                 raise BundleError(
                     f"{head}: a head called {name!r} is there already, from "
-                    f"{self._heads[name].place}; give each a name of its own, NAME=HEAD on the "
+                    f"{self._heads[name].path}; give each a name of its own, NAME=HEAD on the "
                     "command line"
                 )
             self._heads = {**self._heads, name: opened}
@@ -171,7 +171,7 @@ class MultiClassifier:
             if name not in self._heads:
                 known = ", ".join(self._heads) or "none"
                 raise ValueError(f"no head is called {name!r}; there are: {known}")
-            self._heads = {each: head for each, head in self._heads.items() if each != name}
+            self._heads = {other: head for other, head in self._heads.items() if other != name}
 
     def close(self) -> None:
         """Free all graphs; the classifier cannot be used afterwards."""
@@ -190,7 +190,7 @@ class MultiClassifier:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        heads = {name: head.place.absolute() for name, head in self._heads.items()}
+        heads = {name: head.path.absolute() for name, head in self._heads.items()}
         return {"base": self._serving(), "heads": heads}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -207,9 +207,9 @@ class MultiClassifier:
         return base
 
 
-def head_name(place: str | Path) -> str:
+def head_name(head: str | Path) -> str:
     """Return the name that a head goes by: that of its folder, or of its archive without .zip."""
-    path = Path(place).absolute()
+    path = Path(head).absolute()
     return path.stem if path.suffix.lower() == ".zip" else path.name
 
 

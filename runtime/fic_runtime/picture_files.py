@@ -17,15 +17,15 @@ IMAGE_SUFFIXES = frozenset(
 def find_pictures(arguments: Iterable[str | Path]) -> list[Path]:
     """Return the files named, and for each folder the pictures below it in natural order.
 
-    A name that is no file but has one of `*?[` in it is a pattern, as in a shell, and `**` stands
-    for any folders: not every shell puts the files in its place. Hidden files and folders, whose
+    A name that is not a file but has one of `*?[` in it is a pattern, as in a shell, and `**`
+    stands for any folders: not every shell expands it. Hidden files and folders, whose
     names begin with a dot, are left out.
 
     Raises:
         ImageError: a folder holds no picture, or nothing fits a pattern.
     """
     found: list[Path] = []
-    for argument in (path for each in arguments for path in _matches(Path(each))):
+    for argument in (path for name in arguments for path in _matches(Path(name))):
         if not _is_folder(argument):
             found.append(argument)
             continue

@@ -1,11 +1,10 @@
 """Answers for one picture: the best label, and all labels with their probabilities."""
 
 from dataclasses import dataclass, field
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import numpy as np
-
-FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +23,14 @@ class Prediction:
     `label`, `index` and `probability` are those of the most probable class; `probabilities` is
     float32, shape (number of labels,), in the order of `labels`.
 
-    `known` is False for a picture that is not like those of the training, by `ood_score`, of which
-    higher is stranger. Both are None if the bundle has no score; see `manifest.known`.
+    `known` is False for a picture that is not like those of the training, by `ood_score`, which is
+    higher for outliers. Both are None if the bundle has no score; see `manifest.known`.
     """
 
     label: str
     index: int
     probability: float
-    probabilities: FloatArray = field(repr=False, compare=False)
+    probabilities: NDArray[np.float32] = field(repr=False, compare=False)
     labels: tuple[str, ...] = field(repr=False)
     known: bool | None = None
     ood_score: float | None = None
@@ -39,7 +38,7 @@ class Prediction:
     @classmethod
     def from_probabilities(
         cls,
-        probabilities: FloatArray,
+        probabilities: NDArray[np.float32],
         labels: tuple[str, ...],
         *,
         known: bool | None = None,

@@ -116,13 +116,13 @@ def _geometry(values: Mapping[str, Any]) -> Geometry:
 
 def _side(value: Any) -> int:
     if type(value) is not int or value < 1:
-        raise ValueError(f"{reprlib.repr(value)} is no number of pixels")
+        raise ValueError(f"{reprlib.repr(value)} is not a number of pixels")
     return value
 
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"{reprlib.repr(value)} is no number")
+        raise ValueError(f"{reprlib.repr(value)} is not a number")
     return float(value)
 
 

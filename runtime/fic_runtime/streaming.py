@@ -3,6 +3,11 @@
 One thread takes pictures from the source, a pool of workers decodes them, and the consumer gets the
 answers in the order of the pictures. Whatever is ready is computed; nothing waits for a batch to
 fill, so a slow source is answered at once.
+
+`fic.bottlenecks.worker_threads` also works ahead, and is not the same: its source never waits, so
+its workers take from it themselves and can be joined; it hands over results as they are done, out
+of order where that may be; and its results are whole batches already. Here a source may be silent
+for ever, and what is ready when it is asked for becomes the batch.
 """
 
 import queue
@@ -10,9 +15,10 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .devices import usable_cpus
 from .errors import ImageError
@@ -21,16 +27,14 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 OnError = Literal["raise", "yield"]
-Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
-
 # How long, in seconds, the end of a stream waits for a source that has not yet given its next item.
 _PATIENCE = 0.5
 
 
 def stream_pictures(
     images: Iterable[Item],
-    decode: Callable[[Item], Pixels],
-    compute: Callable[[Pixels], Sequence[Answer]],
+    decode: Callable[[Item], NDArray[np.uint8]],
+    compute: Callable[[NDArray[np.uint8]], Sequence[Answer]],
     *,
     on_cpu: bool,
     batch_size: int | None,
@@ -63,8 +67,8 @@ def stream_pictures(
 
 def answer_stream(
     items: Iterable[Item],
-    decode: Callable[[Item], Pixels],
-    compute: Callable[[Pixels], Sequence[Answer]],
+    decode: Callable[[Item], NDArray[np.uint8]],
+    compute: Callable[[NDArray[np.uint8]], Sequence[Answer]],
     *,
     batch_size: int,
     workers: int,
@@ -109,11 +113,11 @@ def answer_stream(
 
 
 def _computed(
-    results: list[Any], compute: Callable[[Pixels], Sequence[Answer]]
+    results: list[Any], compute: Callable[[NDArray[np.uint8]], Sequence[Answer]]
 ) -> list[Answer | ImageError]:
-    batch = [each for each in results if not isinstance(each, ImageError)]
+    batch = [result for result in results if not isinstance(result, ImageError)]
     answers = iter(compute(np.stack(batch)) if batch else ())
-    return [each if isinstance(each, ImageError) else next(answers) for each in results]
+    return [result if isinstance(result, ImageError) else next(answers) for result in results]
 
 
 class _Exhausted(Exception):

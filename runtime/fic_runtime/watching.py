@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeAlias
+from typing import Any, Protocol, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .errors import VideoError
 from .predictions import Prediction
-
-Pixels: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
 
 _PATIENCE = 10.0  # seconds without a frame, after which a live source is given up
 
@@ -44,7 +43,7 @@ class Frame:
 
     number: int
     seconds: float
-    pixels: Pixels
+    pixels: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +87,7 @@ def open_capture(source: str) -> Capture:
         elif is_live(source):
             hint = "check the address and the network"
         else:
-            hint = "it is no video that this build of OpenCV reads; convert it, say to MP4"
+            hint = "it is not a video that this build of OpenCV reads; convert it, say to MP4"
         kind = "camera " if source.isdecimal() else ""
         raise VideoError(f"{kind}{source}: cannot be opened; {hint}")
     opened: Capture = capture
@@ -243,7 +242,7 @@ def _grabbed(capture: Capture) -> Iterator[tuple[int, float]]:
 
 def watch(
     frames: Iterable[Frame],
-    classify: Callable[[Pixels], Prediction],
+    classify: Callable[[NDArray[np.uint8]], Prediction],
     *,
     min_probability: float = 0.0,
     hold: int = 1,

@@ -25,7 +25,7 @@ from fic_runtime import (
     Score,
 )
 
-FloatArray = np.ndarray[Any, np.dtype[np.float32]]
+FloatArray = npt.NDArray[np.float32]
 assert_type(fic_runtime.__version__, str)
 
 
@@ -48,6 +48,9 @@ def classify(folder: Path, pixels: npt.NDArray[np.uint8], link: PathLike[str]) -
         assert_type(classifier.predict_batch([pixels, folder], batch_size=8), list[Prediction])
         bottlenecks = classifier.extract(pictures(folder), batch_size=4)
         assert_type(bottlenecks, FloatArray)
+        assert_type(next(classifier.extract_stream(pictures(folder))), FloatArray)
+        found = classifier.extract_stream(pictures(folder), on_error="yield")
+        assert_type(next(found), FloatArray | ImageError)
         assert_type(classifier.probabilities(bottlenecks), FloatArray)
         assert_type(classifier.run(pixels[None]), tuple[FloatArray, FloatArray])
         classifier.predict(7)  # type: ignore[arg-type]

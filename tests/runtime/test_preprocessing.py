@@ -36,14 +36,14 @@ def test_applying_leaves_the_input_alone():
 @pytest.mark.parametrize(
     ("part", "field", "value", "message"),
     [
-        ("geometry", "height", "224", "'224' is no number of pixels"),
-        ("geometry", "height", 224.0, "is no number of pixels"),
-        ("geometry", "width", 0, "0 is no number of pixels"),
-        ("geometry", "width", True, "is no number of pixels"),
+        ("geometry", "height", "224", "'224' is not a number of pixels"),
+        ("geometry", "height", 224.0, "is not a number of pixels"),
+        ("geometry", "width", 0, "0 is not a number of pixels"),
+        ("geometry", "width", True, "is not a number of pixels"),
         ("geometry", "crop_fraction", 0, r"crop_fraction 0.0 is not in \(0, 1\]"),
         ("geometry", "crop_fraction", 1.1, r"is not in \(0, 1\]"),
-        ("geometry", "crop_fraction", float("nan"), "nan is no number"),
-        ("geometry", "crop_fraction", None, "None is no number"),
+        ("geometry", "crop_fraction", float("nan"), "nan is not a number"),
+        ("geometry", "crop_fraction", None, "None is not a number"),
         ("geometry", "jpeg_margin", -1, "is neither 0 nor at least 1"),
         ("geometry", "jpeg_margin", 0.5, "is neither 0 nor at least 1"),
         ("geometry", "jpeg_margin", 10**400, "too large"),
@@ -53,8 +53,8 @@ def test_applying_leaves_the_input_alone():
         ("pixels", "scale", [1, 2], "should be three numbers"),
         ("pixels", "scale", 1, "should be three numbers"),
         ("pixels", "scale", "123", "should be three numbers"),
-        ("pixels", "offset", [1, 2, float("inf")], "inf is no number"),
-        ("pixels", "offset", [1, 2, "3"], "'3' is no number"),
+        ("pixels", "offset", [1, 2, float("inf")], "inf is not a number"),
+        ("pixels", "offset", [1, 2, "3"], "'3' is not a number"),
     ],
 )
 def test_number_out_of_range_is_refused(part, field, value, message):

@@ -53,6 +53,15 @@ def _no_thread_is_left():
         time.sleep(0.01)
 
 
+def test_bottlenecks_stream_like_answers(classifier, pictures, way):
+    images = [*pictures[:3], b"no picture", *pictures[3:6]]
+    found = list(classifier.extract_stream(images, WAYS[way], on_error="yield", workers=2))
+    assert isinstance(found.pop(3), ImageError)
+    np.testing.assert_allclose(np.stack(found), classifier.extract(pictures[:6]), atol=1e-6)
+    with pytest.raises(ImageError, match="picture 3"):
+        list(classifier.extract_stream(images, WAYS[way], workers=2))
+
+
 def test_answers_are_those_of_single_pictures_and_in_their_order(stream, classifier, pictures):
     answers = list(stream(pictures))
     assert len(answers) == len(pictures)

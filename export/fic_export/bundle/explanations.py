@@ -48,7 +48,7 @@ def check_pooling(base: "keras.Model", deployed: Bundle | None = None) -> None:
     """
     if deployed is not None and deployed.manifest.feature_map is None:
         raise ConversionError(
-            f"{deployed.place}: its base was exported without its feature map, so a head for it "
+            f"{deployed.path}: its base was exported without its feature map, so a head for it "
             "cannot explain; export the base again with --with-feature-map, or leave it out here"
         )
     if len(base.output_shape) != 4:

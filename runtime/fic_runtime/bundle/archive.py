@@ -23,28 +23,28 @@ class ArchiveFiles:
     """The files in a zip archive; see `BundleFiles`.
 
     Raises:
-        BundleError: it is no archive that may be read.
+        BundleError: it is not an archive that may be read.
     """
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    def __init__(self, path: Path) -> None:
+        self._archive = path
         with self._told():
-            is_archive = is_zipfile(place)
+            is_archive = is_zipfile(path)
         if not is_archive:
             raise BundleError(
-                f"{place}: is neither a folder nor a zip archive; give what `fic export` wrote"
+                f"{path}: is neither a folder nor a zip archive; give what `fic export` wrote"
             )
-        packed = place.stat().st_size
+        packed = path.stat().st_size
         unpacked = sum(entry.file_size for entry in self._entries.values())
         if unpacked > max(_MOST_GROWTH * packed, _ALWAYS_FINE):
             raise BundleError(
-                f"{place}: would grow from {packed} to {unpacked} bytes, as no bundle does; "
+                f"{path}: would grow from {packed} to {unpacked} bytes, as no bundle does; "
                 "export it again"
             )
 
     def path(self, file: str) -> Path:
         """See `BundleFiles`; for messages only."""
-        return self._place / file
+        return self._archive / file
 
     def size(self, file: str) -> int:
         """See `BundleFiles`."""
@@ -69,17 +69,17 @@ class ArchiveFiles:
 
     @cached_property
     def _entries(self) -> dict[str, ZipInfo]:
-        with self._told(), ZipFile(self._place) as archive:
+        with self._told(), ZipFile(self._archive) as archive:
             entries = archive.infolist()
         for entry in entries:
             if set(entry.filename) & set("/\\:\0") or entry.flag_bits & _ENCRYPTED:
                 raise BundleError(
-                    f"{self._place}: holds {entry.filename!r}, which is in a folder or encrypted; "
-                    "zip the files of the bundle themselves, not the folder around them"
+                    f"{self._archive}: holds {entry.filename!r}, which is in a folder or "
+                    "encrypted; zip the files of the bundle themselves, not the folder around them"
                 )
         names = {entry.filename: entry for entry in entries}
         if len(names) < len(entries):
-            raise BundleError(f"{self._place}: holds two files of one name; export it again")
+            raise BundleError(f"{self._archive}: holds two files of one name; export it again")
         return names
 
     def _entry(self, file: str) -> ZipInfo:
@@ -94,7 +94,7 @@ class ArchiveFiles:
         # Never more than the size that the archive states and that was looked at: zipfile sees to
         # that.
         entry = self._entry(file)
-        with self._told(), ZipFile(self._place) as archive, archive.open(entry) as stream:
+        with self._told(), ZipFile(self._archive) as archive, archive.open(entry) as stream:
             yield stream
 
     @contextmanager
@@ -102,11 +102,11 @@ class ArchiveFiles:
         try:
             yield
         # zipfile and what unpacks for it raise whatever they met: an OSError without a number
-        # comes from bz2, a UnicodeDecodeError from a name that is no UTF-8.
+        # comes from bz2, a UnicodeDecodeError from a name that is not UTF-8.
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise BundleError(
-                f"{self._place}: is no zip archive that can be read ({error}); copy the bundle "
+                f"{self._archive}: is not a readable zip archive ({error}); copy the bundle "
                 "again or export it again"
             ) from error

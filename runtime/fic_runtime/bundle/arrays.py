@@ -5,6 +5,9 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import one_line
 
 # The linear head of ImageNet's 21841 classes on 4032 features have 0.35 GB.
 _MOST_BYTES = 2**30
@@ -15,7 +18,7 @@ _ENTRY = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
 
 
-def read_arrays(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
+def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
     """Return the arrays of an `.npz` file by their names.
 
     Raises:
@@ -29,8 +32,7 @@ def read_arrays(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
     # NumPy, zipfile and zlib raise whatever they met on their way, NotImplementedError and
     # MemoryError among it.
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        raise ValueError(reason) from error
+        raise ValueError(one_line(error)) from error
 
 
 def _plain_members(data: bytes) -> dict[str, memoryview] | None:
@@ -41,17 +43,17 @@ def _plain_members(data: bytes) -> dict[str, memoryview] | None:
     view, members = memoryview(data), {}
     if len(data) < _END.size:
         return None
-    end, *_, number, _, place, _ = _END.unpack_from(data, len(data) - _END.size)
+    end, *_, number, _, position, _ = _END.unpack_from(data, len(data) - _END.size)
     if end != b"PK\5\6":
         return None
     for _ in range(number):
-        if place + _ENTRY.size > len(data):
+        if position + _ENTRY.size > len(data):
             return None
-        entry = _ENTRY.unpack_from(data, place)
+        entry = _ENTRY.unpack_from(data, position)
         sign, _, _, flags, method, _, _, _, packed, size, *lengths, _, _, _, start = entry
-        place += _ENTRY.size
-        name = bytes(view[place : place + lengths[0]])
-        place += sum(lengths)
+        position += _ENTRY.size
+        name = bytes(view[position : position + lengths[0]])
+        position += sum(lengths)
         if sign != b"PK\1\2" or flags or method or packed != size:
             return None
         if start + _FILE.size > len(data) or not name.isascii() or not name.endswith(b".npy"):
@@ -66,11 +68,11 @@ def _plain_members(data: bytes) -> dict[str, memoryview] | None:
     return members if len(members) == number and total <= len(data) else None
 
 
-def _array(member: memoryview) -> np.ndarray[Any, Any]:
+def _array(member: memoryview) -> NDArray[Any]:
     return np.asarray(np.lib.format.read_array(BytesIO(member), allow_pickle=False))
 
 
-def _unpacked(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
+def _unpacked(data: bytes) -> dict[str, NDArray[Any]]:
     from zipfile import ZipFile
 
     with ZipFile(BytesIO(data)) as archive:

@@ -27,18 +27,18 @@ class BundleFiles(Protocol):
         """Return a graph as ONNX Runtime takes it: its path, or its bytes."""
 
 
-def bundle_files(place: Path) -> BundleFiles:
-    """Return the files of the bundle at `place`, a folder or a zip archive.
+def bundle_files(path: Path) -> BundleFiles:
+    """Return the files of the bundle at `path`, a folder or a zip archive.
 
     Raises:
         BundleError: it is a file, and no archive that may be read.
     """
     # os.path's, as Path's raises for a name that no file can have.
-    if not os.path.isfile(place):  # noqa: PTH113
-        return _Folder(place)
+    if not os.path.isfile(path):  # noqa: PTH113
+        return _Folder(path)
     from .archive import ArchiveFiles  # for archives alone: zipfile costs 10 ms of a start
 
-    return ArchiveFiles(place)
+    return ArchiveFiles(path)
 
 
 class HeldFiles:
@@ -72,11 +72,11 @@ class HeldFiles:
 
 
 class _Folder:
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    def __init__(self, path: Path) -> None:
+        self._root = path
 
     def path(self, file: str) -> Path:
-        return self._place / file
+        return self._root / file
 
     def size(self, file: str) -> int:
         return self.path(file).stat().st_size

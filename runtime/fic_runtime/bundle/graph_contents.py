@@ -53,7 +53,7 @@ def contents_of_file(model: Path | bytes) -> GraphContents:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is no ONNX model.
+        ValueError: it is not an ONNX model.
     """
     if isinstance(model, bytes):
         return read_contents(model)
@@ -69,7 +69,7 @@ def read_contents(data: Buffer) -> GraphContents:
     """Return what a serialised ONNX model holds.
 
     Raises:
-        ValueError: the bytes are no such model.
+        ValueError: the bytes are not an ONNX model.
     """
     contents = GraphContents()
     graphs = 0
@@ -123,7 +123,7 @@ def _read_sparse(sparse: memoryview, contents: GraphContents) -> None:
 
 
 def _read_tensor(tensor: memoryview, contents: GraphContents) -> None:
-    places = 0
+    found = 0
     elsewhere = False
     for number, value in _fields(tensor):
         if number == _TENSOR_TYPE and isinstance(value, int):
@@ -134,55 +134,55 @@ def _read_tensor(tensor: memoryview, contents: GraphContents) -> None:
             entry = dict(_fields(_message(value)))
             if _text(entry.get(_ENTRY_KEY, memoryview(b""))) == "location":
                 contents.locations.add(_text(entry.get(_ENTRY_VALUE, memoryview(b""))))
-                places += 1
-    if elsewhere and not places:
+                found += 1
+    if elsewhere and not found:
         contents.locations.add("")
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Yield number and value of each field: an int for a varint, the bytes of a longer one."""
-    place, end = 0, len(message)
-    while place < end:
-        # In place where a varint has one byte, as nearly all have: every start waits for this.
-        tag = message[place]
-        place += 1
+    position, end = 0, len(message)
+    while position < end:
+        # Here where a varint has one byte, as nearly all have: every start waits for this.
+        tag = message[position]
+        position += 1
         if tag >= 0x80:
-            tag, place = _varint(message, place - 1)
+            tag, position = _varint(message, position - 1)
         number, kind = tag >> 3, tag & 7
         # Parsers cut a tag to 32 bits; a longer one would be another field for them than for us.
         if not number or tag >> 32:
             raise ValueError("it is damaged")
         if kind == _BYTES:
-            if place < end and message[place] < 0x80:
-                size = message[place]
-                place += 1
+            if position < end and message[position] < 0x80:
+                size = message[position]
+                position += 1
             else:
-                size, place = _varint(message, place)
+                size, position = _varint(message, position)
         elif kind == _VARINT:
-            value, place = _varint(message, place)
+            value, position = _varint(message, position)
             yield number, value
             continue
         elif kind in (_FIXED64, _FIXED32):
             size = 8 if kind == _FIXED64 else 4
         else:  # groups, which ONNX has none of
             raise ValueError("it is damaged")
-        if end - place < size:
+        if end - position < size:
             raise ValueError("it is cut off")
-        yield number, message[place : place + size]
-        place += size
+        yield number, message[position : position + size]
+        position += size
 
 
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """Return the number that begins at a place, and the place behind it."""
+def _varint(message: memoryview, position: int) -> tuple[int, int]:
+    """Return the number that begins at a position, and the position after it."""
     number = shift = 0
     while shift < 64:
-        if place >= len(message):
+        if position >= len(message):
             raise ValueError("it is cut off")
-        byte = message[place]
-        place += 1
+        byte = message[position]
+        position += 1
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return number, place
+            return number, position
         shift += 7
     raise ValueError("it is damaged")
 

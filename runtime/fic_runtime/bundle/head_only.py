@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .manifest import MANIFEST_FILE, Manifest
 from .opening import GOLDEN_FILE, Bundle
@@ -38,9 +39,7 @@ def head_files(manifest: Manifest, files: Mapping[str, bytes]) -> dict[str, byte
     return {**files, MANIFEST_FILE: manifest.to_json().encode()}
 
 
-def head_golden(
-    bottlenecks: np.ndarray[Any, Any], probabilities: np.ndarray[Any, Any]
-) -> dict[str, bytes]:
+def head_golden(bottlenecks: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, bytes]:
     """Return the `golden.npz` of a head by its name: what it gave for these bottlenecks.
 
     Args:

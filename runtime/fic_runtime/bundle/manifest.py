@@ -48,10 +48,10 @@ class Known:
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureMap:
-    """The base's last feature map, whose mean over its places is the bottleneck.
+    """The base's last feature map, whose mean over its locations is the bottleneck.
 
     `output` of the base's graph has the layout `nchw` or `nhwc`. `pictures` and
-    `largest_difference` (of any probability) say how far the head, applied to each place alone
+    `largest_difference` (of any probability) say how far the head, applied to each location alone
     and averaged, was from the head itself when the bundle was written.
     """
 
@@ -73,7 +73,7 @@ class Manifest:
     file in which both graphs are fused, if there is one, `calibration` the temperature that is in
     the head already; the runtime shows these and does not depend on them. `quantization` says what
     became of a base in fewer bits, and how far a device may be from `golden.npz` with it. `known`
-    says how strange pictures are told from others; None if nothing was fitted for it. `feature_map`
+    says how outliers are told; None if nothing was fitted for it. `feature_map`
     is there where the bundle can explain its answers.
     """
 
@@ -155,7 +155,7 @@ class Manifest:
     def _from_values(cls, values: dict[str, Any]) -> "Manifest":
         number = values["format"]
         if type(number) is not int or number < 1:
-            raise ValueError(f"format {reprlib.repr(number)} is no format number")
+            raise ValueError(f"format {reprlib.repr(number)} is not a format number")
         if number > FORMAT:
             raise BundleError(
                 f"format {number} is newer than this runtime reads ({FORMAT}); upgrade fic-runtime"
@@ -266,7 +266,7 @@ def _feature_map(values: Any) -> FeatureMap | None:
         raise ValueError(f"the layout {reprlib.repr(values['layout'])} is neither nchw nor nhwc")
     pictures, difference = values.get("pictures", 0), values.get("largest_difference", 0.0)
     if type(pictures) is not int or type(difference) not in (int, float):
-        raise ValueError("what is recorded of the feature map is no figure")
+        raise ValueError("what is recorded of the feature map is not a number")
     return FeatureMap(
         output=_tensor(_mapping(values["output"])),
         layout=values["layout"],
@@ -294,7 +294,7 @@ def _check_feature_map(feature_map: FeatureMap, bottleneck: Tensor) -> None:
 def _tensor(values: dict[str, Any]) -> Tensor:
     batch, *item = _list(values["shape"]) or [0]
     if batch is not None or not all(type(size) is int and size > 0 for size in item):
-        raise ValueError(f"the shape {reprlib.repr(values['shape'])} is no batch of items")
+        raise ValueError(f"the shape {reprlib.repr(values['shape'])} is not a batch of items")
     return Tensor(name=_text(values["name"]), dtype=_text(values["dtype"]), shape=(None, *item))
 
 

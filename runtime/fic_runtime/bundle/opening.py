@@ -27,13 +27,13 @@ class Bundle:
     Attributes:
         files: where the files lie.
         manifest: what is said of them.
-        place: the absolute path of the folder or archive.
+        path: the absolute path of the folder or archive.
         weights: of each graph, the files that hold weights of it.
     """
 
     files: BundleFiles
     manifest: Manifest
-    place: Path
+    path: Path
     weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def checked_model(self, file: str) -> Path | bytes:
@@ -42,17 +42,17 @@ class Bundle:
         Raises:
             BundleError: it is another one by now, or gone.
         """
-        files = bundle_files(self.place)  # the working folder may be another one by now
-        for each in (file, *self.weights[file]):
-            _check(files, each, self.manifest)
+        files = bundle_files(self.path)  # the working folder may be another one by now
+        for name in (file, *self.weights[file]):
+            _check(files, name, self.manifest)
         return files.model(file)
 
     def graph_digest(self, file: str) -> str:
         """Return what identifies a graph: its SHA-256, and those of its files of weights."""
-        return " ".join(self.manifest.files[each] for each in (file, *self.weights[file]))
+        return " ".join(self.manifest.files[name] for name in (file, *self.weights[file]))
 
 
-def open_bundle(place: str | Path) -> Bundle:
+def open_bundle(path: str | Path) -> Bundle:
     """Read the manifest of a folder or zip archive and check every file that it names.
 
     Of a head-only bundle the files of the base are elsewhere; `heads.open_head` compares them.
@@ -60,13 +60,13 @@ def open_bundle(place: str | Path) -> Bundle:
     Raises:
         BundleError: there is no bundle, or a file is missing or not what was exported.
     """
-    files = bundle_files(Path(place))
+    files = bundle_files(Path(path))
     manifest = read_manifest(files)
     for file in manifest.own_files:
         _check(files, file, manifest)
     graphs = [manifest.head] if manifest.head_only else [manifest.base, manifest.head]
     weights = {spec.file: _check_contents(files, spec.file, manifest) for spec in graphs}
-    return Bundle(files, manifest, Path(place).absolute(), weights)
+    return Bundle(files, manifest, Path(path).absolute(), weights)
 
 
 def _check(files: BundleFiles, file: str, manifest: Manifest) -> None:
@@ -86,33 +86,35 @@ def _check_contents(files: BundleFiles, file: str, manifest: Manifest) -> tuple[
 
     Return the files that hold weights of it.
     """
-    place, model = files.path(file), files.model(file)
+    path, model = files.path(file), files.model(file)
     try:
         contents = contents_of_file(model)
     except OSError as error:
-        raise _unreadable(place, error) from error
+        raise _unreadable(path, error) from error
     except ValueError as error:
-        raise BundleError(f"{place}: is no ONNX graph ({error}); export the bundle again") from None
+        raise BundleError(
+            f"{path}: is not an ONNX graph ({error}); export the bundle again"
+        ) from None
     if contents.custom:
         raise BundleError(
-            f"{place}: uses custom operators ({reprlib.repr(sorted(contents.custom))}), which this "
+            f"{path}: uses custom operators ({reprlib.repr(sorted(contents.custom))}), which this "
             "runtime never loads; export it from layers that ONNX has operators for"
         )
     if unknown := sorted(contents.types - KNOWN_TYPES):
         raise BundleError(
-            f"{place}: holds constants of element type {unknown[0]}, which this runtime does not "
+            f"{path}: holds constants of element type {unknown[0]}, which this runtime does not "
             "know; upgrade fic-runtime or export the bundle again"
         )
     for location in sorted(contents.locations):
         # A name under a digest is one of the bundle's own folder: the manifest has no other.
         if location not in manifest.own_files:
             raise BundleError(
-                f"{place}: has weights in {reprlib.repr(location)}, which is no file of the "
+                f"{path}: has weights in {reprlib.repr(location)}, which is not a file of the "
                 "bundle; export it again"
             )
         if isinstance(model, bytes):
             raise BundleError(
-                f"{place}: has its weights in a file beside it, which ONNX Runtime cannot read "
+                f"{path}: has its weights in a file beside it, which ONNX Runtime cannot read "
                 "inside an archive; unpack the archive and give the folder"
             )
     return tuple(sorted(contents.locations))

@@ -12,20 +12,20 @@ from . import bench, doctor, explain, extract, info, predict, selftest, teach, w
 _COMMANDS = (predict, watch, extract, explain, teach, bench, selftest, info, doctor)
 
 _EXAMPLES = """examples:
-  fic-runtime predict bundle photo.jpg             the label and its probability
-  fic-runtime predict bundle photos/ --top-k 3     every picture below a folder
-  fic-runtime predict bundle *.jpg --json          one JSON object a line
-  fic-runtime predict bundle a.jpg --head head     with another head on the bundle's base
+  fic-runtime predict bundle photo.jpg             label and probability
+  fic-runtime predict bundle photos/ --top-k 3     every picture in a folder
+  fic-runtime predict bundle *.jpg --json          one JSON object per line
+  fic-runtime predict bundle a.jpg --head head     another head on the same base
   find . -name '*.jpg' | fic-runtime predict bundle - --csv > answers.csv
-  fic-runtime watch bundle 0                       what the first camera shows, at each change
-  fic-runtime extract bundle photos/ --out f.npz   the bottlenecks of every picture
-  fic-runtime bench bundle                         how fast is it on this machine?
-  fic-runtime explain bundle photo.jpg --out seen.png   where in it the label is seen
-  fic-runtime teach bundle tulips *.jpg --out head one more label, learned here
-  fic-runtime forget bundle roses --out head       one label less
-  fic-runtime selftest bundle                      does this device give the recorded results?
-  fic-runtime info bundle                          what is in the bundle
-  fic-runtime doctor                               what can this machine do, and what is wrong?
+  fic-runtime watch bundle 0                       label changes of the first camera
+  fic-runtime extract bundle photos/ --out f.npz   bottlenecks of every picture
+  fic-runtime bench bundle                         speed on this machine
+  fic-runtime explain bundle photo.jpg --out seen.png   heat map of the label
+  fic-runtime teach bundle tulips *.jpg --out head add a label
+  fic-runtime forget bundle roses --out head       remove a label
+  fic-runtime selftest bundle                      comparison with the recorded results
+  fic-runtime info bundle                          contents of the bundle
+  fic-runtime doctor                               state of this machine
 """
 
 
@@ -56,11 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fic-runtime",
-        description="Classify pictures with a bundle that `fic export` wrote.",
+        description="Image classification with a bundle written by `fic export`.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_to(commands)

@@ -15,7 +15,7 @@ from ..predictions import Prediction
 def answer_line(path: Path, prediction: Prediction, *, top_k: int) -> str:
     """Return the file, a tab, the best labels with their probabilities, and a mark of doubt."""
     scores = prediction.top(top_k)
-    labels = "  ".join(f"{each.label} {each.probability:.4f}" for each in scores)
+    labels = "  ".join(f"{score.label} {score.probability:.4f}" for score in scores)
     return f"{path}\t{labels}" + ("  (unknown?)" if prediction.known is False else "")
 
 
@@ -23,7 +23,7 @@ def answer_json(path: Path, answer: Prediction | ImageError, *, top_k: int) -> s
     """Return one JSON object: the best labels, or the error of a picture that has none."""
     if isinstance(answer, ImageError):
         return json.dumps({"file": str(path), "error": str(answer)}, ensure_ascii=False)
-    top = [{"label": each.label, "probability": each.probability} for each in answer.top(top_k)]
+    top = [{"label": score.label, "probability": score.probability} for score in answer.top(top_k)]
     best: dict[str, Any] = {
         "label": answer.label,
         "index": answer.index,
@@ -39,10 +39,10 @@ def table_head(*, top_k: int, known: bool = False) -> list[str]:
 
     Args:
         top_k: how many labels a row has.
-        known: whether it says how strange the picture is, for bundles that have such a score.
+        known: whether it has the out-of-distribution score, for bundles that have one.
     """
     best = ["label", "probability"]
-    others = [f"{name}_{place}" for place in range(2, top_k + 1) for name in best]
+    others = [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in best]
     return ["file", *best, *others, *(["known", "ood_score"] if known else []), "error"]
 
 
@@ -54,8 +54,8 @@ def table_row(
     cells = [""] * (2 * top_k)
     if isinstance(answer, ImageError):
         return [str(path), *cells, *more, str(answer)]
-    for place, each in enumerate(answer.top(top_k)):
-        cells[2 * place : 2 * place + 2] = [each.label, f"{each.probability:.6f}"]
+    for index, score in enumerate(answer.top(top_k)):
+        cells[2 * index : 2 * index + 2] = [score.label, f"{score.probability:.6f}"]
     if known and answer.known is not None:
         more = [str(answer.known).lower(), f"{answer.ood_score:.6g}"]
     return [str(path), *cells, *more, ""]

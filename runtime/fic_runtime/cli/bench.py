@@ -32,9 +32,9 @@ def add_to(commands: "Commands") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "bench",
-        help="measure how fast a bundle is on this machine",
-        description="Measure the latency of one picture, end to end and part by part, and the "
-        "throughput by batch size and threads. Nothing else should run meanwhile.",
+        help="measure the speed of a bundle on this machine",
+        description="Measure the latency of one picture, in total and by step, and the throughput "
+        "by batch size and threads. Run it on an idle machine.",
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
@@ -42,29 +42,29 @@ def add_to(commands: "Commands") -> None:
         "images",
         metavar="IMAGE",
         nargs="*",
-        help="image files or folders that take turns (default: a drawn photo of 640x480)",
+        help="image files or folders (default: a synthetic photo of 640x480)",
     )
     parser.add_argument(
         "--batch-sizes",
         type=several(positive),
         default=[1, 8, 32],
         metavar="N,N",
-        help="batch sizes for the throughput (default: 1,8,32)",
+        help="batch sizes of the throughput (default: 1,8,32)",
     )
     parser.add_argument(
         "--threads",
         type=several(thread_count),
         default=[],
         metavar="N,N",
-        help="threads for one run of the graphs; the latency is that with the most (default: 1 "
-        "and $FIC_THREADS or all that this process may use)",
+        help="threads per prediction; the latency uses the largest (default: 1, and $FIC_THREADS "
+        "or all available processors)",
     )
     parser.add_argument(
         "--seconds",
         type=seconds,
         default=1.0,
         metavar="S",
-        help="how long each measurement takes, at least (default: 1)",
+        help="least duration of each measurement, in seconds (default: 1)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_device_alone(parser)

@@ -13,11 +13,9 @@ from ..devices import usable_cpus
 from ..errors import ImageError
 
 Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 _SECONDS_BETWEEN_COUNTS = 0.2
-
-
-Answer = TypeVar("Answer")
 
 
 class Count:

@@ -18,9 +18,9 @@ def add_to(commands: "Commands") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "doctor",
-        help="print what this machine can do, and what is wrong with it",
-        description="Print versions, processors, limits and the execution providers that really "
-        "work; the exit code is 1 where something should be put right.",
+        help="check this machine",
+        description="Show versions, processors, limits and working execution providers. The exit "
+        "code is 1 if there is a problem.",
     )
     parser.set_defaults(command=_run)
     parser.add_argument("--json", action="store_true", help="print one JSON object")

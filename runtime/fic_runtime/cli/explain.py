@@ -21,11 +21,10 @@ def add_to(commands: "Commands") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "explain",
-        help="show where in pictures a label is seen",
-        description="Write each picture with a heat map on it, which shows where the label is "
-        "seen: the redder, the more a place speaks for it. The bundle must have been exported with "
-        "`fic export --with-feature-map`. A picture that cannot be read is named and left out, and "
-        "the exit code is 1.",
+        help="draw heat maps of a label",
+        description="Draw a heat map of the label on each picture; red is the strongest evidence. "
+        "The bundle must have been exported with `fic export --with-feature-map`. Unreadable "
+        "pictures are reported and left out, and the exit code is 1.",
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
@@ -35,10 +34,10 @@ def add_to(commands: "Commands") -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="a folder, which gets FILE.png for each FILE, or a file ending in .png for one",
+        help="output folder, or a .png file for one picture",
     )
     parser.add_argument(
-        "--label", metavar="NAME", help="where this label is seen (default: the most probable)"
+        "--label", metavar="NAME", help="label to explain (default: the most probable)"
     )
     add_device(parser)
 
@@ -68,29 +67,29 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _file_for(path: Path, place: Path, taken: "Collection[Path]") -> Path:
+def _file_for(path: Path, target: Path, taken: "Collection[Path]") -> Path:
     from .overlays import overlay_file
 
-    if _is_file(place):
+    if _is_file(target):
         if taken:  # pictures from standard input are not known beforehand
-            raise _one_file_for_many(place)
-        out = place
+            raise _one_file_for_many(target)
+        out = target
     else:
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            target.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{place}: cannot be made a folder ({error.strerror}); give another path"
+                f"{target}: cannot be made a folder ({error.strerror}); give another path"
             ) from error
-        out = overlay_file(place, path, taken)
+        out = overlay_file(target, path, taken)
     if out.exists() and path.exists() and out.samefile(path):
         raise OutputError(f"{out}: is the picture itself; give another path")
     return out
 
 
-def _is_file(place: Path) -> bool:
-    return place.suffix.lower() == _SUFFIX and not place.is_dir()
+def _is_file(target: Path) -> bool:
+    return target.suffix.lower() == _SUFFIX and not target.is_dir()
 
 
-def _one_file_for_many(place: Path) -> OutputError:
-    return OutputError(f"{place}: is one file for several pictures; give a folder")
+def _one_file_for_many(target: Path) -> OutputError:
+    return OutputError(f"{target}: is one file for several pictures; give a folder")

@@ -19,8 +19,8 @@ def add_to(commands: "Commands") -> None:
     parser = commands.add_parser(
         "extract",
         help="write the bottlenecks of pictures to a file",
-        description="Write the bottlenecks of pictures to a file. A picture that cannot be read is "
-        "named and left out, and the exit code is 1.",
+        description="Write the bottlenecks of pictures to a file. Unreadable pictures are reported "
+        "and left out, and the exit code is 1.",
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
@@ -30,48 +30,33 @@ def add_to(commands: "Commands") -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="an .npz with the arrays `files` and `bottlenecks`, or a .csv with a line a picture",
+        help="output file: .npz with the arrays `files` and `bottlenecks`, or .csv",
     )
-    add_device(parser, threads="all that this process may use; 1 each where there are many")
+    add_device(parser, threads="all available processors, 1 for many pictures")
 
 
 def _run(options: argparse.Namespace) -> int:
-    import numpy as np
+    from .feature_files import feature_file
 
-    from ..devices import CPU
-    from ..images import load_image
-    from ..streaming import stream_pictures
-    from .feature_files import check_feature_file, write_features
-
-    files: list[Path] = []
-    rows: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []
-    failures = 0
+    written = failures = 0
     count = Count(answers=False)
     pictures = named_pictures(options.images)
     options.threads = options.threads or threads_each(pictures)
     with open_classifier(options) as classifier:
-        shape = classifier.manifest.base.output.shape[1:]
-        check_feature_file(options.out, len(shape))
-        geometry = classifier.manifest.preprocessing.geometry
-        stream = partial(
-            stream_pictures,
-            decode=lambda path: load_image(path, geometry),
-            compute=lambda pixels: list(classifier.bottlenecks(pixels)),
-            on_cpu=classifier.provider == CPU,
-            batch_size=None,
-            workers=None,
-            on_error="yield",
-        )
-        with closing(with_paths(pictures, stream)) as answers:
+        shape = classifier.manifest.base.output.item_shape
+        stream = partial(classifier.extract_stream, on_error="yield")
+        with (
+            feature_file(options.out, shape) as add,
+            closing(with_paths(pictures, stream)) as answers,
+        ):
             for path, answer in count.of(answers, pictures):
                 if isinstance(answer, ImageError):
                     failures += 1
                     count.complain(answer)
                 else:
-                    files.append(path)
-                    rows.append(answer)
-    if not rows:
-        raise ImageError("none of the pictures could be read; nothing was written")
-    write_features(options.out, files, np.stack(rows))
-    print(f"{len(rows)} bottlenecks of {' x '.join(map(str, shape))} written to {options.out}")
+                    add(path, answer)
+                    written += 1
+            if not written:
+                raise ImageError("none of the pictures could be read; nothing was written")
+    print(f"{written} bottlenecks of {' x '.join(map(str, shape))} written to {options.out}")
     return 1 if failures else 0

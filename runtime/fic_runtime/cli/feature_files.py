@@ -1,56 +1,78 @@
 """Bottlenecks of many pictures in one file, for whoever computes with them."""
 
 import csv
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TypeAlias
+from zipfile import ZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import OutputError
 from ..results import cannot_write, whole_file
 
-SUFFIXES = (".npz", ".csv")
+AddRow: TypeAlias = Callable[[Path, NDArray[np.float32]], object]
 
 
-def write_features(out: Path, files: Sequence[Path], bottlenecks: np.ndarray[Any, Any]) -> None:
-    """Write the bottlenecks of pictures, float32 (n, *bottleneck), to a file that appears whole.
+@contextmanager
+def feature_file(out: Path, shape: tuple[int, ...]) -> Iterator[AddRow]:
+    """Give a function that adds a picture and its bottleneck to a file that appears whole.
 
-    An `.npz` holds the arrays `files`, text (n,), and `bottlenecks`; a `.csv` has a line for each
-    picture: `file`, then the features under their numbers.
+    An `.npz` holds the arrays `files`, text (n,), and `bottlenecks`, float32 (n, *shape); a `.csv`
+    has a line for each picture: `file`, then the features under their numbers. Rows go to the disk
+    as they come, and only the names of the pictures stay in memory.
+
+    Args:
+        out: the file; an earlier one is replaced when the block ends well.
+        shape: the shape of one bottleneck.
 
     Raises:
         OutputError: the suffix is another one, the bottlenecks are maps and do not fit a table, or
             the file cannot be written.
     """
-    check_feature_file(out, bottlenecks.ndim - 1)
+    suffix = out.suffix.lower()
+    if suffix not in _WRITERS:
+        raise OutputError(f"{out}: the name must end in {' or '.join(_WRITERS)}")
+    if suffix == ".csv" and len(shape) != 1:
+        raise OutputError(f"{out}: feature maps do not fit a table; give a name ending in .npz")
     try:
-        with whole_file(out) as part:
-            if out.suffix.lower() == ".npz":
-                names = np.array([str(path) for path in files], dtype=np.str_)
-                with part.open("wb") as file:
-                    np.savez(file, files=names, bottlenecks=bottlenecks)
-            else:
-                with part.open("w", encoding="utf-8", newline="") as table:
-                    _write_table(table, files, bottlenecks)
+        with whole_file(out) as part, _WRITERS[suffix](part, shape) as add:
+            yield add
     except OSError as error:
         raise cannot_write(out, error) from error
 
 
-def check_feature_file(out: Path, dimensions: int) -> None:
-    """Make sure that bottlenecks of so many dimensions fit the kind of file.
-
-    Raises:
-        OutputError: they do not, or the suffix is another one.
-    """
-    if out.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{out}: the name must end in {' or '.join(SUFFIXES)}")
-    if out.suffix.lower() == ".csv" and dimensions != 1:
-        raise OutputError(f"{out}: feature maps do not fit a table; give a name ending in .npz")
+@contextmanager
+def _table(part: Path, shape: tuple[int, ...]) -> Iterator[AddRow]:
+    with part.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["file", *range(shape[0])])
+        yield lambda path, bottleneck: table.writerow([str(path), *bottleneck.tolist()])
 
 
-def _write_table(table: TextIO, files: Sequence[Path], bottlenecks: np.ndarray[Any, Any]) -> None:
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", *range(bottlenecks.shape[1])])
-    for path, row in zip(files, bottlenecks, strict=True):
-        writer.writerow([str(path), *row.tolist()])
+@contextmanager
+def _arrays(part: Path, shape: tuple[int, ...]) -> Iterator[AddRow]:
+    """Write what `np.savez` would, whose header says how many rows follow: they wait in a file."""
+    names: list[str] = []
+    with tempfile.TemporaryFile(dir=part.parent) as rows:
+
+        def add(path: Path, bottleneck: NDArray[np.float32]) -> None:
+            rows.write(bottleneck.astype("<f4", copy=False).tobytes())
+            names.append(str(path))
+
+        yield add
+        rows.seek(0)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(names), *shape)}
+        with ZipFile(part, "w") as archive:
+            with archive.open("files.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.array(names, np.str_))
+            with archive.open("bottlenecks.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                shutil.copyfileobj(rows, member, 1 << 20)
+
+
+_WRITERS = {".npz": _arrays, ".csv": _table}

@@ -7,26 +7,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..multi_classifier import MultiClassifier
 
-_WHAT = (
-    "another bundle for the same base, whose head is taken instead of the bundle's own: what "
-    "`fic export --head-only` wrote, or a whole bundle"
-)
+_HELP = "bundle whose head replaces the bundle's own; it must have been exported for the same base"
 
 
 def add_head(parser: argparse.ArgumentParser) -> None:
     """Add one head to a command."""
-    parser.add_argument("--head", type=Path, metavar="HEAD", help=_WHAT)
+    parser.add_argument("--head", type=Path, metavar="HEAD", help=_HELP)
 
 
 def add_heads(parser: argparse.ArgumentParser) -> None:
-    """Add any number of heads to a command; the bundle's base then looks at a picture once."""
+    """Add any number of heads to a command; the base runs once per picture for all of them."""
     parser.add_argument(
         "--head",
         dest="heads",
         action="append",
         default=[],
         metavar="[NAME=]HEAD",
-        help=f"{_WHAT}; given several times, or with a NAME, each answer says which head gave it",
+        help=f"{_HELP}; repeat it, or give a NAME, for answers from several heads",
     )
 
 
@@ -48,14 +45,14 @@ def open_heads(options: argparse.Namespace) -> "MultiClassifier":
         threads=options.threads,
     )
     for text in options.heads:
-        name, place = _named(text)
-        classifier.attach(place, name)
+        name, path = _named(text)
+        classifier.attach(path, name)
     return classifier
 
 
 def _named(text: str) -> tuple[str | None, Path]:
-    # A path may hold a `=`, and then it is no name.
-    name, sign, place = text.partition("=")
-    if sign and name and place and not Path(text).exists():
-        return name, Path(place)
+    # A path may hold a `=`, and then it is not a name.
+    name, sign, path = text.partition("=")
+    if sign and name and path and not Path(text).exists():
+        return name, Path(path)
     return None, Path(text)

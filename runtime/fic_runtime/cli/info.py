@@ -13,12 +13,12 @@ def add_to(commands: "Commands") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "info",
-        help="print what is in a bundle",
-        description="Check the files of a bundle and print what is in it.",
+        help="show the contents of a bundle",
+        description="Verify the files of a bundle and show its contents.",
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
-    parser.add_argument("--json", action="store_true", help="print the whole manifest as JSON")
+    parser.add_argument("--json", action="store_true", help="print the manifest as JSON")
 
 
 def _run(options: argparse.Namespace) -> int:

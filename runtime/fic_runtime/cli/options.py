@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def add_bundle(parser: argparse.ArgumentParser) -> None:
     """Add the bundle, the first argument of most commands."""
     parser.add_argument(
-        "bundle", metavar="BUNDLE", type=Path, help="the folder of the bundle, or its zip archive"
+        "bundle", metavar="BUNDLE", type=Path, help="folder or zip archive of the bundle"
     )
 
 
@@ -30,35 +30,35 @@ def add_images(parser: argparse.ArgumentParser) -> None:
         "images",
         metavar="IMAGE",
         nargs="+",
-        help="an image file, a folder, or - for their paths on standard input, one a line",
+        help="image file or folder, or - to read paths from standard input, one per line",
     )
 
 
 def add_device(
-    parser: argparse.ArgumentParser, *, threads: str = "all that this process may use"
+    parser: argparse.ArgumentParser, *, threads: str = "all available processors"
 ) -> None:
-    """Add what the bundle runs on, and with how many threads; `threads` is the default in words."""
+    """Add the device and the number of threads; `threads` describes the default."""
     add_device_alone(parser)
     parser.add_argument(
         "--threads",
         type=thread_count,
         metavar="N",
-        help=f"threads for one prediction (default: $FIC_THREADS or {threads})",
+        help=f"threads per prediction (default: $FIC_THREADS or {threads})",
     )
 
 
 def add_device_alone(parser: argparse.ArgumentParser) -> None:
-    """Add what the bundle runs on."""
+    """Add the device."""
     parser.add_argument(
         "--device",
         choices=["auto", "cpu", "cuda"],
-        help="auto takes CUDA where it works; cuda fails where it does not "
+        help="device; auto uses CUDA if it works, cuda fails if it does not "
         "(default: $FIC_DEVICE or auto)",
     )
     parser.add_argument(
         "--allow-fallback",
         action="store_true",
-        help="take the CPU where the device cannot be had, with a warning",
+        help="use the CPU, with a warning, if the device is unavailable",
     )
 
 
@@ -134,7 +134,7 @@ def named_pictures(arguments: Sequence[str]) -> Iterable[Path]:
         for argument in arguments
         for line in (_standard_input() if argument == "-" else [argument])
     )
-    return (path for each in given if each for path in find_pictures([each]))
+    return (path for name in given if name for path in find_pictures([name]))
 
 
 def _standard_input() -> Iterator[str]:

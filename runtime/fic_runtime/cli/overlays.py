@@ -18,7 +18,7 @@ def write_overlay(out: Path, image: ImageSource, explanation: Explanation) -> No
     """Write the overlay with its caption as a PNG file that appears whole.
 
     Raises:
-        ImageError: it is no picture.
+        ImageError: it is not a picture.
         OutputError: the file cannot be written.
     """
     import cv2
@@ -69,6 +69,6 @@ def with_caption(picture: Pixels8, explanation: Explanation) -> Pixels8:
     font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, height // 24)
     (wide, tall), _ = cv2.getTextSize(text, font, 1.0, thickness)
     scale = min(room / wide, height / 2 / tall)
-    place = (margin, (height + int(tall * scale)) // 2)
-    cv2.putText(strip, text, place, font, scale, (0, 0, 0), thickness, cv2.LINE_AA)
+    origin = (margin, (height + int(tall * scale)) // 2)
+    cv2.putText(strip, text, origin, font, scale, (0, 0, 0), thickness, cv2.LINE_AA)
     return np.concatenate([grown, strip])

@@ -7,17 +7,16 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import ImageError
-from .counting import Count, threads_each, with_paths
+from .counting import Answer, Count, threads_each, with_paths
 from .heads import add_heads, answer_by_head, open_heads
 from .options import add_bundle, add_device, add_images, named_pictures, open_classifier, positive
 
 if TYPE_CHECKING:
     from .options import Commands
 
-Answer = TypeVar("Answer")
 Answers: TypeAlias = Generator[Answer | ImageError, None, None]
 
 
@@ -26,7 +25,7 @@ def add_to(commands: "Commands") -> None:
     parser = commands.add_parser(
         "predict",
         help="classify pictures",
-        description="Classify pictures. One that cannot be read is named, and the exit code is 1.",
+        description="Classify pictures. Unreadable pictures are reported, and the exit code is 1.",
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
@@ -36,13 +35,13 @@ def add_to(commands: "Commands") -> None:
         type=positive,
         default=1,
         metavar="K",
-        help="how many labels to print for each picture, best first (default: 1)",
+        help="number of labels per picture, best first (default: 1)",
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print one JSON object a line")
-    form.add_argument("--csv", action="store_true", help="print a table of comma-separated values")
+    form.add_argument("--json", action="store_true", help="print one JSON object per line")
+    form.add_argument("--csv", action="store_true", help="print comma-separated values")
     add_heads(parser)
-    add_device(parser, threads="all that this process may use; 1 each where there are many")
+    add_device(parser, threads="all available processors, 1 for many pictures")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -61,7 +60,7 @@ def _run(options: argparse.Namespace) -> int:
                 as_json=answers_by_head.heads_json,
                 columns=answers_by_head.heads_table_head,
                 rows=answers_by_head.heads_table_rows,
-                known=any(each.known for each in heads.manifests.values()),
+                known=any(manifest.known for manifest in heads.manifests.values()),
             )
     with open_classifier(options) as classifier:
         return _answer(

@@ -15,9 +15,9 @@ def add_to(commands: "Commands") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "selftest",
-        help="compare this device's results with those recorded at export",
-        description="Compare this device's results with those recorded at export; "
-        "the exit code is 3 where they differ.",
+        help="compare results on this device with those recorded at export",
+        description="Compare results on this device with those recorded at export. The exit code "
+        "is 3 if they differ.",
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)

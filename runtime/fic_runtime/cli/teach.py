@@ -19,41 +19,40 @@ def add_to(commands: "Commands") -> None:
     """Add both commands to the parser."""
     teach = commands.add_parser(
         "teach",
-        help="learn a label from pictures, on this device",
-        description="Learn a new label from pictures, or one that is there better, and write the "
-        "head that knows it. The bundle must have been exported with `fic export --teachable`, and "
-        "stays as it is. A picture that cannot be read is named and left out, and the exit code "
-        "is 1.",
+        help="add a label, or more pictures of one, to a head",
+        description="Add a label, or more pictures of an existing one, and write the new head. The "
+        "bundle must have been exported with `fic export --teachable`; it is not changed. "
+        "Unreadable pictures are reported and left out, and the exit code is 1.",
         epilog="example: fic-runtime teach bundle tulips tulips/*.jpg --out head, and then "
         "fic-runtime predict bundle photo.jpg --head head",
     )
     teach.set_defaults(command=_teach)
     _add_label(teach)
     add_images(teach)
-    _add_place(teach)
+    _add_output(teach)
     forget = commands.add_parser(
         "forget",
-        help="answer a label no more",
-        description="Write a head that no longer answers a label. The bundle must have been "
-        "exported with `fic export --teachable`, and stays as it is.",
+        help="remove a label from a head",
+        description="Remove a label and write the new head. The bundle must have been exported "
+        "with `fic export --teachable`; it is not changed.",
     )
     forget.set_defaults(command=_forget)
     _add_label(forget)
-    _add_place(forget)
+    _add_output(forget)
 
 
 def _add_label(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
-    parser.add_argument("label", metavar="LABEL", help="the name of the class")
+    parser.add_argument("label", metavar="LABEL", help="label, the name of a class")
 
 
-def _add_place(parser: argparse.ArgumentParser) -> None:
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         type=Path,
         required=True,
         metavar="HEAD",
-        help="the head to write, a folder or an archive ending in .zip; may be that of --head",
+        help="output folder, or a .zip archive, of the new head; may be that of --head",
     )
     add_head(parser)
     add_device(parser)

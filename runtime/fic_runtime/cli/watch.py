@@ -21,47 +21,42 @@ def add_to(commands: "Commands") -> None:
     """Add the command to the parser."""
     parser = commands.add_parser(
         "watch",
-        help="name what a camera or a video shows, whenever it changes",
-        description="Print a line whenever the label of a video changes, with its time: seconds "
-        "of the video, or the time of day where the source is live. A live source is never lagged "
-        "behind: frames that come while one is classified are skipped. Ends with the video, or "
-        "with Ctrl-C.",
+        help="classify a camera or a video",
+        description="Classify the frames of a camera, a stream or a video, and print each change "
+        "of the label with its time: seconds of a video, time of day of a live source. Frames of a "
+        "live source that arrive during a prediction are skipped. Stop with Ctrl-C.",
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
-    parser.add_argument(
-        "source", metavar="SOURCE", help="the number of a camera, a video file, or a stream's URL"
-    )
+    parser.add_argument("source", metavar="SOURCE", help="camera number, video file or stream URL")
     parser.add_argument(
         "--every",
         type=seconds,
         default=0.0,
         metavar="S",
-        help="look at one frame in S seconds (default: at each one there is time for)",
+        help="seconds between frames (default: every frame that time allows)",
     )
     parser.add_argument(
         "--min-probability",
         type=fraction,
         default=0.0,
         metavar="P",
-        help="a frame whose best label is less probable has no label (default: 0)",
+        help="least probability of a label (default: 0)",
     )
     parser.add_argument(
         "--hold",
         type=positive,
         default=1,
         metavar="N",
-        help="a change counts once N frames in a row agree on it (default: 1)",
+        help="consecutive frames that confirm a change (default: 1)",
     )
-    parser.add_argument(
-        "--all", action="store_true", help="print a line for every frame looked at, not for changes"
-    )
+    parser.add_argument("--all", action="store_true", help="print every classified frame")
     parser.add_argument(
         "--live",
         action="store_true",
-        help="play a video file at its own speed and skip frames, as with a camera",
+        help="play a video file in real time, skipping frames",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line")
     add_head(parser)
     add_device(parser)
 

@@ -122,7 +122,7 @@ def _latencies(classifier: Classifier, files: Sequence[Path], seconds: float) ->
     geometry = classifier.manifest.preprocessing.geometry
     arrays = [to_rgb(file) for file in files]
     pixels = [load_image(array, geometry)[None] for array in arrays]
-    bottlenecks = [classifier.bottlenecks(each) for each in pixels]
+    bottlenecks = [classifier.bottlenecks(batch) for batch in pixels]
 
     parts: dict[str, tuple[Callable[[Any], Any], Sequence[Any]]] = {
         "file": (classifier.predict, files),
@@ -146,7 +146,7 @@ def _latency(work: Callable[[Any], Any], items: Sequence[Any], seconds: float) -
         started = time.perf_counter()
         work(item)
         taken.append(1000 * (time.perf_counter() - started))
-    p50, p90, p99 = (float(each) for each in np.percentile(taken, (50, 90, 99)))
+    p50, p90, p99 = (float(value) for value in np.percentile(taken, (50, 90, 99)))
     return Latency(p50=p50, p90=p90, p99=p99, mean=float(np.mean(taken)), runs=len(taken))
 
 

@@ -12,9 +12,10 @@ from typing import Literal
 import numpy as np
 
 from ..devices import CPU, CUDA, ONNX_RUNTIMES, cgroup_cpus, usable_cpus
+from ..errors import one_line
 from ..graphs.int8_sums import int8_sums_saturate
 from ..graphs.onnx_runtime import onnxruntime
-from ..graphs.sessions import SessionOptions, new_session, one_line
+from ..graphs.sessions import SessionOptions, new_session
 
 # y = x + x for four float32 numbers, opset 13: enough to make a provider prove that it works.
 _DOUBLE = (

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bundle import GOLDEN_FILE
 from ..bundle.arrays import read_arrays
@@ -101,7 +102,7 @@ def _tolerance(manifest: Manifest, name: str) -> float:
     return float(value)
 
 
-def _read_golden(files: BundleFiles, *, pictures: bool = True) -> dict[str, np.ndarray[Any, Any]]:
+def _read_golden(files: BundleFiles, *, pictures: bool = True) -> dict[str, NDArray[Any]]:
     """Return the recorded arrays; with `pictures` also what is to go in, and it as decoded here."""
     manifest = read_manifest(files)
     path = files.path(GOLDEN_FILE)
@@ -130,6 +131,6 @@ def _read_golden(files: BundleFiles, *, pictures: bool = True) -> dict[str, np.n
     return golden
 
 
-def _relative_difference(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+def _relative_difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
     scale = float(np.abs(expected).max()) or 1.0
     return float(np.abs(found - expected).max()) / scale

@@ -34,7 +34,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def cache_folder() -> Path | None:
-    """Return the folder of fic's caches: FIC_CACHE_DIR, or the system's place for them.
+    """Return the folder of fic's caches: FIC_CACHE_DIR, or the system's folder for them.
 
     None where FIC_CACHE_DIR is empty, which turns caches off, and where there is no home.
     """
@@ -45,15 +45,14 @@ def cache_folder() -> Path | None:
         if chosen is not None:
             return Path(chosen).expanduser().absolute()
         if sys.platform == "win32":
-            place = os.environ.get("LOCALAPPDATA")
-            return (Path(place) if place else Path.home() / "AppData/Local") / "fic"
+            folder = os.environ.get("LOCALAPPDATA")
+            return (Path(folder) if folder else Path.home() / "AppData/Local") / "fic"
         if sys.platform == "darwin":
             return Path.home() / "Library/Caches/fic"
-        place = os.environ.get("XDG_CACHE_HOME")
+        folder = os.environ.get("XDG_CACHE_HOME")
         # The specification of XDG wants relative paths ignored.
-        return (Path(place) if place and Path(place).is_absolute() else Path.home() / ".cache") / (
-            "fic"
-        )
+        is_absolute = folder and Path(folder).is_absolute()
+        return (Path(folder) if folder and is_absolute else Path.home() / ".cache") / "fic"
     except (RuntimeError, OSError):  # no home, or a working folder that is gone
         return None
 
@@ -156,7 +155,7 @@ class GraphCache:
         """Remove what was not used for long, and the oldest where there is too much."""
         now, total = time.time(), 0
         files = ((file, file.stat()) for file in self.folder.iterdir())
-        for file, status in sorted(files, key=lambda each: each[1].st_mtime, reverse=True):
+        for file, status in sorted(files, key=lambda found: found[1].st_mtime, reverse=True):
             age = now - status.st_mtime
             if file.suffix == ".tmp" and age > _UNFINISHED_SECONDS:
                 file.unlink(missing_ok=True)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..devices import CPU, CUDA, Device, chosen_threads, providers_for
-from ..errors import BundleError, DeviceError
+from ..errors import BundleError, DeviceError, one_line
 from ..logs import Log
 from .cache import LEAST_BYTES, MOST_BYTES, graph_cache
 from .onnx_runtime import onnxruntime
-from .sessions import SessionOptions, cached_session, new_session, one_line
+from .sessions import SessionOptions, cached_session, new_session
 from .spec import GraphSpec, Tensor
 
 log: Log = Log(__name__)
@@ -41,19 +42,17 @@ class DeviceArray:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __array__(
-        self, dtype: Any = None, copy: bool | None = None
-    ) -> np.ndarray[Any, np.dtype[Any]]:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         # `copy` came with NumPy 2; an array on the host can always be had without another one.
         return self._on_host.astype(dtype or self.dtype, copy=bool(copy))
 
     @cached_property
-    def _on_host(self) -> np.ndarray[Any, np.dtype[Any]]:
+    def _on_host(self) -> NDArray[Any]:
         return np.asarray(self.value.numpy())
 
 
 Model: TypeAlias = Path | bytes
-Batch: TypeAlias = np.ndarray[Any, Any] | DeviceArray
+Batch: TypeAlias = NDArray[Any] | DeviceArray
 
 # What ONNX Runtime calls the memory of the providers that have their own.
 _OWN_MEMORY = {CUDA: "cuda"}
@@ -95,7 +94,7 @@ class Graph:
         options: see `GraphOptions`.
 
     Raises:
-        BundleError: the file is no graph that ONNX Runtime can open.
+        BundleError: the file is not a graph that ONNX Runtime can open.
         DeviceError: the device or a provider that was asked for cannot be used here.
         ValueError: an unknown device, or a number of threads that is out of range.
     """
@@ -124,14 +123,14 @@ class Graph:
             )
         self.input: Tensor = _tensor(inputs[0])
         self.output: Tensor = _tensor(outputs[0])
-        self.further: tuple[Tensor, ...] = tuple(_tensor(each) for each in outputs[1:])
+        self.further: tuple[Tensor, ...] = tuple(map(_tensor, outputs[1:]))
         self.provider: str = str(self._session.get_providers()[0])
         """The execution provider that ONNX Runtime really uses."""
         log.info("%s: runs on %s with %d threads", self._name, self.provider, self._options.threads)
         self._reopening = threading.Lock()
         _graphs.add(self)
 
-    def run(self, batch: Batch) -> np.ndarray[Any, Any]:
+    def run(self, batch: Batch) -> NDArray[Any]:
         """Return the output for a batch, whose first dimension is the number of items.
 
         Raises:
@@ -139,7 +138,7 @@ class Graph:
         """
         return self.run_outputs(batch, (self.output.name,))[0]
 
-    def run_outputs(self, batch: Batch, names: Sequence[str]) -> list[np.ndarray[Any, Any]]:
+    def run_outputs(self, batch: Batch, names: Sequence[str]) -> list[NDArray[Any]]:
         """Return the outputs of these names for a batch.
 
         Raises:
@@ -153,12 +152,12 @@ class Graph:
             if isinstance(batch, DeviceArray):
                 values = session.run_with_ort_values(list(names), {self.input.name: batch.value})
                 return [np.asarray(value.numpy()) for value in values]
-            outputs: list[np.ndarray[Any, Any]] = session.run(list(names), {self.input.name: batch})
+            outputs: list[NDArray[Any]] = session.run(list(names), {self.input.name: batch})
         except Exception as error:  # onnxruntime's errors share no base class but this one
             raise self._failure(batch, error) from error
         return outputs
 
-    def run_on_device(self, batch: np.ndarray[Any, Any]) -> Batch:
+    def run_on_device(self, batch: NDArray[Any]) -> Batch:
         """Return the output where it was computed: on CUDA it stays in the card's memory.
 
         For another graph on the same device, which then needs no copy; elsewhere as `run`.

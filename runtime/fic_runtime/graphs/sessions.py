@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..devices import CPU, CUDA
+from ..errors import one_line
 from .cache import GraphCache
 from .int8_sums import int8_sums_saturate
 from .onnx_runtime import onnxruntime
@@ -92,8 +93,3 @@ def cached_session(
             except Exception as error:  # the disk may be full
                 cache.give_up(unfinished, one_line(error))
     return new_session(model, settings)
-
-
-def one_line(error: Exception) -> str:
-    """Return what ONNX Runtime says of an error, without its line breaks."""
-    return " ".join(str(error).split())[:300]

@@ -11,6 +11,11 @@ class Tensor:
     dtype: str
     shape: tuple[int | None, ...]
 
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """The shape of one item of the batch."""
+        return tuple(size for size in self.shape if size is not None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSpec:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bundle import CLASS_WEIGHTS_FILE, TEACHING_FILE, Bundle, open_bundle
 from ..bundle.manifest import Manifest
@@ -30,10 +31,10 @@ class Head:
     place meanwhile.
     """
 
-    place: Path
+    path: Path
     manifest: Manifest
     graph: "Graph"
-    out_of_distribution: "OutOfDistribution | None" = None
+    ood: "OutOfDistribution | None" = None
     linear: "LinearHead | None" = None
     teaching: "ClassStatistics | None" = None
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -44,41 +45,41 @@ class Head:
         """The class names, in the order of the probabilities."""
         return self.manifest.labels
 
-    def run(self, bottlenecks: "Batch") -> np.ndarray[Any, Any]:
+    def run(self, bottlenecks: "Batch") -> NDArray[Any]:
         """Return the probabilities of bottlenecks, float32 (n, labels)."""
         return self.graph.run(bottlenecks)
 
     def predict(self, bottlenecks: "Batch") -> list[Prediction]:
         """Return one answer for each of the bottlenecks, (n, *bottleneck)."""
-        rows, score = self.run(bottlenecks), self.out_of_distribution
-        if score is None:
+        rows, ood = self.run(bottlenecks), self.ood
+        if ood is None:
             return [Prediction.from_probabilities(row, self.labels) for row in rows]
-        scores = score.score(np.asarray(bottlenecks), rows)
+        scores = ood.score(np.asarray(bottlenecks), rows)
         return [
             Prediction.from_probabilities(
-                row, self.labels, known=score.is_known(value), ood_score=value
+                row, self.labels, known=ood.is_known(score), ood_score=score
             )
-            for row, value in zip(rows, scores.tolist(), strict=True)
+            for row, score in zip(rows, scores.tolist(), strict=True)
         ]
 
 
-def open_head(place: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Head:
+def open_head(path: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Head:
     """Open the head of a bundle, head-only or whole, for the base of the bundle `deployed`.
 
     Args:
-        place: the folder or zip archive with the head.
+        path: the folder or zip archive with the head.
         deployed: the bundle that has the base.
         open_graph: opens a file of a bundle as a graph.
 
     Raises:
         BundleError: it cannot be read, or it was made for another base.
     """
-    bundle = deployed if Path(place) == deployed.files.path("") else open_bundle(place)
+    bundle = deployed if Path(path) == deployed.files.path("") else open_bundle(path)
     check_head(bundle, deployed)
     spec = bundle.manifest.head
     graph = open_graph(bundle, spec.file)
     graph.check(spec)
-    return Head(Path(place), bundle.manifest, graph, **extras_of(bundle))
+    return Head(Path(path), bundle.manifest, graph, **extras_of(bundle))
 
 
 def extras_of(bundle: Bundle) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def extras_of(bundle: Bundle) -> dict[str, Any]:
     if bundle.manifest.known is not None:
         from .out_of_distribution import read_out_of_distribution
 
-        extras["out_of_distribution"] = read_out_of_distribution(bundle.files, bundle.manifest)
+        extras["ood"] = read_out_of_distribution(bundle.files, bundle.manifest)
     if CLASS_WEIGHTS_FILE in bundle.manifest.own_files:
         from .linear import read_linear_head
 
@@ -105,19 +106,19 @@ def check_head(bundle: Bundle, deployed: Bundle) -> None:
     Raises:
         BundleError: the bases differ, or what goes into them does.
     """
-    place, base_place = bundle.files.path(""), deployed.files.path("")
+    path, base_path = bundle.files.path(""), deployed.files.path("")
     head, base = bundle.manifest, deployed.manifest
     if head.base_files != base.base_files:
         raise BundleError(
-            f"{place}: is a head for the base {_shown(head)}, and {base_place} has the base "
+            f"{path}: is a head for the base {_shown(head)}, and {base_path} has the base "
             f"{_shown(base)}; use the bundle that the head was made for, or export the head again "
-            f"with `fic export RUN --head-only --base {base_place}`"
+            f"with `fic export RUN --head-only --base {base_path}`"
         )
     if head.base != base.base or head.preprocessing != base.preprocessing:
         what = "preprocessing" if head.base == base.base else "names and shapes of the base"
         raise BundleError(
-            f"{place}: its {what} are not those of {base_place}, although the base is the same; "
-            f"export the head again with `fic export RUN --head-only --base {base_place}`"
+            f"{path}: its {what} are not those of {base_path}, although the base is the same; "
+            f"export the head again with `fic export RUN --head-only --base {base_path}`"
         )
 
 
@@ -128,11 +129,11 @@ def check_has_base(bundle: Bundle) -> None:
         BundleError: it is a head only.
     """
     if bundle.manifest.head_only:
-        place = bundle.files.path("")
+        path = bundle.files.path("")
         raise BundleError(
-            f"{place}: is a head without its base {_shown(bundle.manifest)}; give the bundle that "
-            f"has the base first: Classifier(BUNDLE, head={str(place)!r}), or "
-            f"`fic-runtime predict BUNDLE --head {place}`"
+            f"{path}: is a head without its base {_shown(bundle.manifest)}; give the bundle that "
+            f"has the base first: Classifier(BUNDLE, head={str(path)!r}), or "
+            f"`fic-runtime predict BUNDLE --head {path}`"
         )
 
 

@@ -7,19 +7,15 @@ few fields of `onnx.proto` that a pool, a Gemm and a Softmax need.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..bundle import CLASS_WEIGHTS_FILE, Bundle
 from ..bundle.arrays import read_arrays
 from ..bundle.manifest import FeatureMap
 from ..errors import BundleError
 from ..graphs.spec import GraphSpec, Tensor
-
-Floats: TypeAlias = npt.NDArray[np.float32]
-
 
 _OPSET, _IR = 17, 8
 _INT, _INTS = 2, 7  # AttributeProto.AttributeType
@@ -34,14 +30,16 @@ class LinearHead:
     differences between labels count, so the mean over the labels is taken off both.
     """
 
-    kernel: Floats
-    bias: Floats
+    kernel: NDArray[np.float32]
+    bias: NDArray[np.float32]
 
-    def logits_by_location(self, features: Floats, feature_map: FeatureMap) -> Floats:
+    def logits_by_location(
+        self, features: NDArray[np.float32], feature_map: FeatureMap
+    ) -> NDArray[np.float32]:
         """Return the logits at each location of a feature map, (n, h, w, labels)."""
         nchw = feature_map.layout == "nchw"
         channels_last = features.transpose(0, 2, 3, 1) if nchw else features
-        logits: Floats = channels_last @ self.kernel + self.bias
+        logits: NDArray[np.float32] = channels_last @ self.kernel + self.bias
         return logits
 
 
@@ -70,7 +68,7 @@ def read_linear_head(bundle: Bundle) -> LinearHead | None:
 
 
 def linear_graph(weights: LinearHead, spec: GraphSpec, labels: Sequence[str]) -> bytes:
-    """Return the ONNX model that gives softmax(mean over the places · kernel + bias).
+    """Return the ONNX model that gives softmax(mean over the locations · kernel + bias).
 
     Args:
         weights: kernel (features, labels) and bias (labels,).
@@ -114,7 +112,7 @@ def linear_graph(weights: LinearHead, spec: GraphSpec, labels: Sequence[str]) ->
 
 def _node(operator: str, inputs: Iterable[str], output: str, attributes: Iterable[bytes]) -> bytes:
     names = b"".join(_text(1, name) for name in inputs) + _text(2, output) + _text(3, output)
-    return names + _text(4, operator) + b"".join(_bytes(5, each) for each in attributes)
+    return names + _text(4, operator) + b"".join(_bytes(5, attribute) for attribute in attributes)
 
 
 def _integer(name: str, value: int) -> bytes:
@@ -122,10 +120,10 @@ def _integer(name: str, value: int) -> bytes:
 
 
 def _integers(name: str, values: Iterable[int]) -> bytes:
-    return _text(1, name) + b"".join(_number(8, each) for each in values) + _number(20, _INTS)
+    return _text(1, name) + b"".join(_number(8, value) for value in values) + _number(20, _INTS)
 
 
-def _constant(name: str, array: Floats) -> bytes:
+def _constant(name: str, array: NDArray[np.float32]) -> bytes:
     sizes = b"".join(_number(1, size) for size in array.shape)
     data = np.ascontiguousarray(array, "<f4").tobytes()
     return sizes + _number(2, _FLOAT32) + _text(8, name) + _bytes(9, data)

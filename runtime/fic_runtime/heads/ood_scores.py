@@ -1,4 +1,4 @@
-"""The scores of how strange a picture is; a higher one is stranger.
+"""Out-of-distribution scores: the higher, the more a picture is an outlier.
 
 All but the first start from the pooled bottleneck, which costs little beside the base that made it.
 `fic_export.fits.out_of_distribution` fits their numbers and chooses one for a bundle.
@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-Array: TypeAlias = np.ndarray[Any, Any]
+Array: TypeAlias = NDArray[Any]
 
 _TINY = np.finfo(np.float32).tiny
 _SMALL, _LARGE = 1e-20, 1e30  # far from where squares lose digits in float32, or overflow
@@ -23,7 +24,7 @@ class Score(Protocol):
     name: ClassVar[str]
 
     def score(self, features: Array, probabilities: Array) -> Array:
-        """Return how strange each picture is, (n,).
+        """Return the score of each picture, (n,).
 
         Args:
             features: the pooled bottlenecks, float32 (n, features).
@@ -228,7 +229,7 @@ METHODS: dict[str, type[Score]] = {
 
 
 def pooled(bottlenecks: Array) -> Array:
-    """Return one vector for each picture, (n, features): the mean over the places of a map."""
+    """Return one vector for each picture, (n, features): the mean over the locations of a map."""
     if bottlenecks.ndim <= 2:
         return bottlenecks
     return np.asarray(bottlenecks.mean(axis=tuple(range(1, bottlenecks.ndim - 1))))

@@ -16,13 +16,13 @@ SCORE_FILE = "known.npz"
 
 
 class OutOfDistribution(NamedTuple):
-    """A score and the threshold past which a picture is not known."""
+    """A score and its threshold; a picture past it is an outlier."""
 
     method: Score
     threshold: float
 
     def score(self, bottlenecks: Array, probabilities: Array) -> Array:
-        """Return how strange each picture is, float64 (n,).
+        """Return the score of each picture, float64 (n,); higher for outliers.
 
         Args:
             bottlenecks: float32, (n, features) or (n, height, width, features).
@@ -33,7 +33,7 @@ class OutOfDistribution(NamedTuple):
 
     def is_known(self, score: float) -> bool:
         """Tell whether a picture of this score is like those of the training."""
-        # A score that is not a number is no sign of a known picture.
+        # A score that is not a number is not a sign of a known picture.
         return score <= self.threshold
 
 
@@ -89,4 +89,4 @@ def _check_numbers(arrays: Mapping[str, Array]) -> None:
         if array.dtype not in (np.float16, np.float32):
             raise ValueError(f"{name} is {array.dtype}")
         if not array.size or not np.isfinite(array).all():
-            raise ValueError(f"{name} is empty or holds what is no number")
+            raise ValueError(f"{name} is empty or holds values that are not numbers")

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..bundle import TEACHING_FILE, Bundle
 from ..bundle.arrays import read_arrays
@@ -31,8 +31,6 @@ _SCORES_AT_ONCE = 1_000_000
 _STORED = {"extra_variance": "caution"}  # its name in `teaching.npz`
 _SEED = 20181124
 _SCALES = np.geomspace(1, 200, 60)
-
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,37 +49,37 @@ class ClassStatistics:
             cross-validation.
     """
 
-    means: npt.NDArray[np.float32]
-    counts: npt.NDArray[np.int64]
-    directions: npt.NDArray[np.floating[Any]]
-    variances: npt.NDArray[np.float32]
-    rest: npt.NDArray[np.float32]
-    variance: npt.NDArray[np.float64]
-    extra_variance: npt.NDArray[np.float32]
+    means: NDArray[np.float32]
+    counts: NDArray[np.int64]
+    directions: NDArray[np.floating[Any]]
+    variances: NDArray[np.float32]
+    rest: NDArray[np.float32]
+    variance: NDArray[np.float64]
+    extra_variance: NDArray[np.float32]
 
-    def updated(self, place: int, features: npt.NDArray[np.float32]) -> "ClassStatistics":
+    def updated(self, index: int, features: NDArray[np.float32]) -> "ClassStatistics":
         """Return the statistics with more pictures of a class, (n, features).
 
-        A `place` behind the last class is that of a new one.
+        An `index` after the last class is that of a new one.
         """
         means, counts = self.means, self.counts
-        if place == len(means):
+        if index == len(means):
             means = np.concatenate([means, np.zeros_like(means[:1])])
             counts = np.append(counts, 0)
         means, counts = means.copy(), counts.copy()
-        total = counts[place] + len(features)
+        total = counts[index] + len(features)
         # As a step from the mean that is there, which loses nothing in float32.
-        step = (features.astype(np.float64) - means[place]).sum(axis=0) / total
-        means[place] += step.astype(np.float32)
-        counts[place] = total
+        step = (features.astype(np.float64) - means[index]).sum(axis=0) / total
+        means[index] += step.astype(np.float32)
+        counts[index] = total
         return replace(self, means=means, counts=counts)
 
-    def without(self, place: int) -> "ClassStatistics":
+    def without(self, index: int) -> "ClassStatistics":
         """Return the statistics without a class."""
         return replace(
             self,
-            means=np.delete(self.means, place, axis=0),
-            counts=np.delete(self.counts, place),
+            means=np.delete(self.means, index, axis=0),
+            counts=np.delete(self.counts, index),
         )
 
     def head(self) -> LinearHead:
@@ -108,7 +106,7 @@ class ClassStatistics:
         kernel -= kernel.mean(axis=1, keepdims=True)
         return LinearHead(kernel.astype(np.float32), (bias - bias.mean()).astype(np.float32))
 
-    def _likely_means(self, means: Doubles) -> Doubles:
+    def _likely_means(self, means: NDArray[np.float64]) -> NDArray[np.float64]:
         """Draw class means, (classes, features) in units of the deviation, towards their centre."""
         noise = 1 / self.counts  # variance of a feature of each mean
         weights = 1 / (1 + noise)
@@ -126,12 +124,12 @@ class ClassStatistics:
         return np.asarray(centre + drawn, np.float64)
 
     @cached_property
-    def _within(self) -> Doubles:
+    def _within(self) -> NDArray[np.float64]:
         """Columns whose products are the covariance within classes less the rest."""
         above = np.sqrt(np.maximum(self.variances - self.rest, 0.0))
         return np.asarray(self.directions.astype(np.float64) * above, np.float64)
 
-    def arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
         """Return what `teaching.npz` holds."""
         return {
             "means": self.means,
@@ -176,14 +174,16 @@ def read_teaching(bundle: Bundle) -> ClassStatistics | None:
             if array.dtype != kind or array.shape != shape or not np.isfinite(array).all():
                 raise ValueError(f"{name} is {array.dtype} {array.shape} instead of {shape}")
         scalars = (teaching.rest, teaching.variance, teaching.extra_variance)
-        if teaching.counts.min() < 1 or any(float(each) < 0 for each in scalars):
+        if teaching.counts.min() < 1 or any(float(scalar) < 0 for scalar in scalars):
             raise ValueError("it holds counts or variances that cannot be")
     except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
     return teaching
 
 
-def _best_scale(scores: Doubles, covariance: Doubles, counts: npt.NDArray[np.int64]) -> float:
+def _best_scale(
+    scores: NDArray[np.float64], covariance: NDArray[np.float64], counts: NDArray[np.int64]
+) -> float:
     """Return the factor for which drawn pictures have the best mean log-likelihood.
 
     They are drawn around each class's score from a normal distribution with the covariance within
@@ -197,16 +197,16 @@ def _best_scale(scores: Doubles, covariance: Doubles, counts: npt.NDArray[np.int
     classes = len(scores)
     values, turn = np.linalg.eigh(covariance)
     root = turn * np.sqrt(np.maximum(values, 0.0))
-    each = max(2, _DRAWS // classes**2 if classes > 100 else _DRAWS // classes)
-    noise = np.random.default_rng(_SEED).standard_normal((each, classes)) @ root.T
+    draws = max(2, _DRAWS // classes**2 if classes > 100 else _DRAWS // classes)
+    noise = np.random.default_rng(_SEED).standard_normal((draws, classes)) @ root.T
     truth = np.arange(classes)
     likelihoods = np.zeros(len(_SCALES))
     at_once = max(1, _SCORES_AT_ONCE // classes**2)
-    for start in range(0, each, at_once):
-        draws = noise[start : start + at_once, None, :]
-        drawn = scores + draws * np.sqrt(1 + 1 / counts)[:, None]  # (draws, classes, classes)
+    for start in range(0, draws, at_once):
+        some = noise[start : start + at_once, None, :]
+        drawn = scores + some * np.sqrt(1 + 1 / counts)[:, None]  # (draws, classes, classes)
         drawn -= drawn.max(axis=2, keepdims=True)
         own = drawn[:, truth, truth].sum()
-        for place, scale in enumerate(_SCALES):
-            likelihoods[place] += scale * own - np.log(np.exp(scale * drawn).sum(axis=2)).sum()
+        for index, scale in enumerate(_SCALES):
+            likelihoods[index] += scale * own - np.log(np.exp(scale * drawn).sum(axis=2)).sum()
     return float(_SCALES[likelihoods.argmax()])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bundle import (
     CLASS_WEIGHTS_FILE,
@@ -48,7 +49,7 @@ def check_teachable(head: Head, label: str) -> ClassStatistics:
         raise ValueError(f"the label {label!r} is not one line of printable text")
     if head.teaching is None:
         raise BundleError(
-            f"{head.place}: cannot be taught; export it with `fic export RUN --teachable`"
+            f"{head.path}: cannot be taught; export it with `fic export RUN --teachable`"
         )
     return head.teaching
 
@@ -56,7 +57,7 @@ def check_teachable(head: Head, label: str) -> ClassStatistics:
 def taught_head(
     head: Head,
     label: str,
-    bottlenecks: np.ndarray[Any, Any],
+    bottlenecks: NDArray[Any],
     deployed: Bundle,
     open_model: OpenModel,
 ) -> Head:
@@ -79,15 +80,15 @@ def forgotten_head(head: Head, label: str, deployed: Bundle, open_model: OpenMod
     """
     teaching = check_teachable(head, label)
     if label not in head.labels:
-        raise BundleError(f"{head.place}: has no label {label!r} to forget")
+        raise BundleError(f"{head.path}: has no label {label!r} to forget")
     if len(head.labels) <= _LEAST_LABELS:
         raise BundleError(
-            f"{head.place}: has only {len(head.labels)} labels, and a head needs "
+            f"{head.path}: has only {len(head.labels)} labels, and a head needs "
             f"{_LEAST_LABELS}; teach another one first"
         )
-    place = head.labels.index(label)
-    labels = head.labels[:place] + head.labels[place + 1 :]
-    return _made(head, labels, teaching.without(place), deployed, open_model)
+    index = head.labels.index(label)
+    labels = head.labels[:index] + head.labels[index + 1 :]
+    return _made(head, labels, teaching.without(index), deployed, open_model)
 
 
 def _made(
@@ -128,21 +129,21 @@ def _made(
     if GOLDEN_FILE in base.own_files:
         recorded = read_arrays(deployed.files.read(GOLDEN_FILE))["bottlenecks"]
         files |= head_golden(recorded, graph.run(recorded))
-    return held_head(head.place, head_files(manifest, files), graph)
+    return held_head(head.path, head_files(manifest, files), graph)
 
 
-def held_head(place: Path, files: Mapping[str, bytes], graph: "Graph") -> Head:
+def held_head(path: Path, files: Mapping[str, bytes], graph: "Graph") -> Head:
     """Return the head of a head-only bundle that lies nowhere yet, as `Head.files` has it.
 
     Args:
-        place: where the head was that it was taught from.
+        path: where the head was that it was taught from.
         files: every file by its name.
         graph: the graph among them, opened.
     """
     manifest = Manifest.from_json(files[MANIFEST_FILE].decode())
     graph.check(manifest.head)
-    extras = extras_of(Bundle(HeldFiles(files), manifest, place))
-    return Head(place, manifest, graph, **extras, files=files)
+    extras = extras_of(Bundle(HeldFiles(files), manifest, path))
+    return Head(path, manifest, graph, **extras, files=files)
 
 
 def save_head(head: Head, path: Path) -> None:
@@ -153,11 +154,11 @@ def save_head(head: Head, path: Path) -> None:
         path: the folder or, if the name ends in .zip, the archive; an earlier head is replaced.
 
     Raises:
-        OutputError: something that is no head is there, or it cannot be written.
+        OutputError: something other than a head is there, or it cannot be written.
         ValueError: the head was not taught, so that it lies in its bundle already.
     """
     if not head.files:
-        raise ValueError(f"nothing was taught since {head.place} was opened; there is no new head")
+        raise ValueError(f"nothing was taught since {head.path} was opened; there is no new head")
     try:
         _check_holds_a_head(path)
         with replacing_result(path, mark=MANIFEST_FILE) as folder:
@@ -174,7 +175,7 @@ def _check_holds_a_head(path: Path) -> None:
     with suppress(BundleError, OSError):
         if read_manifest(bundle_files(path)).head_only:
             return
-    raise OutputError(f"{path}: holds something that is no head; give the head a path of its own")
+    raise OutputError(f"{path}: holds something that is not a head; give another path")
 
 
 def _npz(arrays: Any) -> bytes:

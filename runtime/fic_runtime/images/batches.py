@@ -27,7 +27,7 @@ def pixel_batches(
     One array is filled again and again: a batch is gone when the next one is asked for.
 
     Raises:
-        ImageError: one is no picture that can be classified; the message says which.
+        ImageError: one is not a picture that can be classified; the message says which.
         TypeError: `images` is a single picture.
         ValueError: `batch_size` is less than 1.
     """

@@ -1,6 +1,7 @@
 """Pictures of any kind to the uint8 RGB pixels that a base gets: decode, turn upright, resize.
 
-Training and serving both call `load_image`, so they cannot see different pixels. Transparency is
+Training and serving both go through `decode_image` and `resize_image`, so they cannot see
+different pixels. Transparency is
 dropped, not blended, as Keras, TensorFlow and Pillow's `convert("RGB")` do it.
 """
 
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..errors import ImageError
 from ..preprocessing import ChannelOrder, Geometry
@@ -33,7 +34,7 @@ class PillowImage(Protocol):
 
 
 ImageSource: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | npt.NDArray[Any] | PillowImage
+    str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[Any] | PillowImage
 )
 
 # EXIF orientation → (swap rows and columns first, then cv2.flip's code: 0 top-bottom, 1 left-right,
@@ -198,7 +199,7 @@ def _undecodable(name: str, header: ImageHeader) -> ImageError:
     )
 
 
-def _to_8_bits(samples: npt.NDArray[np.uint16]) -> Pixels8:
+def _to_8_bits(samples: NDArray[np.uint16]) -> Pixels8:
     brightest = int(samples.max())
     bits = next(bits for bits in _SENSOR_BITS if brightest < 1 << bits)
     pixels = np.empty(samples.shape, np.uint8)
@@ -235,7 +236,7 @@ def _from_pillow(image: Any) -> Pixels8:
     return _turn_upright(pixels, orientation if orientation in _UPRIGHT else 1)
 
 
-def _from_array(array: npt.NDArray[Any], channel_order: ChannelOrder) -> Pixels8:
+def _from_array(array: NDArray[Any], channel_order: ChannelOrder) -> Pixels8:
     received = f"received {array.dtype} of shape {array.shape}"
     if array.dtype != np.uint8:
         remedy = "for values in 0..1 use (image * 255).round().astype('uint8')"

@@ -3,11 +3,11 @@
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..preprocessing import Geometry
 
-Pixels8: TypeAlias = npt.NDArray[np.uint8]
+Pixels8: TypeAlias = NDArray[np.uint8]
 
 
 def resize_image(image: Pixels8, geometry: Geometry, *, out: Pixels8 | None = None) -> Pixels8:

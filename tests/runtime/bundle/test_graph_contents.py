@@ -89,14 +89,14 @@ def test_weights_that_are_no_file_of_the_bundle_are_refused(location, bundle, re
     (bundle / "base.onnx.data").write_bytes(b"not under a digest")
     more = in_graph((5, outside(location)))
     replace("base.onnx", (bundle / "base.onnx").read_bytes() + more)
-    with pytest.raises(BundleError, match=r"base\.onnx: has weights in .* is no file of the"):
+    with pytest.raises(BundleError, match=r"base\.onnx: has weights in .* is not a file of the"):
         open_bundle(bundle)
 
 
 def test_weights_said_to_be_outside_without_saying_where_are_refused(bundle, replace):
     more = in_graph((5, message((2, 1), (14, 1))))
     replace("base.onnx", (bundle / "base.onnx").read_bytes() + more)
-    with pytest.raises(BundleError, match="is no file of the"):
+    with pytest.raises(BundleError, match="is not a file of the"):
         open_bundle(bundle)
 
 
@@ -120,7 +120,7 @@ def test_weights_beside_the_graph_are_read_from_a_folder_and_not_from_an_archive
 @pytest.mark.parametrize("data", [b"", b"not a graph", bytes(100), b"\xff" * 20], ids=repr)
 def test_a_file_that_is_no_graph_is_refused(data, bundle, replace):
     replace("head.onnx", data)
-    with pytest.raises(BundleError, match=r"head\.onnx: is no ONNX graph"):
+    with pytest.raises(BundleError, match=r"head\.onnx: is not an ONNX graph"):
         open_bundle(bundle)
 
 

@@ -175,7 +175,7 @@ def test_an_archive_that_states_too_small_a_size_gives_no_more_than_that(pack):
     stated = (999).to_bytes(4, "little")
     assert data.count(stated) == 2  # in the header of the file and in the directory
     archive.write_bytes(data.replace(stated, (9).to_bytes(4, "little")))
-    with pytest.raises(BundleError, match=r"is no zip archive that can be read|does not match"):
+    with pytest.raises(BundleError, match=r"is not a readable zip archive|does not match"):
         open_bundle(archive)
 
 
@@ -184,7 +184,9 @@ def test_a_truncated_archive_is_refused(cut, pack):
     """It may look like the archive of arrays in its end, golden.npz, which holds no manifest."""
     archive = pack()
     archive.write_bytes(archive.read_bytes()[:-cut])
-    with pytest.raises(BundleError, match=r"b\.zip: (is no zip|is neither|no manifest)"):
+    with pytest.raises(
+        BundleError, match=r"b\.zip: (is not a readable zip|is neither|no manifest)"
+    ):
         open_bundle(archive)
 
 
@@ -212,7 +214,7 @@ def test_an_archive_that_claims_to_span_disks_is_refused(pack):
     end = b"PK\x05\x06"
     second_of_nine = struct.pack("<4sLQL", b"PK\x06\x07", 1, 0, 9)
     archive.write_bytes(archive.read_bytes().replace(end, second_of_nine + end))
-    with pytest.raises(BundleError, match="is no zip archive that can be read"):
+    with pytest.raises(BundleError, match="is not a readable zip archive"):
         open_bundle(archive)
 
 
@@ -222,7 +224,7 @@ def test_a_name_in_an_archive_that_is_no_utf_8_is_refused(pack):
     damaged = archive.read_bytes().replace("ü".encode(), b"\xff\xff", 1)
     archive.write_bytes(damaged)
     files = bundle_files(archive)
-    with pytest.raises(BundleError, match="is no zip archive that can be read"):
+    with pytest.raises(BundleError, match="is not a readable zip archive"):
         files.digest("ü")
 
 

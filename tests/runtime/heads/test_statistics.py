@@ -98,7 +98,7 @@ def test_an_odd_label_from_before_the_rule_can_be_taught_and_forgotten(teachable
 def test_saving_replaces_only_heads(teachable, tmp_path):
     with Classifier(teachable) as classifier:
         classifier.teach(NEW, [teachable / "large.png"])
-        with pytest.raises(OutputError, match="no head"):
+        with pytest.raises(OutputError, match="not a head"):
             classifier.save_head(teachable)
         classifier.save_head(tmp_path / "head")
         classifier.save_head(tmp_path / "head")
