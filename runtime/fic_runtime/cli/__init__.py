@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FicError
-from . import bench, doctor, explain, extract, info, predict, selftest, teach, watch
+from . import bench, doctor, explain, extract, info, predict, selftest, serve, teach, watch
 
-_COMMANDS = (predict, watch, extract, explain, teach, bench, selftest, info, doctor)
+_COMMANDS = (predict, watch, serve, extract, explain, teach, bench, selftest, info, doctor)
 
 _EXAMPLES = """examples:
   fic-runtime predict bundle photo.jpg             the label and its probability
@@ -18,6 +18,7 @@ _EXAMPLES = """examples:
   fic-runtime predict bundle a.jpg --head head     with another head on the bundle's base
   find . -name '*.jpg' | fic-runtime predict bundle - --csv > answers.csv
   fic-runtime watch bundle 0                       what the first camera shows, at each change
+  fic-runtime serve bundle                         over HTTP, at http://127.0.0.1:8000
   fic-runtime extract bundle photos/ --out f.npz   the bottlenecks of every picture
   fic-runtime bench bundle                         how fast is it on this machine?
   fic-runtime explain bundle photo.jpg --out seen.png   where in it the label is seen
