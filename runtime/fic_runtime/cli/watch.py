@@ -24,7 +24,8 @@ def add_to(commands: "Commands") -> None:
         help="name what a camera or a video shows, whenever it changes",
         description="Print a line whenever the label of a video changes, with its time: seconds "
         "of the video, or the time of day where the source is live. A live source is never lagged "
-        "behind: frames that come while one is classified are skipped. Ends with the video, or "
+        "behind: frames that come while one is classified are skipped. A frame that is not like "
+        "the training pictures has no label, where the bundle can tell. Ends with the video, or "
         "with Ctrl-C.",
     )
     parser.set_defaults(command=_run)
@@ -123,10 +124,15 @@ def _line(sighting: "Sighting", began: datetime | None, as_json: bool) -> str:
             values["time"] = time_of_day
         values |= {"label": sighting.label, "changed": sighting.changed}
         values |= {"best": prediction.label, "probability": prediction.probability}
+        if prediction.known is not None:
+            values |= {"known": prediction.known, "ood_score": prediction.ood_score}
         return json.dumps(values, ensure_ascii=False)
     stamp = f"{frame.seconds:8.2f} s" if time_of_day is None else time_of_day
+    found = f"{prediction.label} {prediction.probability:.3f}"
+    if prediction.known is False:
+        found += ", unknown?"
     if sighting.label is None:
-        return f"{stamp}  no label ({prediction.label} {prediction.probability:.3f})"
-    if sighting.label != prediction.label:  # a frame that the label outlasts
-        return f"{stamp}  {sighting.label} ({prediction.label} {prediction.probability:.3f})"
-    return f"{stamp}  {sighting.label} {prediction.probability:.3f}"
+        return f"{stamp}  no label ({found})"
+    if sighting.label != prediction.label or prediction.known is False:
+        return f"{stamp}  {sighting.label} ({found})"  # a frame that the label outlasts
+    return f"{stamp}  {found}"

@@ -75,10 +75,13 @@ def document(service: Service, root: str = "") -> Schema:
 
 def _predict(service: Service) -> Schema:
     picture = {"type": "string", "format": "binary"}
-    file = {"type": "string", "format": PICTURE_FORMAT, "contentMediaType": "application/octet-stream"}
     files = {
         "type": "array",
-        "items": file,
+        "items": {
+            "type": "string",
+            "format": PICTURE_FORMAT,
+            "contentMediaType": "application/octet-stream",
+        },
         "minItems": 1,
         "maxItems": service.limits.max_pictures,
     }
