@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import signal
 import socket
 import sys
@@ -33,7 +34,9 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
+        # Python says the address once more in the text of the error.
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
         raise ServerError(
             f"{host}:{port}: cannot be listened on ({reason}); choose another --port or --host"
         ) from error
