@@ -100,10 +100,11 @@ def _run(options: argparse.Namespace) -> int:
         from ..server.running import bind, log_as_json, serve
         from ..server.service import HeadUpdates
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("fic_runtime"):
+        package = (error.name or "").partition(".")[0]
+        if package == "fic_runtime":
             raise
         raise ServerError(
-            f"the server needs the package {error.name}; install it with "
+            f"the server needs the package {package}; install it with "
             "`pip install 'fic-runtime[serve]'`"
         ) from error
     limits, token = _limits(options), os.environ.get(_TOKEN)
