@@ -69,9 +69,7 @@ def label_frames(bundle: str, source: str, out: str | None, hold: int) -> None:
         try:
             for sighting in watch(frames, classifier.predict, hold=hold):
                 if sighting.changed:
-                    best = sighting.prediction
-                    seconds = sighting.frame.seconds
-                    print(f"{seconds:8.2f} s  {best.label} {best.probability:.3f}", flush=True)
+                    print(f"{sighting.frame.seconds:8.2f} s  {caption(sighting)}", flush=True)
                 image = draw(sighting)
                 if out is not None:
                     writer = writer or new_writer(out, image, capture, live=is_live(source))
@@ -91,10 +89,19 @@ def frames_of(capture: Capture, *, live: bool, written: bool) -> LiveFrames | Re
     return RecordedFrames(capture) if written else LiveFrames(capture, paced=True)
 
 
+def caption(sighting: Sighting) -> str:
+    """Return the label that holds with this frame's probability, or that there is none."""
+    if sighting.label is None:
+        return "unknown" if sighting.prediction.known is False else "no label"
+    if sighting.label != sighting.prediction.label or sighting.prediction.known is False:
+        return sighting.label  # a frame that the label outlasts
+    return f"{sighting.label} {sighting.prediction.probability:.0%}"
+
+
 def draw(sighting: Sighting) -> Any:
     """Return the frame with its label in a bar at the top."""
     image = sighting.frame.pixels
-    text = f"{sighting.label or '-'} {sighting.prediction.probability:.0%}"
+    text = caption(sighting)
     cv2.rectangle(image, (0, 0), (image.shape[1], 34), (0, 0, 0), -1)
     cv2.putText(image, text, (8, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (255, 255, 255), 2)
     return image

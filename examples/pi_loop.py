@@ -2,9 +2,10 @@
 
     python examples/pi_loop.py BUNDLE 0 --label cat --switch /sys/class/leds/ACT/brightness
 
-The file given as --switch gets a 1 while the camera shows the label, and a 0 otherwise. On a
-Raspberry Pi that path is the green LED (root may write it). To act in another way, put it into
-`Switch.set`: with the package gpiozero, say, `LED(17).on()` and `.off()`.
+The file given as --switch gets a 1 while the camera shows the label, and a 0 otherwise: also where
+the bundle does not know what it sees. On a Raspberry Pi that path is the green LED (root may write
+it). To act in another way, put it into `Switch.set`: with the package gpiozero, say, `LED(17).on()`
+and `.off()`.
 
 Looks at two frames a second and sleeps between them. A camera that fails is opened again.
 Ctrl-C, or the SIGTERM of systemd, ends it with the switch off.

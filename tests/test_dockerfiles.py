@@ -1,5 +1,6 @@
 """What can be said of the images without building them."""
 
+import json
 import re
 from pathlib import Path
 
@@ -23,8 +24,37 @@ def copied_from(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_both_images_can_be_built(file: Path) -> None:
-    assert {"train", "runtime"} <= stages(file).keys()
+def test_all_images_can_be_built(file: Path) -> None:
+    assert {"train", "runtime", "serve"} <= stages(file).keys()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_runtime_is_built_where_no_image_is_named(file: Path) -> None:
+    assert list(stages(file))[-1] == "runtime"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_server_is_asked_for_its_health_at_the_port_that_it_serves(file: Path) -> None:
+    from fic_runtime.cli import _parser
+
+    text = stages(file)["serve"]
+    (command,) = re.findall(r"^CMD (\[.+\])$", text, re.MULTILINE)
+    options = _parser().parse_args(json.loads(command))
+    assert (options.host, re.findall(r"^EXPOSE (\d+)$", text, re.MULTILINE)) == (
+        "0.0.0.0",
+        [str(options.port)],
+    )
+    ((check,),) = [re.findall(r"^HEALTHCHECK .+\\\n +CMD (\[.+\])$", text, re.MULTILINE)]
+    assert f"http://127.0.0.1:{options.port}/v2/health/ready" in json.loads(check)[-1]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_the_server_comes_with_its_extra_and_without_training_or_tools(file: Path) -> None:
+    known = stages(file)
+    (source,) = copied_from(known["serve"])
+    assert re.search(r"\./runtime(/gpu)?\[serve\]", known[source])
+    assert "tensorflow" not in known[source]
+    assert "pip" not in known["serve"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -38,7 +68,9 @@ def test_images_start_from_a_tag_that_says_its_version(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-@pytest.mark.parametrize(("target", "command"), [("train", "fic"), ("runtime", "fic-runtime")])
+@pytest.mark.parametrize(
+    ("target", "command"), [("train", "fic"), ("runtime", "fic-runtime"), ("serve", "fic-runtime")]
+)
 def test_an_image_runs_its_command_as_nobody_special(file: Path, target: str, command: str) -> None:
     text = stages(file)[target]
     assert f'ENTRYPOINT ["{command}"]' in text

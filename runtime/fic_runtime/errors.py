@@ -5,7 +5,8 @@ FicError                 one sentence for the user; a command line exits with `e
 ├── BundleError          a bundle is missing, damaged, or of a newer format
 ├── VideoError           a camera, a video or a stream cannot be opened, or ends too early
 ├── DeviceError          the device or provider asked for cannot be used here
-└── OutputError          results cannot be written to the place asked for
+├── OutputError          results cannot be written to the place asked for
+└── ServerError          the server cannot start here
 
 The training side adds its own branches to the same root: `fic.errors` and `fic_export.errors`.
 """
@@ -42,3 +43,7 @@ class DeviceError(FicError):
 
 class OutputError(FicError):
     """Results cannot be written there, or something else is there already."""
+
+
+class ServerError(FicError):
+    """The server cannot start: a package is missing, or its address cannot be had."""

@@ -41,6 +41,8 @@ class Explanation:
             location, above the mean of all labels: what is positive speaks for the label.
         geometry: how the picture became the base's input.
         channel_order: of arrays, as the classifier takes them.
+        known: whether the picture is like those of the training; None if the bundle cannot tell.
+        ood_score: of the picture, higher for stranger ones; None likewise.
     """
 
     label: str
@@ -49,6 +51,8 @@ class Explanation:
     heat: NDArray[np.float32] = field(repr=False, compare=False)
     geometry: Geometry = field(repr=False)
     channel_order: ChannelOrder = field(default="rgb", repr=False)
+    known: bool | None = None
+    ood_score: float | None = None
 
     def heat_over(self, height: int, width: int) -> NDArray[np.float32]:
         """Lay the heat over a picture of a size: float32 (height, width), interpolated linearly.
@@ -124,16 +128,18 @@ def explain(
     geometry, labels = head.manifest.preprocessing.geometry, head.labels
     pixels = load_image(image, geometry, channel_order=channel_order)
     features, bottleneck = feature_map_of(base, pixels[None], feature_map)
-    probabilities = head.run(bottleneck)[0]
-    index = int(probabilities.argmax()) if label is None else labels.index(label)
+    (prediction,) = head.predict(bottleneck)
+    index = prediction.index if label is None else labels.index(label)
     logits = weights.logits_by_location(features, feature_map)
     return Explanation(
         label=labels[index],
         index=index,
-        probability=float(probabilities[index]),
+        probability=float(prediction.probabilities[index]),
         heat=np.ascontiguousarray(logits[0, ..., index]),
         geometry=geometry,
         channel_order=channel_order,
+        known=prediction.known,
+        ood_score=prediction.ood_score,
     )
 
 

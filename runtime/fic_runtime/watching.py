@@ -249,6 +249,8 @@ def watch(
 ) -> Iterator[Sighting]:
     """Yield what is to be seen in each frame.
 
+    A frame that is not known (see `Prediction.known`) has no label, however probable one is.
+
     Args:
         frames: of a video, a camera, or made by hand.
         classify: from a frame's pixels to their prediction.
@@ -259,7 +261,8 @@ def watch(
     candidate, agreeing = label, 0
     for frame in frames:
         prediction = classify(frame.pixels)
-        found = prediction.label if prediction.probability >= min_probability else None
+        sure = prediction.known is not False and prediction.probability >= min_probability
+        found = prediction.label if sure else None
         agreeing = agreeing + 1 if found == candidate else 1
         candidate = found
         changed = candidate != label and agreeing >= hold

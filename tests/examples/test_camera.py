@@ -1,3 +1,4 @@
+import runpy
 from itertools import pairwise
 from pathlib import Path
 
@@ -5,8 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from fic_runtime import Prediction
+from fic_runtime.watching import Frame, Sighting
 from tests.conftest import WriteVideo
-from tests.examples.conftest import BUNDLE, run
+from tests.examples.conftest import BUNDLE, ROOT, run
+
+PROGRAM = ROOT / "examples/camera.py"
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +28,22 @@ def test_a_line_is_printed_when_the_label_changes(video: Path, tmp_path: Path) -
     labels = [line.split()[2] for line in result.stdout.splitlines()]
     assert times[0] == 0.0
     assert all(one != other for one, other in pairwise(labels))
+
+
+def test_a_frame_that_the_bundle_does_not_know_is_not_called_by_a_label() -> None:
+    caption = runpy.run_path(str(PROGRAM))["caption"]
+    frame = Frame(0, 0.0, np.zeros((4, 4, 3), np.uint8))
+    for known, label, text in (
+        (True, "cat", "cat 90%"),
+        (None, "cat", "cat 90%"),
+        (False, None, "unknown"),
+        (True, None, "no label"),
+        (False, "cat", "cat"),
+    ):
+        prediction = Prediction.from_probabilities(
+            np.array([0.9, 0.1], np.float32), ("cat", "dog"), known=known
+        )
+        assert caption(Sighting(frame, prediction, label, False)) == text
 
 
 def test_the_labelled_video_has_every_frame(video: Path, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,6 +48,25 @@ def test_the_switch_is_on_while_the_label_is_shown(
     assert process.returncode == 0
     assert value in found
     assert switch.read_text() == "0\n"  # off at the end
+
+
+def test_the_switch_stays_off_for_what_the_bundle_does_not_know(
+    video: Path, tmp_path: Path
+) -> None:
+    doubting = Path(shutil.copytree(BUNDLE, tmp_path / "doubting"))
+    values = json.loads((doubting / "manifest.json").read_text("utf-8"))
+    score = {"method": "maximum_probability", "threshold": -10.0, "file": None}
+    values["known"] = {**score, "false_rejection": 0.05}
+    (doubting / "manifest.json").write_text(json.dumps(values), encoding="utf-8")
+    switch = tmp_path / "brightness"
+    process = start(doubting, video, "--label", SHOWN, "--switch", switch, *OPTIONS)
+    found = {"0\n"}
+    while process.poll() is None:
+        if switch.exists():
+            found.add(switch.read_text() or "0\n")
+    _, err = process.communicate()
+    assert (process.returncode, found) == (0, {"0\n"})
+    assert SHOWN not in err
 
 
 def test_a_signal_leaves_the_switch_off(video: Path, tmp_path: Path) -> None:

@@ -302,3 +302,19 @@ def test_a_caption_fits_under_any_picture(able, size):
     strip = drawn[size[0] * drawn.shape[1] // size[1] :]
     assert (strip[:, : drawn.shape[1] // 2] < 128).any()  # letters
     assert len(strip) >= 20
+
+
+def test_a_picture_that_is_not_known_is_marked_in_line_and_caption(run, able, tmp_path):
+    picture = with_square(64, 80, 9, 9, 30)
+    with Classifier(able) as classifier:
+        plain = classifier.explain(picture)
+    score = {"method": "maximum_probability", "threshold": -10.0, "file": None}
+    change(able, lambda values: values.update(known={**score, "false_rejection": 0.05}))
+    with Classifier(able) as classifier:
+        found = classifier.explain(picture)
+        assert found.ood_score == classifier.predict(picture).ood_score
+    assert (plain.known, found.known) == (None, False)
+    assert (with_caption(picture, plain) != with_caption(picture, found)).any()
+    cv2.imwrite(str(tmp_path / "p.png"), picture[..., ::-1])
+    _, out, _ = run("explain", able, tmp_path / "p.png", "--out", tmp_path / "seen.png")
+    assert "  (unknown?)\t" in out

@@ -46,21 +46,22 @@ class Source:
         self.released = True
 
 
-def prediction(label, probability=0.9):
+def prediction(label, probability=0.9, known=None):
     index = LABELS.index(label)
     rest = [1 - probability] * 2
     rest[index] = probability
-    return Prediction.from_probabilities(np.array(rest, np.float32), LABELS)
+    return Prediction.from_probabilities(np.array(rest, np.float32), LABELS, known=known)
 
 
 def seen(labels, **options):
-    """Return the labels that hold, frame by frame; `cat?` is an improbable cat."""
+    """Return what holds, frame by frame; `cat?` is an improbable cat, `cat!` an unknown one."""
     frames = [Frame(number, number / 10, np.zeros((1, 1, 3))) for number in range(len(labels))]
     found = iter(labels)
 
     def classify(_):
         name = next(found)
-        return prediction(name.rstrip("?"), 0.55 if name.endswith("?") else 0.9)
+        probability, known = 0.55 if name.endswith("?") else 0.9, not name.endswith("!")
+        return prediction(name.rstrip("?!"), probability, known)
 
     return list(watch(frames, classify, **options))
 
@@ -72,6 +73,8 @@ def seen(labels, **options):
         ("cat dog cat dog", {}, {0: "cat", 1: "dog", 2: "cat", 3: "dog"}),
         ("cat dog cat cat dog dog", {"hold": 2}, {3: "cat", 5: "dog"}),
         ("cat cat cat dog cat cat", {"hold": 3}, {2: "cat"}),
+        ("cat! cat cat! cat!", {}, {1: "cat", 2: None}),
+        ("cat cat cat! cat", {"hold": 2}, {1: "cat"}),
         ("cat? cat cat? dog", {"min_probability": 0.6}, {1: "cat", 2: None, 3: "dog"}),
         ("cat cat cat? cat", {"min_probability": 0.6, "hold": 2}, {1: "cat"}),
         ("cat? cat?", {"min_probability": 0.6}, {}),
@@ -205,6 +208,19 @@ def test_each_frame_of_a_video_gets_the_answer_of_its_picture(run, video, golden
         for answer, frame in zip(answers, RecordedFrames(open_capture(str(video))), strict=True):
             alone = classifier.predict(frame.pixels)
             assert (answer["best"], answer["probability"]) == (alone.label, alone.probability)
+
+
+def test_a_frame_that_is_not_known_has_no_label_and_says_so(bundle, edit, video, capfd):
+    score = {"method": "maximum_probability", "threshold": -10.0, "file": None}
+    edit(lambda values: values.update(known={**score, "false_rejection": 0.05}))
+    for options in (["--json"], []):
+        with pytest.raises(SystemExit):
+            cli.main(["watch", str(bundle), str(video), "--all", *options])
+    lines = capfd.readouterr().out.splitlines()
+    frame = json.loads(lines[0])
+    assert (frame["label"], frame["known"]) == (None, False)
+    assert frame["ood_score"] > -10
+    assert re.fullmatch(r" +0\.00 s  no label \(.+ 0\.\d+, unknown\?\)", lines[-FRAMES])
 
 
 def test_only_changes_are_printed(run, video):

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FicError
-from . import bench, doctor, explain, extract, info, predict, selftest, teach, watch
+from . import bench, doctor, explain, extract, info, predict, selftest, serve, teach, watch
 
-_COMMANDS = (predict, watch, extract, explain, teach, bench, selftest, info, doctor)
+_COMMANDS = (predict, watch, serve, extract, explain, teach, bench, selftest, info, doctor)
 
 _EXAMPLES = """examples:
   fic-runtime predict bundle photo.jpg             label and probability
@@ -18,6 +18,7 @@ _EXAMPLES = """examples:
   fic-runtime predict bundle a.jpg --head head     another head on the same base
   find . -name '*.jpg' | fic-runtime predict bundle - --csv > answers.csv
   fic-runtime watch bundle 0                       label changes of the first camera
+  fic-runtime serve bundle                         HTTP server at http://127.0.0.1:8000
   fic-runtime extract bundle photos/ --out f.npz   bottlenecks of every picture
   fic-runtime bench bundle                         speed on this machine
   fic-runtime explain bundle photo.jpg --out seen.png   heat map of the label

@@ -43,7 +43,7 @@ def add_to(commands: "Commands") -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .overlays import write_overlay
+    from .overlays import doubt_of, write_overlay
 
     failures = 0
     count = Count(answers=True)
@@ -63,7 +63,8 @@ def _run(options: argparse.Namespace) -> int:
                 count.complain(error)
                 continue
             taken.add(out)
-            print(f"{path}\t{explanation.label} {explanation.probability:.4f}\t{out}")
+            found = f"{explanation.label} {explanation.probability:.4f}{doubt_of(explanation)}"
+            print(f"{path}\t{found}\t{out}")
     return 1 if failures else 0
 
 

@@ -41,6 +41,11 @@ def overlay_file(folder: Path, image: Path, taken: Collection[Path]) -> Path:
     return file
 
 
+def doubt_of(explanation: Explanation) -> str:
+    """Return the mark of a picture that is not known, or nothing."""
+    return "  (unknown?)" if explanation.known is False else ""
+
+
 def with_caption(picture: Pixels8, explanation: Explanation) -> Pixels8:
     """Return a picture, uint8 RGB, above its label, probability and the bar of the colours.
 
@@ -64,7 +69,7 @@ def with_caption(picture: Pixels8, explanation: Explanation) -> Pixels8:
         ramp, cv2.COLORMAP_TURBO
     )[..., ::-1]
     label = explanation.label.encode("ascii", "backslashreplace").decode("ascii")
-    text = f"{label} {explanation.probability:.4f}"
+    text = f"{label} {explanation.probability:.4f}{doubt_of(explanation)}"
     room = width - bar - 3 * margin
     font, thickness = cv2.FONT_HERSHEY_SIMPLEX, max(1, height // 24)
     (wide, tall), _ = cv2.getTextSize(text, font, 1.0, thickness)

@@ -24,7 +24,8 @@ def add_to(commands: "Commands") -> None:
         help="classify a camera or a video",
         description="Classify the frames of a camera, a stream or a video, and print each change "
         "of the label with its time: seconds of a video, time of day of a live source. Frames of a "
-        "live source that arrive during a prediction are skipped. Stop with Ctrl-C.",
+        "live source that arrive during a prediction are skipped. Frames unlike the training "
+        "pictures have no label, where the bundle can tell. Stop with Ctrl-C.",
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
@@ -118,10 +119,15 @@ def _line(sighting: "Sighting", began: datetime | None, as_json: bool) -> str:
             values["time"] = time_of_day
         values |= {"label": sighting.label, "changed": sighting.changed}
         values |= {"best": prediction.label, "probability": prediction.probability}
+        if prediction.known is not None:
+            values |= {"known": prediction.known, "ood_score": prediction.ood_score}
         return json.dumps(values, ensure_ascii=False)
     stamp = f"{frame.seconds:8.2f} s" if time_of_day is None else time_of_day
+    found = f"{prediction.label} {prediction.probability:.3f}"
+    if prediction.known is False:
+        found += ", unknown?"
     if sighting.label is None:
-        return f"{stamp}  no label ({prediction.label} {prediction.probability:.3f})"
-    if sighting.label != prediction.label:  # a frame that the label outlasts
-        return f"{stamp}  {sighting.label} ({prediction.label} {prediction.probability:.3f})"
-    return f"{stamp}  {sighting.label} {prediction.probability:.3f}"
+        return f"{stamp}  no label ({found})"
+    if sighting.label != prediction.label or prediction.known is False:
+        return f"{stamp}  {sighting.label} ({found})"  # a frame that the label outlasts
+    return f"{stamp}  {found}"

@@ -1,0 +1,98 @@
+"""Connections of uvicorn that cannot be held open by a client that sends next to nothing."""
+
+import asyncio
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .limits import Limits
+
+_MAX_HEADER_BYTES = 65_536
+_END = b"Connection: close\r\nContent-Length: 0\r\n\r\n"
+_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\n" + _END
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + _END
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n" + _END
+
+
+def protocol_with(limits: Limits) -> type[asyncio.Protocol]:
+    """Return the protocol class of one server, which keeps to the limits of connections."""
+    # Those whose request has not come in whole, longest waiting first.
+    waiting: dict[_Connection, None] = {}
+    attributes = {"limits": limits, "waiting": waiting}
+    return type("Connection", (_Connection,), attributes)
+
+
+class _Connection(HttpToolsProtocol):
+    limits: Limits
+    waiting: "dict[_Connection, None]"
+
+    _header_deadline: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # A cast, since uvicorn's own signature is narrower than asyncio's.
+        super().connection_made(cast(asyncio.Transport, transport))
+        if len(self.connections) > self.limits.max_connections:
+            self._make_room()
+        if not self.transport.is_closing():
+            self.waiting[self] = None
+            self._expect_header()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.waiting.pop(self, None)
+        self._header_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self._without_request():
+            self._header_bytes += len(data)
+            if self._header_deadline is None:
+                self._expect_header()
+        super().data_received(data)
+        if self._without_request() and self._header_bytes > _MAX_HEADER_BYTES:
+            self._refuse(_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        self._header_came()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.waiting.pop(self, None)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self.waiting[self] = None
+
+    def _without_request(self) -> bool:
+        # uvicorn has no cycle before the first request, whatever its types say.
+        cycle: Any = self.cycle
+        return cycle is None or cycle.response_complete
+
+    def _expect_header(self) -> None:
+        self._header_deadline = self.loop.call_later(
+            self.limits.header_seconds, self._refuse, _TOO_LATE
+        )
+
+    def _header_came(self) -> None:
+        self._header_bytes = 0
+        if self._header_deadline is not None:
+            self._header_deadline.cancel()
+            self._header_deadline = None
+
+    def _make_room(self) -> None:
+        longest = next(iter(self.waiting), None)
+        if longest is None:  # all others are being answered
+            self._refuse(_TOO_MANY)
+        else:
+            self.waiting.pop(longest)
+            longest.transport.abort()
+
+    def _refuse(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            if self._without_request():
+                self.transport.write(answer)
+            self.transport.close()

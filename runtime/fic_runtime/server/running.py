@@ -1,0 +1,107 @@
+"""A process that serves an application until a signal comes."""
+
+import dataclasses
+import logging
+import os
+import signal
+import socket
+import sys
+
+import uvicorn
+from starlette.applications import Starlette
+
+from ..errors import ServerError
+from .access import JsonLines
+from .connections import protocol_with
+from .limits import Limits
+from .service import Service
+
+_FILES_FOR_OTHERS = 64  # of the descriptors that a process may have
+_BACKLOG = 2048  # connections that the system holds until they are accepted
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take an address, before anything slow is done.
+
+    Args:
+        host: a name or an address of this machine.
+        port: 0 for any that is free.
+
+    Raises:
+        ServerError: it cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        # Python says the address once more in the text of the error.
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else getattr(error, "strerror", None) or error
+        raise ServerError(
+            f"{host}:{port}: cannot be listened on ({reason}); choose another --port or --host"
+        ) from error
+
+
+def serve(app: Starlette, listener: socket.socket, limits: Limits) -> Service:
+    """Serve until SIGTERM or Ctrl-C: what was taken is finished, what is new refused.
+
+    Returns:
+        the application's service, which says whether it failed its self-test.
+
+    Raises:
+        KeyboardInterrupt: at the end, if it was Ctrl-C.
+    """
+    service: Service = app.state.service
+    config = uvicorn.Config(
+        app,
+        http=protocol_with(_within_descriptors(limits)),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=limits.idle_seconds,
+        backlog=_BACKLOG,
+    )
+    server = uvicorn.Server(config)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    service.on_failure = stop
+    # uvicorn raises the signal again at its end: after SIGTERM all is well, and the code is 0.
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return service
+
+
+def log_as_json(*, access: bool) -> None:
+    """Write the program's log to stderr, one JSON object a line.
+
+    Args:
+        access: with a line for each request.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("fic_runtime").setLevel(logging.INFO)
+    logging.getLogger("fic_runtime.server.access").setLevel(
+        logging.INFO if access else logging.WARNING
+    )
+
+
+def _within_descriptors(limits: Limits) -> Limits:
+    """Return limits whose connections are no more than the process may have files."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return limits
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return limits
+    most = max(1, min(limits.max_connections, soft - _FILES_FOR_OTHERS))
+    return dataclasses.replace(limits, max_connections=most)

@@ -1,0 +1,29 @@
+"""`fic-runtime serve` before it serves; the server itself is tested in tests/runtime/server."""
+
+import sys
+
+
+def test_without_the_extra_it_says_how_to_install_it(run, golden, monkeypatch):
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    for name in [name for name in sys.modules if name.startswith("fic_runtime.server")]:
+        monkeypatch.delitem(sys.modules, name)
+    code, out, err = run("serve", golden)
+    assert (code, out) == (1, "")
+    assert err == (
+        "fic-runtime: the server needs the package starlette; install it with "
+        "`pip install 'fic-runtime[serve]'`\n"
+    )
+
+
+def test_the_help_tells_the_defaults_that_hold(run):
+    _, out, _ = run("serve", "--help")
+    text = " ".join(out.split())
+    for number in (20 * 2**20, 2**25, 2**28, 512, 16):
+        assert f"(default: {number})" in text
+
+
+def test_a_port_that_is_none_is_wrong_usage(run, golden):
+    for port in ("65536", "-1", "http"):
+        code, _, err = run("serve", golden, "--port", port)
+        assert code == 2
+        assert "is not a port" in err
