@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FicError
-from . import bench, doctor, explain, extract, info, predict, selftest, teach, watch
+from . import bench, doctor, explain, extract, html, info, predict, selftest, teach, watch
 
-_COMMANDS = (predict, watch, extract, explain, teach, bench, selftest, info, doctor)
+_COMMANDS = (predict, watch, extract, explain, teach, html, bench, selftest, info, doctor)
 
 _EXAMPLES = """examples:
   fic-runtime predict bundle photo.jpg             the label and its probability
@@ -23,6 +23,7 @@ _EXAMPLES = """examples:
   fic-runtime explain bundle photo.jpg --out seen.png   where in it the label is seen
   fic-runtime teach bundle tulips *.jpg --out head one more label, learned here
   fic-runtime forget bundle roses --out head       one label less
+  fic-runtime html bundle --out page.html          a web page that classifies, in one file
   fic-runtime selftest bundle                      does this device give the recorded results?
   fic-runtime info bundle                          what is in the bundle
   fic-runtime doctor                               what can this machine do, and what is wrong?

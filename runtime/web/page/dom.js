@@ -1,0 +1,32 @@
+/** Small pieces of the page. */
+
+export function byId(id) {
+  return document.getElementById(id);
+}
+
+/** Return a new element with its properties and children. */
+export function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+/** Say one sentence above the pictures; `good` where nothing went wrong. */
+export function notice(text, good = false) {
+  const box = byId("notice");
+  box.classList.toggle("good", good);
+  box.querySelector("p").textContent = text;
+  box.querySelector("button").onclick = () => (box.hidden = true);
+  box.hidden = false;
+}
+
+export function counted(number, one, many) {
+  return `${number} ${number === 1 ? one : many}`;
+}
+
+/** Return a probability for people: 98 %, 0.4 %. */
+export function percent(probability) {
+  const share = probability * 100;
+  if (share > 0 && share < 0.1) return "< 0.1 %";
+  return `${share >= 99.95 ? 100 : share.toFixed(share < 10 ? 1 : 0)} %`;
+}
