@@ -9,8 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fic_runtime.bundle.files import bundle_files
+from fic_runtime.bundle.manifest import read_manifest
 from fic_runtime.classifier import Classifier
+from fic_runtime.heads.out_of_distribution import read_out_of_distribution
 from fic_runtime.images import load_image
+from fic_runtime.predictions import FloatArray
 
 from ..drawn_pictures import draw
 
@@ -23,7 +27,7 @@ def write_golden(path: Path, bundle: Path) -> None:
 
     `picture` holds the bytes of a PNG larger than the input, whose pixels after decode and resize
     are `images[0]`; `images` is uint8 (n, height, width, 3), `bottlenecks` and `probabilities`
-    are float32.
+    are float32. `ood_scores`, float32 (n,), are there where the bundle has a score.
     """
     # One thread: the order of the sums, and so the bytes, do not depend on the number of cores.
     with Classifier(bundle, device="cpu", threads=1, graph_cache=False) as classifier:
@@ -33,6 +37,7 @@ def write_golden(path: Path, bundle: Path) -> None:
         drawn = [draw(random, geometry.height + 57, geometry.width + 93) for _ in range(_PICTURES)]
         images = np.stack([load_image(picture, geometry) for picture in drawn])
         bottlenecks, probabilities = classifier.run(images)
+    scores = _ood_scores(bundle, bottlenecks, probabilities)
     _, encoded = cv2.imencode(".png", drawn[0][..., ::-1])
     np.savez_compressed(
         path,
@@ -40,4 +45,25 @@ def write_golden(path: Path, bundle: Path) -> None:
         images=images,
         bottlenecks=bottlenecks,
         probabilities=probabilities,
+        **scores,  # type: ignore[arg-type] # names are keys
     )
+
+
+def _ood_scores(
+    bundle: Path, bottlenecks: FloatArray, probabilities: FloatArray
+) -> dict[str, FloatArray]:
+    """Return what the bundle's score gives for golden results, by its name; nothing without one.
+
+    Another program that reads bundles tells by it whether it computes the score rightly.
+
+    Args:
+        bundle: the folder; the scores are those of its head.
+        bottlenecks: float32 (n, *bottleneck).
+        probabilities: float32 (n, labels), what the head gave for them.
+    """
+    files = bundle_files(bundle)
+    strange = read_out_of_distribution(files, read_manifest(files))
+    if strange is None:
+        return {}
+    scores = strange.score(bottlenecks, probabilities)
+    return {"ood_scores": scores.astype(np.float32)}
