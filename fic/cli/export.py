@@ -103,6 +103,19 @@ from .terminal import TerminalProgress
     help="Name of the ensemble; its parts are NAME_base and NAME_head.",
 )
 @click.option(
+    "--html",
+    type=FOLDER,
+    metavar="PAGE",
+    help="Write one HTML file as well that classifies pictures in any browser, without a network. "
+    "Needs `pip install 'fast-image-classification[html]'`.",
+)
+@click.option(
+    "--web",
+    type=FOLDER,
+    metavar="DIR",
+    help="Write the same page as a folder for a static host as well.",
+)
+@click.option(
     "--sign",
     type=FOLDER,
     metavar="KEY",
@@ -163,6 +176,8 @@ def export(
     single_graph: bool,
     triton: Path | None,
     triton_name: str,
+    html: Path | None,
+    web: Path | None,
     sign: Path | None,
     quantize: Literal["int8", "fp16"] | None,
     max_accuracy_drop: float,
@@ -183,10 +198,12 @@ def export(
       fic export run --quantize int8           # refused if it is no faster or loses accuracy
       fic export run --single-graph            # classifier.onnx for programs that load one graph
       fic export run --triton models           # then: tritonserver --model-repository=models
+      fic export run --html page.html          # one file that classifies what is dropped on it
       fic export new-run --head-only --base flowers.zip --out head
     """
     from fic_export.bundle.model_card import reliability_lines
     from fic_export.triton import check_triton, export_triton
+    from fic_runtime.cli.html import check_pages, write_pages
 
     from ..exporting import ReliabilityOptions, export_run
 
@@ -198,6 +215,7 @@ def export(
         raise click.UsageError("--head-only goes with neither --single-graph nor --triton.")
     if head_only and quantize is not None:
         raise click.UsageError("--quantize is for the base, and --head-only writes none.")
+    check_pages(html, web, head_only=head_only)
     out = out or Path("head" if head_only else "bundle")
     if triton is not None:
         # Before the conversion and the comparison, which take their time.
@@ -246,6 +264,8 @@ def export(
     if manifest.quantization:
         for line in _quantization_lines(manifest.quantization):
             click.echo(line)
+    for line in write_pages(out, html, web):
+        click.echo(line)
     place = f"{base or 'BUNDLE'} --head {out}" if head_only else str(out)
     if manifest.feature_map is not None and not head_only:
         click.echo(f"where it looks: fic-runtime explain {out} PHOTO --out seen.png")

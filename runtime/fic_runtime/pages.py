@@ -141,7 +141,7 @@ def question_of(labels: Sequence[str]) -> str:
     return f"{', '.join(others)} or {last}?" if others else f"{last}?"
 
 
-def check_pages() -> None:
+def check_installed() -> None:
     """Make sure that pages can be written, before anything that takes its time.
 
     Raises:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import FicError
 from .options import add_bundle
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ def add_to(commands: "Commands") -> None:
     parser.set_defaults(command=_run, parser=parser)
     add_bundle(parser)
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="one HTML file, which needs no network and no server"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="one HTML file, which needs no network and no server",
     )
     parser.add_argument(
         "--web", type=Path, metavar="DIR", help="a folder for a static host instead, or as well"
@@ -37,6 +41,21 @@ def _run(options: argparse.Namespace) -> int:
     for line in write_pages(options.bundle, options.out, options.web, title=options.title):
         print(line)
     return 0
+
+
+def check_pages(page: Path | None, site: Path | None, *, head_only: bool = False) -> None:
+    """Make sure that what `write_pages` writes can be written, before the bundle is made.
+
+    Raises:
+        FicError: fic-runtime-html is not installed, or the bundle will be a head only.
+    """
+    if page is None and site is None:
+        return
+    from ..pages import check_installed
+
+    if head_only:
+        raise FicError("a page needs the base, and --head-only writes none; leave one of them out")
+    check_installed()
 
 
 def write_pages(

@@ -1,1 +1,1 @@
-"""The page of `fic-runtime html` and its engine, as files in `built`; `fic_runtime.pages` reads them."""
+"""The page of `fic-runtime html` and its engine, in `built`; see `fic_runtime.pages`."""

@@ -24,9 +24,9 @@ export function counted(number, one, many) {
   return `${number} ${number === 1 ? one : many}`;
 }
 
-/** Return a probability for people: 98 %, 0.4 %. */
+/** Return a probability for people: 98 %, 0.4 %; its blank does not break. */
 export function percent(probability) {
   const share = probability * 100;
-  if (share > 0 && share < 0.1) return "< 0.1 %";
-  return `${share >= 99.95 ? 100 : share.toFixed(share < 10 ? 1 : 0)} %`;
+  if (share > 0 && share < 0.1) return "<0.1\u00a0%";
+  return `${share >= 99.95 ? 100 : share.toFixed(share < 10 ? 1 : 0)}\u00a0%`;
 }

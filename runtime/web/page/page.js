@@ -14,6 +14,7 @@ const state = {
   /** @type {Promise<Classifier>} that of the moment; it rejects where it could not be opened. */
   classifier: null,
   pictures: [],
+  hint: "",
 };
 
 const ARCHIVES = new Set(["application/zip", "application/x-zip-compressed"]);
@@ -41,6 +42,8 @@ async function open(how) {
   byId("self-test").disabled = false;
   byId("self-test-result").textContent = "";
   showCard(byId("card"), classifier.card);
+  state.hint = classifier.explainable ? "Choose a label to see where in the picture it is seen." : "";
+  count();
   return classifier;
 }
 
@@ -119,10 +122,8 @@ function addPicture(blob, name) {
 function count() {
   const { length } = state.pictures;
   const unknown = state.pictures.filter(({ prediction }) => prediction?.known === false).length;
-  byId("empty").hidden = length > 0;
-  byId("count").textContent = length
-    ? `${length}${unknown ? `, ${unknown} of them unknown` : ""}`
-    : "";
+  byId("count").textContent = length ? `${length}${unknown ? `, ${unknown} unknown` : ""}` : "";
+  byId("hint").textContent = length ? state.hint : "No pictures yet.";
   byId("csv").disabled = byId("clear").disabled = length === 0;
 }
 

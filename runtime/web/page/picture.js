@@ -46,11 +46,11 @@ export class CardOfPicture {
       const bars = barsOf(this.prediction, classifier.explainable, (label) =>
         this.#showHeat(classifier, label),
       );
-      const { title, why, className } = verdict(this.prediction, classifier.explainable);
+      const { title, why, className } = verdict(this.prediction);
       this.element.className = `picture ${className}`;
       this.#fill(title, why, bars);
       await this.#draw(classifier);
-      this.onAnswer(`${this.name}: ${title.textContent ?? title}. ${why}`);
+      this.onAnswer(`${this.name}: ${title.textContent}. ${why}`);
     } catch (error) {
       this.error = error.message;
       this.element.className = "picture failed";
@@ -96,16 +96,20 @@ export class CardOfPicture {
 }
 
 /** Return what is said of a picture: its title, a sentence, and the class of its card. */
-export function verdict(prediction, explainable = false) {
-  const { label, probability, known } = prediction;
+export function verdict({ label, probability, known }) {
+  const share = percent(probability);
   if (known === false) {
-    const why = `Not like the pictures that it learned from. The nearest label is ${label}.`;
-    return { title: "Unknown", why, className: "doubt" };
+    return {
+      title: element("span", {}, "Unknown", element("small", {}, ` nearest: ${label} ${share}`)),
+      why: "Not like the pictures that it learned from.",
+      className: "doubt",
+    };
   }
-  const share = element("small", { textContent: ` ${percent(probability)}` });
-  const title = element("span", {}, label, share);
-  const why = explainable ? "Choose a label to see where in the picture it is seen." : "";
-  return { title, why, className: "known" };
+  return {
+    title: element("span", {}, label, element("small", {}, ` ${share}`)),
+    why: known ? "Like the pictures that it learned from." : "",
+    className: "known",
+  };
 }
 
 /** Return the bars of the best labels; each is a button where `onChoice` can show its heat. */
