@@ -384,7 +384,14 @@ function readBmp(data) {
     throw new Damage("has another format's data inside; convert it to PNG or leave it out");
   }
   if (offset + Math.max(needed, 1) > data.length) throw new Damage(TRUNCATED);
-  return { width, height };
+  const alpha = data.u32(14, true) >= 56 && bits === 32;
+  return { width, height, ...(alpha ? { bytes: withoutMask(data.bytes) } : {}) };
+}
+
+function withoutMask(bytes) {
+  const copy = bytes.slice();
+  copy.fill(0, 66, 70); // which bits of a pixel are alpha: none
+  return copy;
 }
 
 // WebP: developers.google.com/speed/webp/docs/riff_container
@@ -420,27 +427,27 @@ function frameOfAnimation(data) {
   return null;
 }
 
-/** Return the picture alone as a file of its own: without alpha, profile, EXIF and animation. */
+/**
+ * Return the picture alone as a file of its own: without profile, EXIF and animation, and without
+ * alpha unless it is lossless, where alpha is among the pixels.
+ */
 function webpFrame(kind, body) {
   const data = new Bytes(body);
   let [width, height] = [0, 0];
-  let pixels = body;
   if (kind === "VP8 ") {
     [width, height] = [data.u16(6, true) & 0x3fff, data.u16(8, true) & 0x3fff];
   } else {
     const bits = data.u32(1, true);
     [width, height] = [(bits & 0x3fff) + 1, ((bits >> 14) & 0x3fff) + 1];
-    pixels = body.slice();
-    pixels[4] &= ~0x10; // says that alpha is used
   }
-  const padded = pixels.length + (pixels.length & 1);
+  const padded = body.length + (body.length & 1);
   const file = new Uint8Array(20 + padded);
   const view = new DataView(file.buffer);
   file.set(new TextEncoder().encode("RIFF"), 0);
   view.setUint32(4, 12 + padded, true);
   file.set(new TextEncoder().encode(`WEBP${kind}`), 8);
-  view.setUint32(16, pixels.length, true);
-  file.set(pixels, 20);
+  view.setUint32(16, body.length, true);
+  file.set(body, 20);
   return { width, height, bytes: file };
 }
 
