@@ -36,7 +36,7 @@ def build_page(root: Path) -> None:
         return
     npm = shutil.which("npm")
     if npm is None:
-        sys.exit("npm is needed to build the page; install Node.js 20 or newer")
+        sys.exit("npm is needed to build the page; install Node.js 18 or newer")
     # `ci` takes what package-lock.json names, by version and checksum, and nothing else.
     for arguments in (["ci", "--ignore-scripts", "--no-audit", "--no-fund"], ["run", "build"]):
         subprocess.run([npm, *arguments], cwd=web, check=True, stdout=sys.stderr)

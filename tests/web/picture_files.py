@@ -41,20 +41,18 @@ def with_chunk(png, kind, body):
     return png[:33] + struct.pack(">I", len(body)) + kind + body + checksum + png[33:]
 
 
+def xyz(*values):
+    return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(v * 65536)) for v in values)
+
+
 def swapping_profile():
     """Return an ICC profile whose red and green are exchanged: it would change every color."""
-    numbers = lambda *values: (
-        b"XYZ \0\0\0\0"
-        + b"".join(  # noqa: E731
-            struct.pack(">i", round(value * 65536)) for value in values
-        )
-    )
     curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256)) + b"\0\0"
     tags = {
-        b"wtpt": numbers(0.9642, 1.0, 0.8249),
-        b"rXYZ": numbers(0.3851, 0.7169, 0.0971),
-        b"gXYZ": numbers(0.4361, 0.2225, 0.0139),
-        b"bXYZ": numbers(0.1431, 0.0606, 0.7141),
+        b"wtpt": xyz(0.9642, 1.0, 0.8249),
+        b"rXYZ": xyz(0.3851, 0.7169, 0.0971),
+        b"gXYZ": xyz(0.4361, 0.2225, 0.0139),
+        b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
         b"rTRC": curve, b"gTRC": curve, b"bTRC": curve,
         b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(80),
         b"cprt": b"text\0\0\0\0none\0",

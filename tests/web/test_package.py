@@ -136,11 +136,13 @@ def test_scores_are_those_of_fic_runtime(node, method, pooled, tmp_path):
         """
         import { readScore } from "./src/scores.js";
         const known = { method: given.method, file: given.file && "known.npz" };
-        const manifest = { known, base: { output: { shape: given.shape } }, files: { "known.npz": "" } };
+        const base = { output: { shape: given.shape } };
+        const manifest = { known, base, files: { "known.npz": "" } };
         const contents = new Map();
         if (given.file) contents.set("known.npz", new Uint8Array(readFileSync(given.file)));
         const score = await readScore({ place: "here", manifest, contents });
-        result = given.bottlenecks.map((row, i) => score(Float32Array.from(row), given.probabilities[i]));
+        result = given.bottlenecks.map((row, i) =>
+            score(Float32Array.from(row), given.probabilities[i]));
         """,
         method=method, file=tmp_path / "known.npz" if arrays else None,
         shape=[None, *shape[1:]], bottlenecks=bottlenecks.reshape(5, -1).tolist(),

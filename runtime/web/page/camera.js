@@ -1,6 +1,6 @@
 /** The camera: answers while it runs, and pictures that are kept. */
 
-import { barsOf, verdict } from "./picture.js";
+import { barsOf, emptyBars, verdict } from "./picture.js";
 import { byId, element, notice } from "./dom.js";
 
 const REFUSED = {
@@ -50,6 +50,7 @@ async function answerWhile(running, state, video) {
   const panel = byId("camera").querySelector(".answer");
   const title = panel.querySelector(".verdict");
   title.textContent = "Looking…";
+  panel.querySelector(".bars").replaceChildren(...emptyBars().children);
   while (running()) {
     try {
       if (video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) {

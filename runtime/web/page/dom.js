@@ -11,8 +11,13 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
-/** Say one sentence above the pictures; `good` where nothing went wrong. */
+const SHOWN = 6000; // milliseconds, of what needs no answer
+let hiding = 0;
+
+/** Say one sentence over the page; `good` where nothing went wrong, which goes by itself. */
 export function notice(text, good = false) {
+  clearTimeout(hiding);
+  if (good) hiding = setTimeout(() => (byId("notice").hidden = true), SHOWN);
   const box = byId("notice");
   box.classList.toggle("good", good);
   box.querySelector("p").textContent = text;

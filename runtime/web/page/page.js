@@ -42,7 +42,7 @@ async function open(how) {
   byId("self-test").disabled = false;
   byId("self-test-result").textContent = "";
   showCard(byId("card"), classifier.card);
-  state.hint = classifier.explainable ? "Choose a label to see where in the picture it is seen." : "";
+  state.hint = classifier.explainable ? "Choose a label to see where it is seen." : "";
   count();
   return classifier;
 }

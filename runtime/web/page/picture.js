@@ -61,9 +61,13 @@ export class CardOfPicture {
 
   #fill(title, why, bars) {
     this.#answer.replaceChildren(
-      element("p", { className: "file", textContent: this.name, title: this.name }),
-      element("p", { className: "verdict" }, title),
-      element("p", { className: "why", textContent: why }),
+      element(
+        "div",
+        { className: "said" },
+        element("p", { className: "file", textContent: this.name, title: this.name }),
+        element("p", { className: "verdict" }, title),
+        element("p", { className: "why", textContent: why }),
+      ),
       bars,
     );
   }
@@ -136,7 +140,7 @@ export function barsOf(prediction, explainable = false, onChoice = null) {
 }
 
 /** As high as bars, so that nothing moves when they come. */
-function emptyBars() {
+export function emptyBars() {
   const rows = Array.from({ length: BARS }, () =>
     element("li", {}, element("div", { className: "row" }, element("span", { className: "track" }))),
   );

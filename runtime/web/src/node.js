@@ -84,7 +84,7 @@ async function contentsOf(source) {
   const place = source instanceof URL ? fileURLToPath(source) : source;
   const found = await stat(place).catch(() => null);
   if (!found) throw new BundleError(`${place}: no such file or folder; give what \`fic export\` wrote`);
-  if (found.isFile()) return new File([await readFile(place)], place);
+  if (found.isFile()) return Object.assign(new Blob([await readFile(place)]), { name: place });
   return { place, read: (name) => bytesOf(path.join(place, name)) };
 }
 
