@@ -18,7 +18,7 @@ RUNTIME := .venv-runtime/$(BIN)
 SOURCES := $(shell find fic export runtime -name '*.py')
 
 .PHONY: help demo demo-digits demo-flowers demo-export demo-predict test check test-slow
-.PHONY: test-runtime test-runtime-oldest fuzz lint docs clean python
+.PHONY: test-runtime test-runtime-oldest test-web fuzz lint docs clean python
 
 help: ## say what the targets are
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -73,6 +73,10 @@ test-runtime: .venv-runtime-test/installed ## run the runtime's tests where only
 
 test-runtime-oldest: .venv-oldest/installed ## the same with the oldest libraries that it takes (Python 3.11 or 3.12)
 	.venv-oldest/$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/runtime
+
+test-web: .venv-test/installed ## build the page with npm and test it in Chromium; on Debian root gets both
+	tests/web/setup.sh
+	$(TEST)/pytest tests/web
 
 fuzz: .venv-fuzz/installed ## look for inputs that break the runtime; SECONDS=60 for each target, SEED=0 at random
 	.venv-fuzz/$(BIN)/python fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
@@ -143,4 +147,5 @@ python:
 clean: ## remove what the other targets made
 	rm -rf demo dist runtime/dist build .venv-demo .venv-runtime .venv-test .venv-runtime-test .venv-oldest .venv-fuzz .fuzz
 	rm -rf .venv-docs site
+	rm -rf runtime/web/node_modules runtime/web/dist runtime/html/fic_runtime_html/built runtime/html/dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache

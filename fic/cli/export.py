@@ -117,6 +117,19 @@ if TYPE_CHECKING:
     help="Name of the ensemble; its parts are NAME_base and NAME_head.",
 )
 @click.option(
+    "--html",
+    type=FOLDER,
+    metavar="PAGE",
+    help="Write one HTML file as well that classifies pictures in any browser, without a network. "
+    "Needs `pip install 'fast-image-classification[html]'`.",
+)
+@click.option(
+    "--web",
+    type=FOLDER,
+    metavar="DIR",
+    help="Write the same page as a folder for a static host as well.",
+)
+@click.option(
     "--sign",
     type=FOLDER,
     metavar="KEY",
@@ -166,7 +179,7 @@ if TYPE_CHECKING:
     help="Let a device learn more classes from pictures: `Classifier.teach`.",
 )
 @run_cache_option
-def export(run: Path, out: Path | None, **values: Any) -> None:
+def export(run: Path, out: Path | None, html: Path | None, web: Path | None, **values: Any) -> None:
     """Export a run as a bundle that needs no TensorFlow.
 
     Base and head become two ONNX graphs. Before anything is written, real pictures go both through
@@ -178,14 +191,18 @@ def export(run: Path, out: Path | None, **values: Any) -> None:
       fic export run --quantize int8           # refused if it is no faster or loses accuracy
       fic export run --single-graph            # classifier.onnx for programs that load one graph
       fic export run --triton models           # then: tritonserver --model-repository=models
+      fic export run --html page.html          # one file that classifies what is dropped on it
       fic export new-run --head-only --base flowers.zip --out head
     """
+    from fic_runtime.cli.html import check_pages, write_pages
+
     from ..exporting import export_run
 
     options = _options(values)
+    check_pages(html, web, head_only=options.head_only)
     out = out or Path("head" if options.head_only else "bundle")
     manifest = export_run(run, out=out, options=options, progress=TerminalProgress())
-    for line in _lines(manifest, out, options):
+    for line in (*_lines(manifest, out, options), *write_pages(out, html, web)):
         click.echo(line)
 
 

@@ -69,8 +69,11 @@ def _single_graph(manifest: Manifest) -> list[str]:
         "",
         f'session = onnxruntime.InferenceSession("this-folder/{manifest.single_graph["file"]}")',
         'picture = cv2.cvtColor(cv2.imread("photo.jpg"), cv2.COLOR_BGR2RGB)',
+        "height, width = picture.shape[:2]",
+        f"smaller = min(width, {geometry.width}), min(height, {geometry.height})",
+        "picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)",
         f"picture = cv2.resize(picture, ({geometry.width}, {geometry.height}), "
-        "interpolation=cv2.INTER_AREA)",
+        "interpolation=cv2.INTER_LINEAR)",
         '(probabilities,) = session.run(None, {"image": picture[None]})',
         "```",
         "",

@@ -39,15 +39,23 @@ def head_files(manifest: Manifest, files: Mapping[str, bytes]) -> dict[str, byte
     return {**files, MANIFEST_FILE: manifest.to_json().encode()}
 
 
-def head_golden(bottlenecks: NDArray[Any], probabilities: NDArray[Any]) -> dict[str, bytes]:
+def head_golden(
+    bottlenecks: NDArray[Any],
+    probabilities: NDArray[Any],
+    ood_scores: NDArray[Any] | None = None,
+) -> dict[str, bytes]:
     """Return the `golden.npz` of a head by its name: what it gave for these bottlenecks.
 
     Args:
         bottlenecks: float32 (n, *bottleneck), as in the golden results of the base's bundle.
         probabilities: float32 (n, labels), of the head's graph on a CPU.
+        ood_scores: float32 (n,), what the head's score gave for both, if it has one.
     """
     file = io.BytesIO()
-    np.savez_compressed(file, bottlenecks=bottlenecks, probabilities=probabilities)
+    arrays = {"bottlenecks": bottlenecks, "probabilities": probabilities}
+    if ood_scores is not None:
+        arrays["ood_scores"] = ood_scores
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type] # names are keys
     return {GOLDEN_FILE: file.getvalue()}
 
 
@@ -63,5 +71,6 @@ def files_of_the_head(bundle: Bundle) -> dict[str, bytes]:
     files = {file: bundle.files.read(file) for file in sorted(others)}
     if GOLDEN_FILE in files:
         with np.load(io.BytesIO(files[GOLDEN_FILE]), allow_pickle=False) as arrays:
-            files |= head_golden(arrays["bottlenecks"], arrays["probabilities"])
+            scores = arrays.get("ood_scores")
+            files |= head_golden(arrays["bottlenecks"], arrays["probabilities"], scores)
     return files

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import FicError
-from . import bench, doctor, explain, extract, info, predict, selftest, serve, teach, watch
+from . import bench, doctor, explain, extract, html, info, predict, selftest, serve, teach, watch
 
-_COMMANDS = (predict, watch, serve, extract, explain, teach, bench, selftest, info, doctor)
+_COMMANDS = (predict, watch, serve, extract, explain, teach, html, bench, selftest, info, doctor)
 
 _EXAMPLES = """examples:
   fic-runtime predict bundle photo.jpg             label and probability
@@ -24,6 +24,7 @@ _EXAMPLES = """examples:
   fic-runtime explain bundle photo.jpg --out seen.png   heat map of the label
   fic-runtime teach bundle tulips *.jpg --out head add a label
   fic-runtime forget bundle roses --out head       remove a label
+  fic-runtime html bundle --out page.html          web page that classifies, in one file
   fic-runtime selftest bundle                      comparison with the recorded results
   fic-runtime info bundle                          contents of the bundle
   fic-runtime doctor                               state of this machine

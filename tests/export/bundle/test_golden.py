@@ -1,6 +1,8 @@
 """The recorded results of a bundle: drawn, not photographed, and the same each time."""
 
 import hashlib
+import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -48,6 +50,25 @@ def test_shapes_and_types_are_those_of_the_manifest(file):
                 tensor.dtype,
                 (3, *tensor.shape[1:]),
             )
+
+
+def test_the_scores_for_unknown_pictures_are_recorded(tmp_path):
+    bundle = Path(shutil.copytree(GOLDEN, tmp_path / "bundle"))
+    values = json.loads((bundle / "manifest.json").read_text("utf-8"))
+    values["known"] = {
+        "method": "maximum_probability", "threshold": 0.5, "file": None, "false_rejection": 0.05
+    }  # fmt: skip
+    (bundle / "manifest.json").write_text(json.dumps(values), encoding="utf-8")
+    write_golden(tmp_path / "golden.npz", bundle)
+    with np.load(tmp_path / "golden.npz") as arrays:
+        expected = 1 - arrays["probabilities"].max(axis=1)
+        assert arrays["ood_scores"].dtype == np.float32
+        np.testing.assert_array_equal(arrays["ood_scores"], expected)
+
+
+def test_without_such_a_score_none_are_recorded(file):
+    with np.load(file) as arrays:
+        assert "ood_scores" not in arrays
 
 
 def test_the_picture_becomes_the_first_image(file):

@@ -1,0 +1,267 @@
+"""Web pages that answer: a bundle and the engine of `fic-runtime-web` in one file, or in a folder.
+
+The engine and the page come from the package `fic-runtime-html`, the extra `html`.
+"""
+
+import base64
+import gzip
+import hashlib
+import html
+import io
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+from .bundle import TEACHING_FILE, Bundle, open_bundle
+from .bundle.manifest import MANIFEST_FILE
+from .errors import BundleError, FicError, OutputError
+from .heads.head import check_has_base
+
+_ASSETS = "fic_runtime_html"
+_WASM = "ort-wasm-simd-threaded.wasm"
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip archive can hold; the same bundle, the same page
+_LABELS_IN_TITLE = 6
+_BUNDLE = "bundle.zip"
+_PAGE = "index.html"
+_HEADERS = "_headers"
+# What the browser may do: run these scripts, and show pictures that the page itself made.
+_NOTHING_ELSE = {
+    "default-src": "'none'",
+    "img-src": "blob: data:",
+    "media-src": "blob: mediastream:",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+}
+
+
+def write_page(bundle: str | Path, out: Path, *, title: str | None = None) -> int:
+    """Write one HTML file that classifies pictures in a browser, without a network.
+
+    Args:
+        bundle: the folder or archive; what the page does not need of it is left out.
+        out: the file, which is replaced.
+        title: of the page; by default the labels as a question.
+
+    Returns:
+        The size of the file in bytes.
+
+    Raises:
+        BundleError: the bundle cannot be used, or is a head only.
+        FicError: the package fic-runtime-html is not installed.
+        OutputError: the file cannot be written.
+    """
+    opened = _opened(bundle)
+    script, style = _asset("page.js").decode(), _asset("page.css").decode()
+    blocks = {
+        "worker": gzip.compress(_asset("worker.js"), mtime=0),
+        "wasm": _asset(f"{_WASM}.gz"),
+        "bundle": _packed(opened),
+    }
+    data = "\n".join(
+        f'<script type="application/octet-stream" id="{name}">{base64.b64encode(block).decode()}'
+        "</script>"
+        for name, block in blocks.items()
+    )
+    policy = {
+        "script-src": f"{_source(script)} 'wasm-unsafe-eval' blob:",
+        "style-src": _source(style),
+        "worker-src": "blob:",
+        **_NOTHING_ELSE,
+    }
+    page = _filled(
+        title or question_of(opened.manifest.labels),
+        policy,
+        style=f"<style>{style}</style>",
+        scripts=f'{data}\n<script type="module">{script}</script>',
+    )
+    return _write_file(out, page.encode())
+
+
+def write_site(bundle: str | Path, folder: Path, *, title: str | None = None) -> int:
+    """Write the same as a folder for a static host, with a strict Content-Security-Policy.
+
+    The policy is in the page, and in `_headers` for hosts that read it. An earlier folder is
+    replaced.
+
+    Returns:
+        The size of all files in bytes.
+
+    Raises:
+        BundleError: the bundle cannot be used, or is a head only.
+        FicError: the package fic-runtime-html is not installed.
+        OutputError: the folder holds something else, or cannot be written.
+    """
+    _check_folder(folder)
+    opened = _opened(bundle)
+    policy = {
+        "script-src": "'self' 'wasm-unsafe-eval'",
+        "style-src": "'self'",
+        "worker-src": "'self'",
+        "connect-src": "'self'",
+        **_NOTHING_ELSE,
+    }
+    page = _filled(
+        title or question_of(opened.manifest.labels),
+        policy,
+        style='<link rel="stylesheet" href="page.css" />',
+        scripts='<script type="module" src="page.js"></script>',
+        attributes=f'data-bundle="{_BUNDLE}" data-worker="worker.js" data-wasm="{_WASM}"',
+    )
+    headers = {
+        "Content-Security-Policy": f"{_text_of(policy)}; frame-ancestors 'none'",
+        "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+    contents = {
+        _PAGE: page.encode(),
+        "page.css": _asset("page.css"),
+        "page.js": _asset("page.js"),
+        "worker.js": _asset("worker.js"),
+        _WASM: gzip.decompress(_asset(f"{_WASM}.gz")),
+        _BUNDLE: _packed(opened),
+        _HEADERS: "".join(
+            ["/*\n", *(f"  {name}: {value}\n" for name, value in headers.items())]
+        ).encode(),
+    }
+    _write_folder(folder, contents)
+    return sum(map(len, contents.values()))
+
+
+def question_of(labels: Sequence[str]) -> str:
+    """Return a title: which of the labels is it?"""
+    if len(labels) > _LABELS_IN_TITLE:
+        return f"Which of {len(labels)} classes?"
+    *others, last = labels
+    return f"{', '.join(others)} or {last}?" if others else f"{last}?"
+
+
+def check_installed() -> None:
+    """Make sure that pages can be written, before anything that takes its time.
+
+    Raises:
+        FicError: the package fic-runtime-html is not installed.
+    """
+    _asset("page.html")
+
+
+def _asset(name: str) -> bytes:
+    # Not an import: the runtime works without this package.
+    try:
+        return files(_ASSETS).joinpath("built", name).read_bytes()
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise FicError(
+            "web pages need the package fic-runtime-html, which is not installed here; "
+            "say pip install 'fic-runtime[html]'"
+        ) from error
+
+
+def _opened(bundle: str | Path) -> Bundle:
+    opened = open_bundle(bundle)
+    check_has_base(opened)
+    if any(opened.weights.values()):
+        raise BundleError(
+            f"{opened.files.path('')}: its weights are in files of their own, as those of more "
+            "than 2 GB are, which no page can hold; export a smaller base"
+        )
+    return opened
+
+
+def _packed(bundle: Bundle) -> bytes:
+    """Return an archive with what a page needs, the same bytes for the same bundle."""
+    manifest = bundle.manifest
+    dropped = {TEACHING_FILE, manifest.single_graph.get("file")}
+    kept = {name: digest for name, digest in manifest.files.items() if name not in dropped}
+    text = replace(manifest, files=kept, single_graph={}).to_json()
+    contents = {MANIFEST_FILE: text.encode()}
+    contents |= {name: bundle.files.read(name) for name in sorted(kept)}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, content in contents.items():
+            entry = zipfile.ZipInfo(name, _EARLIEST)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, content)
+    return packed.getvalue()
+
+
+def _filled(
+    title: str, policy: Mapping[str, str], *, style: str, scripts: str, attributes: str = ""
+) -> str:
+    values = {
+        "title": html.escape(title),
+        "policy": html.escape(_text_of(policy)),
+        "style": style,
+        "scripts": scripts,
+        "attributes": attributes,
+    }
+    # Piece by piece: a value may hold braces of its own.
+    first, *parts = _asset("page.html").decode().split("{{")
+    for part in parts:
+        name, rest = part.split("}}", 1)
+        first += values[name] + rest
+    return first
+
+
+def _text_of(policy: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} {sources}" for name, sources in policy.items())
+
+
+def _source(inline: str) -> str:
+    """Return how a policy names a script or style within the page."""
+    digest = hashlib.sha256(inline.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _write_file(out: Path, content: bytes) -> int:
+    def write(work: Path) -> None:
+        (work / "new").write_bytes(content)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        (work / "new").replace(out)
+
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder; give the name of a file, such as page.html")
+    _beside(out, write)
+    return len(content)
+
+
+def _write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+    def write(work: Path) -> None:
+        fresh = work / "new"
+        fresh.mkdir()
+        for name, content in contents.items():
+            (fresh / name).write_bytes(content)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists():
+            folder.rename(work / "old")
+        fresh.rename(folder)
+
+    _beside(folder, write)
+
+
+def _beside(place: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` with a folder on the same disk, so that what it makes appears whole."""
+    home = next(parent for parent in place.absolute().parents if parent.exists())
+    work = None
+    try:
+        work = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=home))
+        work.chmod(0o755)  # what is renamed out of it is to be served
+        write(work)
+    except OSError as error:
+        raise OutputError(
+            f"{place}: cannot be written ({error.strerror}); give another place"
+        ) from error
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _check_folder(folder: Path) -> None:
+    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / _HEADERS).is_file() or not (folder / _WASM).is_file():
+        raise OutputError(f"{folder}: holds something that is no such page; give a new folder")
