@@ -35,7 +35,7 @@ from fic_export.versions import made_with
 from fic_runtime.devices import usable_cpus
 from fic_runtime.graphs.graph import Graph
 from fic_runtime.images import load_image
-from fic_runtime.picture_files import IMAGE_SUFFIXES
+from fic_runtime.images.picture_files import IMAGE_SUFFIXES
 from fic_runtime.preprocessing import Geometry
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from fic_export.quantization.fp16 import convert_to_half
 from fic_export.quantization.int8 import quantize_int8
 from fic_runtime.graphs.graph import Graph
 from fic_runtime.images import load_image
-from fic_runtime.picture_files import IMAGE_SUFFIXES
+from fic_runtime.images.picture_files import IMAGE_SUFFIXES
 from fic_runtime.preprocessing import Geometry
 
 Array = np.ndarray[Any, Any]

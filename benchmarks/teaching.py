@@ -12,7 +12,7 @@ import numpy as np
 
 from fic_runtime.classifier import Classifier
 from fic_runtime.errors import ImageError
-from fic_runtime.picture_files import find_pictures
+from fic_runtime.images.picture_files import find_pictures
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fic_runtime.errors import ImageError
 from fic_runtime.images import load_image
-from fic_runtime.picture_files import find_pictures
+from fic_runtime.images.picture_files import find_pictures
 from fic_runtime.predictions import Prediction
 
 from .bottlenecks import prepare

@@ -33,7 +33,7 @@ MAY_NOT_IMPORT = {
 FIC_GROUND = {"errors", "options", "progress", "digests", "fingerprint"}
 EXPORT_GROUND = {"errors", "options", "versions"}
 RUNTIME_GROUND = {
-    *("errors", "logs", "devices", "preprocessing", "results", "predictions", "picture_files"),
+    *("errors", "logs", "devices", "preprocessing", "results", "predictions"),
     *("streaming", "watching"),
 }
 ALLOWED = {
@@ -67,13 +67,12 @@ ALLOWED = {
         "signing": {"errors"},
         "fits": set[str](),  # statistics of numbers, which know no ONNX
         "graphs": EXPORT_GROUND,
-        "results": {"errors", "graphs"},
         "conversion": {*EXPORT_GROUND, "graphs"},
         "quantization": {*EXPORT_GROUND, "graphs"},
-        "triton": {*EXPORT_GROUND, "graphs", "results"},
+        "triton": {*EXPORT_GROUND, "graphs"},
         "bundle": {
             *(*EXPORT_GROUND, "conversion", "drawn_pictures", "fits", "graphs", "quantization"),
-            *("results", "signing", "triton"),
+            *("signing", "triton"),
         },
         "__init__": {
             *(*EXPORT_GROUND, "bundle", "conversion", "quantization", "signing", "triton"),
@@ -86,7 +85,6 @@ ALLOWED = {
         "devices": {"errors", "logs"},
         "preprocessing": {"errors"},
         "results": {"errors"},
-        "picture_files": {"errors"},
         "streaming": {"errors", "devices"},
         "watching": {"errors", "predictions"},
         "images": RUNTIME_GROUND,
@@ -99,9 +97,13 @@ ALLOWED = {
             *(*RUNTIME_GROUND, "classifier", "explaining", "heads", "images", "bundle", "graphs"),
         },
         "diagnostics": {*RUNTIME_GROUND, "classifier", "heads", "images", "bundle", "graphs"},
+        "server": {
+            *(*RUNTIME_GROUND, "__init__", "classifier", "multi_classifier", "heads", "images"),
+            *("bundle", "graphs", "diagnostics"),
+        },
         "cli": {
             *(*RUNTIME_GROUND, "__init__", "classifier", "multi_classifier", "diagnostics"),
-            *("explaining", "heads", "images", "bundle", "graphs"),
+            *("server", "explaining", "heads", "images", "bundle", "graphs"),
         },
         "__main__": {"cli"},
         "__init__": {*RUNTIME_GROUND, "classifier", "multi_classifier", "explaining"},

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fic_runtime.bundle.labels import is_label
-from fic_runtime.picture_files import IMAGE_SUFFIXES
+from fic_runtime.images.picture_files import IMAGE_SUFFIXES
 
 from ..errors import DataError
 from .dataset import Dataset

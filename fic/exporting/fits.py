@@ -34,7 +34,7 @@ from fic_runtime.graphs.graph import Graph
 from fic_runtime.heads.ood_scores import pooled
 from fic_runtime.heads.statistics import ClassStatistics
 from fic_runtime.images import load_image
-from fic_runtime.picture_files import find_pictures
+from fic_runtime.images.picture_files import find_pictures
 from fic_runtime.preprocessing import Geometry
 
 from ..bases.frozen import FrozenBase

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import HEAD_FILE, Bundle, open_bundle
+from .bundle.head_only import check_has_base
 from .bundle.manifest import Manifest
 from .devices import CPU
 from .errors import ImageError
 from .graphs.graph import Batch, Graph, GraphOptions
-from .heads.head import Head, check_has_base, open_head
+from .heads.head import Head, open_head
 from .images import Pixels8, load_image
 from .images.batches import is_one_picture, pixel_batches
 from .predictions import Prediction

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from fic_runtime.bundle import open_bundle
+from fic_runtime.bundle.pages import question_of, write_page, write_site
 from fic_runtime.errors import BundleError, FicError, OutputError
-from fic_runtime.pages import question_of, write_page, write_site
 
 PARTS = {
     "page.html": '<title>{{title}}</title><meta content="{{policy}}">{{style}}'

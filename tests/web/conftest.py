@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fic_runtime.pages import write_page, write_site
+from fic_runtime.bundle.pages import write_page, write_site
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "runtime/web"

@@ -12,7 +12,7 @@ import pytest
 
 from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.head_only import files_of_the_head, head_files
-from fic_runtime.pages import write_page
+from fic_runtime.bundle.pages import write_page
 
 from .picture_files import encoded
 
@@ -395,7 +395,7 @@ def test_the_policy_forbids_what_the_page_does_not_need(browser, site):
 def test_a_bundle_that_was_damaged_on_its_way_is_said(
     browser, cautious, page_parts, serve, tmp_path
 ):
-    from fic_runtime.pages import write_site
+    from fic_runtime.bundle.pages import write_site
 
     write_site(cautious, tmp_path / "site")
     file = tmp_path / "site/bundle.zip"

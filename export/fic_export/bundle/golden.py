@@ -56,7 +56,7 @@ def write_golden(path: Path, bundle: Path, *, with_pictures: bool = True) -> Non
         images=images,
         bottlenecks=bottlenecks,
         probabilities=probabilities,
-        **scores,
+        **scores,  # type: ignore[arg-type] # names are keys
     )
 
 

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import BundleError
 from .manifest import MANIFEST_FILE, Manifest
 from .opening import GOLDEN_FILE, Bundle
+
+_SHOWN = 12  # digits of a digest that tell two apart for a reader
 
 
 def head_files(manifest: Manifest, files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -74,3 +77,24 @@ def files_of_the_head(bundle: Bundle) -> dict[str, bytes]:
             scores = arrays.get("ood_scores")
             files |= head_golden(arrays["bottlenecks"], arrays["probabilities"], scores)
     return files
+
+
+def check_has_base(bundle: Bundle) -> None:
+    """Make sure that a bundle can be served by itself.
+
+    Raises:
+        BundleError: it is a head only.
+    """
+    if bundle.manifest.head_only:
+        path = bundle.files.path("")
+        raise BundleError(
+            f"{path}: is a head without its base {shown_base(bundle.manifest)}; give the bundle "
+            f"that has the base first: Classifier(BUNDLE, head={str(path)!r}), or "
+            f"`fic-runtime predict BUNDLE --head {path}`"
+        )
+
+
+def shown_base(manifest: Manifest) -> str:
+    """Return enough of the digests of a head's base to tell two bases apart."""
+    # The weights are what differs most often, and they may lie in a second file.
+    return "+".join(digest[:_SHOWN] for _, digest in sorted(manifest.base_files.items()))

@@ -51,7 +51,7 @@ def check_pages(page: Path | None, site: Path | None, *, head_only: bool = False
     """
     if page is None and site is None:
         return
-    from ..pages import check_installed
+    from ..bundle.pages import check_installed
 
     if head_only:
         raise FicError("a page needs the base, and --head-only writes none; leave one of them out")
@@ -64,9 +64,9 @@ def write_pages(
     """Write the page, the folder, or both, and return a line on each for the terminal.
 
     Raises:
-        FicError: see `fic_runtime.pages`.
+        FicError: see `fic_runtime.bundle.pages`.
     """
-    from ..pages import write_page, write_site
+    from ..bundle.pages import write_page, write_site
 
     lines = []
     if page is not None:

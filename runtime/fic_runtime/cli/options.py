@@ -124,7 +124,7 @@ def thread_count(text: str) -> int:
 
 def named_pictures(arguments: Sequence[str]) -> Iterable[Path]:
     """Return the pictures that arguments name, and those that standard input names for `-`."""
-    from ..picture_files import find_pictures
+    from ..images.picture_files import find_pictures
 
     if "-" not in arguments:
         return find_pictures(arguments)

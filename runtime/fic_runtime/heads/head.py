@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import CLASS_WEIGHTS_FILE, TEACHING_FILE, Bundle, open_bundle
+from ..bundle.head_only import shown_base
 from ..bundle.manifest import Manifest
 from ..errors import BundleError
 from ..predictions import Prediction
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from .statistics import ClassStatistics
 
 OpenGraph: TypeAlias = "Callable[[Bundle, str], Graph]"
-_SHOWN = 12  # digits of a digest that tell two apart for a reader
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +110,9 @@ def check_head(bundle: Bundle, deployed: Bundle) -> None:
     head, base = bundle.manifest, deployed.manifest
     if head.base_files != base.base_files:
         raise BundleError(
-            f"{path}: is a head for the base {_shown(head)}, and {base_path} has the base "
-            f"{_shown(base)}; use the bundle that the head was made for, or export the head again "
-            f"with `fic export RUN --head-only --base {base_path}`"
+            f"{path}: is a head for the base {shown_base(head)}, and {base_path} has the base "
+            f"{shown_base(base)}; use the bundle that the head was made for, or export the head "
+            f"again with `fic export RUN --head-only --base {base_path}`"
         )
     if head.base != base.base or head.preprocessing != base.preprocessing:
         what = "preprocessing" if head.base == base.base else "names and shapes of the base"
@@ -120,23 +120,3 @@ def check_head(bundle: Bundle, deployed: Bundle) -> None:
             f"{path}: its {what} are not those of {base_path}, although the base is the same; "
             f"export the head again with `fic export RUN --head-only --base {base_path}`"
         )
-
-
-def check_has_base(bundle: Bundle) -> None:
-    """Make sure that a bundle can be served by itself.
-
-    Raises:
-        BundleError: it is a head only.
-    """
-    if bundle.manifest.head_only:
-        path = bundle.files.path("")
-        raise BundleError(
-            f"{path}: is a head without its base {_shown(bundle.manifest)}; give the bundle that "
-            f"has the base first: Classifier(BUNDLE, head={str(path)!r}), or "
-            f"`fic-runtime predict BUNDLE --head {path}`"
-        )
-
-
-def _shown(manifest: Manifest) -> str:
-    # The weights are what differs most often, and they may lie in a second file.
-    return "+".join(digest[:_SHOWN] for _, digest in sorted(manifest.base_files.items()))

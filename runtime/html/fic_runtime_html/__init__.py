@@ -1,1 +1,1 @@
-"""The page of `fic-runtime html` and its engine, in `built`; see `fic_runtime.pages`."""
+"""The page of `fic-runtime html` and its engine, in `built`; see `fic_runtime.bundle.pages`."""

@@ -8,7 +8,7 @@ import pytest
 
 from fic.heads.keras_files import save_files
 from fic.runs import Run
-from fic_runtime.picture_files import find_pictures
+from fic_runtime.images.picture_files import find_pictures
 from tests.fic.cli.conftest import Fic, assert_one_line
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from fic_runtime.errors import ImageError
 from fic_runtime.images import decode_image, load_image, read_image, resize_image, to_rgb
-from fic_runtime.picture_files import IMAGE_SUFFIXES
+from fic_runtime.images.picture_files import IMAGE_SUFFIXES
 from fic_runtime.preprocessing import Geometry
 
 VERSION = tuple(int(part) for part in cv2.__version__.split(".")[:2])

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fic_runtime.errors import ImageError
-from fic_runtime.picture_files import find_pictures, natural_key
+from fic_runtime.images.picture_files import find_pictures, natural_key
 
 
 def touch(folder, *names):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from glob import glob
 from pathlib import Path
 
-from .errors import ImageError
+from ..errors import ImageError
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp"}

@@ -17,10 +17,10 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
-from .bundle import TEACHING_FILE, Bundle, open_bundle
-from .bundle.manifest import MANIFEST_FILE
-from .errors import BundleError, FicError, OutputError
-from .heads.head import check_has_base
+from ..errors import BundleError, FicError, OutputError
+from . import TEACHING_FILE, Bundle, open_bundle
+from .head_only import check_has_base
+from .manifest import MANIFEST_FILE
 
 _ASSETS = "fic_runtime_html"
 _WASM = "ort-wasm-simd-threaded.wasm"
