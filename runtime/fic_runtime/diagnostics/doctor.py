@@ -100,6 +100,11 @@ def examine() -> Examination:
     )
 
 
+def runtime_version() -> str:
+    """Return the version of fic-runtime, by whichever of its two distributions is installed."""
+    return next(filter(None, map(_version, ("fic-runtime", "fic-runtime-gpu"))), "unknown")
+
+
 def _version(name: str) -> str | None:
     try:
         return version(name)

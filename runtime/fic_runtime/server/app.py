@@ -14,8 +14,8 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from .. import __version__
 from ..classifier import Classifier
+from ..diagnostics.doctor import runtime_version
 from ..errors import FicError, ImageError
 from ..multi_classifier import MultiClassifier
 from .access import GONE, ID_HEADER, Access
@@ -83,7 +83,7 @@ def create_app(
         check=check,
         updates=updates or HeadUpdates(),
         name=name,
-        version=__version__,
+        version=runtime_version(),
     )
 
     @asynccontextmanager
