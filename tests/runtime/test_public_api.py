@@ -2,11 +2,14 @@
 
 import importlib.metadata
 import inspect
+import typing
 
 import pytest
 
 import fic_runtime
 from fic_runtime import errors
+from fic_runtime.classifier import ServedBase, ServingOptions
+from fic_runtime.graphs import graph
 
 
 def test_the_public_names_are_these():
@@ -49,17 +52,33 @@ def test_the_tree_of_errors_is_drawn_in_full(name):
     assert name in (errors.__doc__ or "")
 
 
+OPTIONS = {
+    "device": None,
+    "providers": None,
+    "allow_fallback": False,
+    "threads": None,
+    "channel_order": "rgb",
+    "lean_memory": False,
+    "graph_cache": True,
+}
+
+
 def test_the_arguments_of_a_classifier_are_keywords_after_the_bundle():
-    first, *others = inspect.signature(fic_runtime.Classifier).parameters.values()
+    first, head, options = inspect.signature(fic_runtime.Classifier).parameters.values()
     assert first.name == "bundle"
-    assert {each.name: each.default for each in others} == {
-        "head": None,
-        "device": None,
-        "providers": None,
-        "allow_fallback": False,
-        "threads": None,
-        "channel_order": "rgb",
-        "lean_memory": False,
-        "graph_cache": True,
-    }
-    assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for each in others)
+    assert (head.name, head.default, head.kind) == ("head", None, head.KEYWORD_ONLY)
+    assert options.kind is inspect.Parameter.VAR_KEYWORD
+    assert typing.get_type_hints(ServingOptions).keys() == OPTIONS.keys()
+
+
+def test_the_options_of_a_classifier_have_these_defaults():
+    owners = (ServedBase, graph._session_options)
+    found = [each for owner in owners for each in inspect.signature(owner).parameters.values()]
+    assert {each.name: each.default for each in found if each.name in OPTIONS} == OPTIONS
+
+
+@pytest.mark.parametrize("kind", [fic_runtime.Classifier, fic_runtime.MultiClassifier])
+def test_every_option_is_taken_and_no_other(kind, golden):
+    kind(golden, **OPTIONS).close()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'devise'"):
+        kind(golden, devise="cpu")
