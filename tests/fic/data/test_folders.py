@@ -154,7 +154,7 @@ def test_a_validation_set_that_lacks_a_class_keeps_the_labels(tmp_path: Path) ->
 def test_a_validation_class_may_be_an_empty_folder(tmp_path: Path) -> None:
     put(tmp_path, "a/1.jpg")
     (tmp_path / "b").mkdir()
-    assert read_folder(tmp_path, labels=("a", "b")).labels == (0,)
+    assert read_folder(tmp_path, labels=("a", "b")).targets == (0,)
 
 
 def test_a_validation_class_that_training_lacks_is_an_error(tmp_path: Path) -> None:
@@ -168,6 +168,6 @@ def test_a_subset_keeps_the_classes() -> None:
     assert dataset.subset([2, 0]) == Dataset((Path("3"), Path("1")), (1, 0), ("a", "b"))
 
 
-def test_paths_without_labels_are_a_slip_of_the_programmer() -> None:
-    with pytest.raises(ValueError, match="1 paths do not go with 2 labels"):
+def test_paths_without_targets_are_a_slip_of_the_programmer() -> None:
+    with pytest.raises(ValueError, match="1 paths do not go with 2 targets"):
         Dataset((Path("1"),), (0, 1), ("a", "b"))
