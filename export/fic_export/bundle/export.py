@@ -117,7 +117,7 @@ def write_bundle(
         BundleError, ConversionError, ImageError, ParityError, SigningError, ValueError: see
             `export_bundle`.
     """
-    deployed = None if options.deployed is None else open_bundle(options.deployed)
+    deployed = _opened(options.deployed)
     check(classifier, options, deployed)
     # Before the conversion, which may take minutes: a folder that cannot be made fails at once.
     with (
@@ -244,6 +244,11 @@ def finish(
     draft.write_manifest()
     if options.sign is not None:
         sign_folder(folder, Path(options.sign))
+
+
+def _opened(deployed: Any) -> Bundle | None:
+    # A path; callers of `export_bundle` once gave an open bundle, and may go on doing so.
+    return deployed if deployed is None or isinstance(deployed, Bundle) else open_bundle(deployed)
 
 
 def _quantize(

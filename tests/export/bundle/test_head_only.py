@@ -103,6 +103,14 @@ def test_a_head_for_a_deployed_base_needs_no_conversion(
     assert manifest.parity["pictures"] == len(pictures)
 
 
+@pytest.mark.parametrize(
+    "given", [lambda path: path, str, open_bundle], ids=["path", "str", "open"]
+)
+def test_a_whole_bundle_may_take_over_a_deployed_base(given, export, deployed, tmp_path):
+    export(tmp_path / "whole", whole=True, base_graph=None, deployed=given(deployed))
+    assert file_digest(tmp_path / "whole/base.onnx") == file_digest(deployed / "base.onnx")
+
+
 def test_the_gate_runs_on_the_deployed_base(export, pictures, tmp_path):
     export(tmp_path / "other", whole=True, base=make_base(seed=5))
     with pytest.raises(ParityError, match=r"on the base of .*other: .* differ from Keras"):
