@@ -88,6 +88,8 @@ def log_as_json(*, access: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    # It calls what a client sends wrongly an error of its own.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     logging.getLogger("fic_runtime").setLevel(logging.INFO)
     logging.getLogger("fic_runtime.server.access").setLevel(
         logging.INFO if access else logging.WARNING
