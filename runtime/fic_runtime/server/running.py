@@ -54,6 +54,8 @@ def serve(app: Starlette, listener: socket.socket, limits: Limits) -> Service:
     service: Service = app.state.service
     config = uvicorn.Config(
         app,
+        # Not uvloop where it is installed: it raises when a client has gone before its answer.
+        loop="asyncio",
         http=protocol_with(_within_descriptors(limits)),
         ws="none",
         lifespan="on",
