@@ -128,7 +128,7 @@ def check_number(pictures: int, limits: Limits) -> None:
 def too_many_pictures(limits: Limits) -> RefusalError:
     """Return the refusal of a request with too many pictures."""
     return RefusalError(
-        413,
+        400,
         f"a request has at most {limits.max_pictures} pictures here; send several requests",
         reason="pictures",
     )

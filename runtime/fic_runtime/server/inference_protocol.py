@@ -213,7 +213,7 @@ def _pixels(shape: list[int], data: Any, limits: Limits) -> list[Picture]:
     check_number(shape[0], limits)
     if shape[1] * shape[2] > limits.max_pixels:
         raise RefusalError(
-            413,
+            400,
             f"{shape[2]}x{shape[1]} pixels are past the limit of {limits.max_pixels}; make the "
             "picture smaller",
             reason="pixels",

@@ -239,7 +239,7 @@ def _inference(most: int) -> Schema:
     return {
         "type": "object",
         "properties": {
-            "id": {"type": "string"},
+            "id": {"type": ["string", "null"]},
             "inputs": {
                 "type": "array", "items": {"oneOf": inputs}, "minItems": 1, "maxItems": 1,
             },
@@ -277,11 +277,11 @@ def _text(what: str, kind: str) -> Schema:
 
 
 _WHY = {
-    400: "The request or a picture makes no sense.",
+    400: "The request or a picture makes no sense, or has too many pixels or pictures.",
     401: "The token is missing or another one.",
     404: "There is no such model.",
     408: "The body did not come in time.",
-    413: "Too many bytes, pixels or pictures.",
+    413: "Too many bytes.",
     415: "The body is compressed.",
     503: "Not ready, or too many pictures wait; Retry-After says when to ask again.",
 }

@@ -54,6 +54,8 @@ def serve(app: Starlette, listener: socket.socket, limits: Limits) -> Service:
     service: Service = app.state.service
     config = uvicorn.Config(
         app,
+        # Not uvloop where it is installed: it raises when a client has gone before its answer.
+        loop="asyncio",
         http=protocol_with(_within_descriptors(limits)),
         ws="none",
         lifespan="on",
@@ -88,6 +90,8 @@ def log_as_json(*, access: bool) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    # It calls what a client sends wrongly an error of its own.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     logging.getLogger("fic_runtime").setLevel(logging.INFO)
     logging.getLogger("fic_runtime.server.access").setLevel(
         logging.INFO if access else logging.WARNING

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -61,10 +62,12 @@ class Server:
     """A `fic-runtime serve` on a free port."""
 
     def __init__(self, *arguments: str | Path, **environment: str) -> None:
+        # Not a pipe, which would be full after some hundred requests and stop the server.
+        self._log = tempfile.TemporaryFile(mode="w+", encoding="utf-8")  # noqa: SIM115 # in stop
         self.process = subprocess.Popen(
             [sys.executable, "-m", "fic_runtime", "serve", *arguments, "--port", "0"],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._log,
             text=True,
             env={**os.environ, **environment},
         )
@@ -91,11 +94,18 @@ class Server:
         json_body = answer.headers.get_content_type() == "application/json"
         return answer.status, json.loads(text) if json_body else text
 
-    def stop(self) -> str:
+    def stop(self, how: signal.Signals = signal.SIGTERM, code: int = 0) -> str:
         """End the server and return its log."""
-        self.process.send_signal(signal.SIGTERM)
-        _, log = self.process.communicate(timeout=30)
-        assert self.process.returncode == 0, log
+        self.process.send_signal(how)
+        return self.ended(code)
+
+    def ended(self, code: int = 0) -> str:
+        """Wait for the end of the server and return its log."""
+        self.process.communicate(timeout=30)
+        with self._log as file:
+            file.seek(0)
+            log = file.read()
+        assert self.process.returncode == code, log
         return log
 
 
@@ -111,4 +121,4 @@ def server() -> Iterator[Callable[..., Server]]:
     yield start
     for each in servers:
         if each.process.poll() is None:
-            assert "traceback" not in each.stop().lower()
+            assert "raceback" not in each.stop()

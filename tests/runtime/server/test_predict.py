@@ -143,7 +143,7 @@ def test_the_limits_of_bytes_and_pictures_hold(serve, golden, picture):
     assert client.post("/predict", content=bytes(5 * len(picture) + 1)).status_code == 413
     for form in ({"json": as_json(*[picture] * 3)}, {"files": [("f", picture)] * 3}):
         answer = client.post("/predict", **form)
-        assert answer.status_code == 413
+        assert answer.status_code == 400
         assert "at most 2 pictures" in answer.json()["error"]
 
 
