@@ -39,6 +39,7 @@ async function open(how) {
   byId("status").classList.remove("wrong");
   byId("status").textContent =
     `Ready after ${seconds.toFixed(1)} s: tells ${counted(classifier.labels.length, "class", "classes")} apart.`;
+  document.body.dataset.labels = classifier.labels.length;
   byId("self-test").disabled = false;
   byId("self-test-result").textContent = "";
   showCard(byId("card"), classifier.card);

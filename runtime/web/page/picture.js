@@ -6,6 +6,11 @@ import { element, percent } from "./dom.js";
 
 const BARS = 5;
 
+/** How many bars a card has, which is known before the bundle is open. */
+function barCount() {
+  return Math.min(BARS, Number(document.body.dataset.labels) || BARS);
+}
+
 export class CardOfPicture {
   prediction = null;
   error = null;
@@ -141,7 +146,7 @@ export function barsOf(prediction, explainable = false, onChoice = null) {
 
 /** As high as bars, so that nothing moves when they come. */
 export function emptyBars() {
-  const rows = Array.from({ length: BARS }, () =>
+  const rows = Array.from({ length: barCount() }, () =>
     element("li", {}, element("div", { className: "row" }, element("span", { className: "track" }))),
   );
   return element("ul", { className: "bars", ariaHidden: "true" }, ...rows);
