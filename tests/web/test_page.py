@@ -228,10 +228,15 @@ def head_archive(bundle, place, **changes):
 
 
 def test_a_head_that_is_dropped_answers_from_then_on(opened, explaining, pictures, tmp_path):
+    opened.drop(pictures / "red.png")
     opened.drop(head_archive(explaining, tmp_path / "head.zip", labels=["rot", "grün", "blau"]))
     assert opened.notice().startswith("head.zip answers from now on")
     opened.drop(pictures / "red.png")
-    assert opened.said()[0].startswith("rot ")
+    earlier, later = opened.said()
+    assert earlier.startswith("red ")
+    assert later.startswith("rot ")
+    heat = [each.is_enabled() for each in opened.browser.all("button.row")]
+    assert heat == [False] * 3 + [True] * 3  # of a classifier that is gone there is none
     assert opened.browser.text("#title").lower() == "rot, grün or blau?"
 
 

@@ -141,6 +141,7 @@ async function swap(archive) {
       }
     });
     state.classifier = Promise.resolve(opened);
+    for (const picture of state.pictures) picture.settle();
     const title = questionOf(opened.labels);
     byId("title").textContent = document.title = title;
     notice(`${archive.name} answers from now on; pictures that are here keep their answers.`, true);

@@ -43,6 +43,11 @@ export class CardOfPicture {
     this.onRemove();
   }
 
+  /** Offer no more heat: the classifier that answered is gone. */
+  settle() {
+    for (const row of this.#answer.querySelectorAll("button.row")) row.disabled = true;
+  }
+
   /** Ask a classifier, once it is open, and show what it says or why it says nothing. */
   async classify(opening) {
     try {
