@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -56,7 +57,9 @@ class Browser:
 
     def until(self, what: Any) -> Any:
         """Wait until a function gives something, and return it."""
-        return WebDriverWait(self.driver, _PATIENCE, 0.05).until(lambda _: what())
+        # The page exchanges elements while one is looked at.
+        wait = WebDriverWait(self.driver, _PATIENCE, 0.05, [StaleElementReferenceException])
+        return wait.until(lambda _: what())
 
     def run(self, script: str, *arguments: Any) -> Any:
         """Return what the body of an async function gives, or `{"error": …, "name": …}`."""

@@ -74,8 +74,9 @@ def write_page(bundle: str | Path, out: Path, *, title: str | None = None) -> in
         **_NOTHING_ELSE,
     }
     page = _filled(
-        title or question_of(opened.manifest.labels),
+        opened.manifest.labels,
         policy,
+        title=title,
         style=f"<style>{style}</style>",
         scripts=f'{data}\n<script type="module">{script}</script>',
     )
@@ -106,8 +107,9 @@ def write_site(bundle: str | Path, folder: Path, *, title: str | None = None) ->
         **_NOTHING_ELSE,
     }
     page = _filled(
-        title or question_of(opened.manifest.labels),
+        opened.manifest.labels,
         policy,
+        title=title,
         style='<link rel="stylesheet" href="page.css" />',
         scripts='<script type="module" src="page.js"></script>',
         attributes=f'data-bundle="{_BUNDLE}" data-worker="worker.js" data-wasm="{_WASM}"',
@@ -190,14 +192,20 @@ def _packed(bundle: Bundle) -> bytes:
 
 
 def _filled(
-    title: str, policy: Mapping[str, str], *, style: str, scripts: str, attributes: str = ""
+    labels: Sequence[str],
+    policy: Mapping[str, str],
+    *,
+    title: str | None,
+    style: str,
+    scripts: str,
+    attributes: str = "",
 ) -> str:
     values = {
-        "title": html.escape(title),
+        "title": html.escape(title or question_of(labels)),
         "policy": html.escape(_text_of(policy)),
         "style": style,
         "scripts": scripts,
-        "attributes": attributes,
+        "attributes": f'data-labels="{len(labels)}" {attributes}'.rstrip(),
     }
     # Piece by piece: a value may hold braces of its own.
     first, *parts = _asset("page.html").decode().split("{{")

@@ -39,6 +39,7 @@ async function open(how) {
   byId("status").classList.remove("wrong");
   byId("status").textContent =
     `Ready after ${seconds.toFixed(1)} s: tells ${counted(classifier.labels.length, "class", "classes")} apart.`;
+  document.body.dataset.labels = classifier.labels.length;
   byId("self-test").disabled = false;
   byId("self-test-result").textContent = "";
   showCard(byId("card"), classifier.card);
@@ -140,6 +141,7 @@ async function swap(archive) {
       }
     });
     state.classifier = Promise.resolve(opened);
+    for (const picture of state.pictures) picture.settle();
     const title = questionOf(opened.labels);
     byId("title").textContent = document.title = title;
     notice(`${archive.name} answers from now on; pictures that are here keep their answers.`, true);

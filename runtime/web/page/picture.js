@@ -6,6 +6,11 @@ import { element, percent } from "./dom.js";
 
 const BARS = 5;
 
+/** How many bars a card has, which is known before the bundle is open. */
+function barCount() {
+  return Math.min(BARS, Number(document.body.dataset.labels) || BARS);
+}
+
 export class CardOfPicture {
   prediction = null;
   error = null;
@@ -36,6 +41,11 @@ export class CardOfPicture {
   remove() {
     this.element.remove();
     this.onRemove();
+  }
+
+  /** Offer no more heat: the classifier that answered is gone. */
+  settle() {
+    for (const row of this.#answer.querySelectorAll("button.row")) row.disabled = true;
   }
 
   /** Ask a classifier, once it is open, and show what it says or why it says nothing. */
@@ -141,7 +151,7 @@ export function barsOf(prediction, explainable = false, onChoice = null) {
 
 /** As high as bars, so that nothing moves when they come. */
 export function emptyBars() {
-  const rows = Array.from({ length: BARS }, () =>
+  const rows = Array.from({ length: barCount() }, () =>
     element("li", {}, element("div", { className: "row" }, element("span", { className: "track" }))),
   );
   return element("ul", { className: "bars", ariaHidden: "true" }, ...rows);

@@ -253,7 +253,6 @@ async function openGraph(ort, bundle, spec, further) {
   let session;
   try {
     session = await ort.InferenceSession.create(bundle.contents.get(spec.file), {
-      executionProviders: ["wasm"],
       logSeverityLevel: 4, // what is wrong is in the error
       ...(externalData.length ? { externalData } : {}),
     });
