@@ -42,7 +42,7 @@ class BaseOptions:
         pooling: how a feature map becomes a vector; `none` keeps the map.
     """
 
-    base_model: str = "mobilenet_v2"
+    base_model: str = "efficientnet_lite0"
     weights: str = "imagenet"
     image_size: int | None = None
     resize: Resize | None = None

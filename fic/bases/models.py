@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import BaseOptionError, WeightsError
+from . import efficientnet_lite
 from .table import Base
-from .weights import first_line, load_file, mend_released_normalization
+from .weights import first_line, load_file, load_package, mend_released_normalization
 
 if TYPE_CHECKING:
     import keras
@@ -162,6 +163,16 @@ def weights_digest(model: "keras.Model") -> str:
 
 
 def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "keras.Model":
+    if base.constructor in efficientnet_lite.SCALES:
+        model = efficientnet_lite.build(
+            base.constructor,
+            input_shape=(side, side, 3),
+            pooling=None if pooling == "none" else pooling,
+        )
+        if imagenet and base.package is not None:
+            load_package(model, base, base.package)
+        return model
+
     import keras
 
     def call(weights: str | None) -> "keras.Model":

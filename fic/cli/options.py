@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ..options import LEARNING_RATES, TrainingOptions
+from ..options import LEARNING_RATES, BaseOptions, TrainingOptions
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -59,7 +59,7 @@ split_option = click.option(
 )
 
 
-def base_options(command: Command, *, base_model: str | None = "mobilenet_v2") -> Command:
+def base_options(command: Command, *, base_model: str | None = BaseOptions.base_model) -> Command:
     """Add which base, with which weights; `base_model` is the default."""
     return add_options(
         command,
@@ -72,8 +72,9 @@ def base_options(command: Command, *, base_model: str | None = "mobilenet_v2") -
         click.option(
             "--weights",
             metavar="imagenet|none|FILE",
-            default="imagenet",
-            help="ImageNet's (downloaded once by Keras), random ones, or a Keras weights file.",
+            default=BaseOptions.weights,
+            help="ImageNet's (of a package, or downloaded once by Keras), random ones, or a Keras "
+            "weights file.",
         ),
         click.option(
             "--image-size",
