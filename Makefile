@@ -35,8 +35,8 @@ demo-digits: .venv-demo/installed
 demo-flowers: .venv-demo/installed
 	@echo; echo "# 3670 photos of five kinds of flowers (229 MB; run again to go on after an interruption)"
 	$(DEMO)/fic data fetch flowers --out demo
-	@echo; echo "# Train on the bottlenecks of a base with ImageNet weights (downloaded once)"
-	$(DEMO)/fic train --data demo/flowers --val-split 0.2 --base-model mobilenet_v2 \
+	@echo; echo "# Train on the bottlenecks of the default base, whose ImageNet weights came with fic"
+	$(DEMO)/fic train --data demo/flowers --val-split 0.2 \
 	    --bottleneck-dir demo/bottlenecks --out demo/flowers-run
 
 demo-export: demo-$(DATA)
