@@ -31,15 +31,15 @@ demo: demo-predict ## train on handwritten digits, export, predict; DATA=flowers
 demo-digits: .venv-demo/installed
 	@echo; echo "# Real handwriting, as one folder of pictures per class"
 	$(DEMO)/python examples/digits.py demo/digits
-	@echo; echo "# Train: a small base with seeded random weights is enough for digits, and needs no download"
-	$(DEMO)/fic train --data demo/digits --val-split 0.2 --base-model mobilenet_v2_0.35 \
-	    --weights none --image-size 96 --bottleneck-dir demo/bottlenecks --out demo/digits-run
+	@echo; echo "# Train on the bottlenecks of the default base; digits are small and fill their pictures"
+	$(DEMO)/fic train --data demo/digits --val-split 0.2 --image-size 96 --resize stretch \
+	    --bottleneck-dir demo/bottlenecks --out demo/digits-run
 
 demo-flowers: .venv-demo/installed
 	@echo; echo "# 3670 photos of five kinds of flowers (229 MB; run again to go on after an interruption)"
 	$(DEMO)/fic data fetch flowers --out demo
-	@echo; echo "# Train on the bottlenecks of a base with ImageNet weights (downloaded once)"
-	$(DEMO)/fic train --data demo/flowers --val-split 0.2 --base-model mobilenet_v2 \
+	@echo; echo "# Train on the bottlenecks of the default base, whose ImageNet weights came with fic"
+	$(DEMO)/fic train --data demo/flowers --val-split 0.2 \
 	    --bottleneck-dir demo/bottlenecks --out demo/flowers-run
 
 demo-export: demo-$(DATA)

@@ -29,6 +29,7 @@ from bases_page import page
 from measuring import in_turn, median_ratio
 
 from fic.bases import BASES, Base, find_base
+from fic.bases.figures import REFERENCE
 from fic.bases.models import build_base
 from fic_export.conversion import convert_base
 from fic_export.versions import made_with
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--base", nargs="+", default=list(BASES), metavar="NAME")
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="drawn ones unless given")
     parser.add_argument("--count", type=int, default=8, help="pictures to compare on, at least 2")
-    parser.add_argument("--against", default="mobilenet_v2", help="base that speed is relative to")
+    parser.add_argument("--against", default=REFERENCE, help="base that speed is relative to")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--timeout", type=float, default=900, help="seconds for one base")
     parser.add_argument("--results", type=Path, default=Path("bases.json"))

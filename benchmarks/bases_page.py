@@ -5,12 +5,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from fic.bases import BASES, Base
+from fic.bases.figures import FIGURES
 
 _HEAD = """\
 # The bases, measured
 
 `python benchmarks/bases.py --pictures PHOTOS --write docs/bases.md`
 
+* **top-1** is the published accuracy on ImageNet in percent. Nothing of it was measured here. It is
+  from [keras.io/api/applications](https://keras.io/api/applications/) unless the base is of
+  MobileNet with a width of 0.75 or less, MobileNetV2 with another width than 1 (the tables of
+  tensorflow/models, `research/slim/nets`, where those weights were trained), MobileNetV3
+  (docstring of `keras.applications.MobileNetV3Large`) or EfficientNet-Lite (tensorflow/tpu,
+  `models/official/efficientnet/lite`).
 * **ONNX** is the size of `base.onnx` in a bundle.
 * **difference** is the largest one between Keras and the runtime, as a share of the largest value
   in the bottleneck of the same picture: at the base's own size / at 32 pixels less. At most
@@ -24,8 +31,8 @@ a trained network could have: fresh ones would hide errors. No base is bound to 
 
 {made}
 
-| base | input | features | parameters | ONNX | difference | speed |
-|---|---:|---:|---:|---:|---:|---:|
+| base | input | features | parameters | top-1 | ONNX | difference | speed |
+|---|---:|---:|---:|---:|---:|---:|---:|
 """
 
 
@@ -39,7 +46,11 @@ def page(settings: Mapping[str, Any], rows: Mapping[str, Any]) -> str:
 
 
 def _line(base: Base, row: Mapping[str, Any]) -> str:
-    known = f"| `{base.name}` | {base.size} | {base.features} | {base.parameters / 1e6:.2f} M |"
+    top1 = FIGURES[base.name].top1
+    known = (
+        f"| `{base.name}` | {base.size} | {base.features} | {base.parameters / 1e6:.2f} M "
+        f"| {'' if top1 is None else top1} |"
+    )
     if "failed" in row:
         return f"{known} not measured: {row['failed']} |\n"
     at_its_own, at_another = row["differences"]

@@ -12,7 +12,9 @@ from fic import BaseOptions, CacheOptions, Source, export_run, train
 from fic_runtime import Classifier
 
 
-def main(photos: Path, out: Path, base: str = "mobilenet_v2", weights: str = "imagenet") -> None:
+def main(
+    photos: Path, out: Path, base: str = "efficientnet_lite0", weights: str = "imagenet"
+) -> None:
     """Do the whole way and print what each step gives."""
     run = train(
         Source(data=photos),

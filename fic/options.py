@@ -46,7 +46,7 @@ class BaseOptions:
         pooling: pooling of a feature map into a vector; `none` keeps the map.
     """
 
-    base_model: str = "mobilenet_v2"
+    base_model: str = "efficientnet_lite0"
     weights: str = "imagenet"
     image_size: int | None = None
     resize: Resize | None = None

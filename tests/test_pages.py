@@ -8,7 +8,8 @@ A code block is preceded by a comment that a reader of the page does not see:
 
 Every `bash`, `python` and `csv` block has one of them. A scratch folder holds `photos/` with three
 classes, `photo.jpg` and `examples/`; `fic`, `fic-runtime` and `python` are on the PATH. Weights of
-ImageNet are replaced by random ones, because tests have no network; all else is as the user has it.
+ImageNet that are downloaded are replaced by random ones, because tests have no network; all else is
+as the user has it.
 
 The README starts from the pictures alone. A page of docs/ starts where the README's first
 classifier ends, with `run`, `bundle` and the cache, so that each trains only what it is about.
@@ -49,7 +50,8 @@ _build = base_models.build_base
 
 
 def _build_without_network(base, *, weights="imagenet", **options):
-    return _build(base, weights="none" if weights == "imagenet" else weights, **options)
+    download = weights == "imagenet" and base.package is None
+    return _build(base, weights="none" if download else weights, **options)
 
 
 base_models.build_base = _build_without_network

@@ -207,7 +207,8 @@ class FrozenBase:
                     "give `imagenet`, `none` or a file of Keras weights"
                 ) from error
             options = replace(options, weights=content)
-        made_of = {**asdict(options), "row": asdict(self.spec), "keras": version("keras")}
+        row = {name: value for name, value in asdict(self.spec).items() if value is not None}
+        made_of = {**asdict(options), "row": row, "keras": version("keras")}
         made_of["tensor"] = made_of.pop("layer")  # the names that earlier caches were made with
         recipe = json.dumps(made_of, sort_keys=True)
         return self.cache_dir / "recipes" / f"{digest_bytes(recipe.encode()).hex()}.json"

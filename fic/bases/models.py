@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BaseOptionError, WeightsError, one_line
 from ..options import Pooling
+from . import efficientnet_lite
 from .table import Base
-from .weights import load_file, mend_released_normalization
+from .weights import load_file, load_package, mend_released_normalization
 
 if TYPE_CHECKING:
     import keras
@@ -161,6 +162,16 @@ def _after(whole: "keras.Model", layer: Any) -> "keras.Model | None":
 
 
 def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "keras.Model":
+    if base.constructor in efficientnet_lite.SCALES:
+        model = efficientnet_lite.build(
+            base.constructor,
+            input_shape=(side, side, 3),
+            pooling=None if pooling == "none" else pooling,
+        )
+        if imagenet and base.package is not None:
+            load_package(model, base, base.package)
+        return model
+
     import keras
 
     def call(weights: str | None) -> "keras.Model":

