@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from fic_export.options import MAX_ACCURACY_DROP, TRITON_NAME, Bounds, Scheme
+from fic_export.options import MAX_ACCURACY_DROP, TRITON_NAME, Bounds, Purpose, Scheme
 from fic_runtime.preprocessing import Resize
 
 EngineName = Literal["auto", "onnx", "keras"]
@@ -192,12 +192,15 @@ class ExportOptions:
         with_feature_map: let the bundle explain its answers (`Classifier.explain`).
         teachable: let a device learn more classes (`Classifier.teach`).
         quantize: write the base in fewer bits, `int8` or `fp16`; the head stays float32.
+        quantize_for: `speed` refuses int8 that is no faster on this machine; `size` takes it.
         max_accuracy_drop: accuracy that a quantized base may lose, or a head on a `deployed` base
             that is quantized; the bounds on difference and agreement do not count there.
         max_calibration_pictures: number of training pictures on which the ranges of int8 are
             measured at most, taken from each class in turn.
         calibration_data: folder or CSV file of training pictures, if the run's have moved.
-        single_graph: write base and head fused in one file as well.
+        single_graph: write base and head fused in one file as well, with the score for unknown
+            pictures if there is one.
+        with_bottleneck: let that file give the bottleneck as well.
         triton: folder for a model repository of NVIDIA's Triton Inference Server as well.
         triton_name: name of the ensemble in that repository.
         sign: PEM file with the private key that signs the bundle.
@@ -218,10 +221,12 @@ class ExportOptions:
     with_feature_map: bool = False
     teachable: bool = False
     quantize: Scheme | None = None
+    quantize_for: Purpose = "speed"
     max_accuracy_drop: float = MAX_ACCURACY_DROP
     max_calibration_pictures: int = 128
     calibration_data: Path | None = None
     single_graph: bool = False
+    with_bottleneck: bool = False
     triton: Path | None = None
     triton_name: str = TRITON_NAME
     sign: Path | None = None
@@ -230,6 +235,8 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if self.deployed is not None and not self.head_only:
             raise OptionsError("{deployed} is for {head_only}: a whole bundle has its own base")
+        if self.with_bottleneck and not self.single_graph:
+            raise OptionsError("{with_bottleneck} is for {single_graph}: a bundle gives it anyway")
         if not self.head_only:
             return
         if self.single_graph:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .fits.temperature import Calibration
 
 Scheme = Literal["int8", "fp16"]
+Purpose = Literal["speed", "size"]
 MAX_ACCURACY_DROP = 0.01
 TRITON_NAME = "classifier"
 
@@ -71,6 +72,7 @@ class BundleOptions:
         deployed: bundle whose base is taken as it is, to the byte, instead of a converted one.
         quantize: write the base in fewer bits, `int8` or `fp16`, if it keeps its accuracy and, for
             `int8`, gains speed; the head stays float32.
+        quantize_for: `size` takes an int8 base that is no faster on this machine.
         calibration_files: pictures for the ranges of int8, best of the training; by default
             `pictures`.
         max_accuracy_drop: how much accuracy a quantized base may lose on `pictures`; without
@@ -82,7 +84,9 @@ class BundleOptions:
         teaching: what lets a device learn more classes; see `fic_export.fits.teaching`.
         with_feature_map: let the bundle explain its answers: `base.onnx` has its last feature map
             as a second output, and `class_weights.npz` holds what the head makes of it.
-        single_graph: write base and head fused in one file, `classifier.onnx`, as well.
+        single_graph: write base and head fused in one file, `classifier.onnx`, as well; it gives
+            the score for unknown pictures, too, if the bundle has one.
+        with_bottleneck: let that file give the bottleneck as well.
         sign: PEM file with the private key that signs the bundle; see `fic_export.signing`.
         origin: where the base comes from, for the manifest.
         metrics: what the training measured, for the manifest.
@@ -95,6 +99,7 @@ class BundleOptions:
     base_graph: bytes | None = None
     deployed: str | Path | None = None
     quantize: Scheme | None = None
+    quantize_for: Purpose = "speed"
     calibration_files: Sequence[str | Path] | None = None
     max_accuracy_drop: float = MAX_ACCURACY_DROP
     calibration: "Calibration | None" = None
@@ -102,6 +107,7 @@ class BundleOptions:
     teaching: "ClassStatistics | None" = None
     with_feature_map: bool = False
     single_graph: bool = False
+    with_bottleneck: bool = False
     sign: str | Path | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)

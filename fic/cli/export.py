@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from fic_export.options import Scheme
+from fic_export.options import Purpose, Scheme
 
 from ..options import ExportOptions, OptionsError, ReliabilityOptions
 from .option_values import flags, from_options
@@ -100,7 +100,14 @@ if TYPE_CHECKING:
     "--single-graph",
     is_flag=True,
     default=ExportOptions.single_graph,
-    help="Write base and head fused in one file, classifier.onnx, as well.",
+    help="Write base and head fused in one file, classifier.onnx, as well. It also gives the score "
+    "for unknown pictures.",
+)
+@click.option(
+    "--with-bottleneck",
+    is_flag=True,
+    default=ExportOptions.with_bottleneck,
+    help="With --single-graph: the bottleneck as one more output of that file.",
 )
 @click.option(
     "--triton",
@@ -143,6 +150,13 @@ if TYPE_CHECKING:
     default=ExportOptions.quantize,
     help="Write the base in fewer bits: int8 takes a quarter of the space and is faster on the "
     "CPU; fp16 takes half, and is meant for GPUs. The head stays float32.",
+)
+@click.option(
+    "--for",
+    type=click.Choice(get_args(Purpose)),
+    default=ExportOptions.quantize_for,
+    help="With --quantize int8: speed refuses a base that is not faster on this machine; size "
+    "accepts it, for other devices.",
 )
 @click.option(
     "--max-accuracy-drop",

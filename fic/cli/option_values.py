@@ -35,6 +35,7 @@ _PARAMETERS: Mapping[type, Mapping[str, str]] = {
     },
     ExportOptions: {
         "deployed": "base",
+        "quantize_for": "for",
         "min_accuracy": "assert_accuracy",
         "max_pictures": "pictures",
         "max_calibration_pictures": "calibration_pictures",

@@ -31,6 +31,7 @@ from ..graphs.files import of_answers, of_pictures, write_graph
 from ..graphs.surgery import fold_temperature
 from ..options import BundleOptions, KerasClassifier, Scheme, filled
 from ..quantization import quantize_base
+from ..quantization.gate import Limits
 from ..signing import check_signing, sign_folder
 from ..versions import made_with
 from .compatibility import base_spec, check_fit, check_pictures, head_spec
@@ -235,8 +236,10 @@ def finish(
     """
     folder = draft.folder
     if options.single_graph:
-        write_single_graph(folder, draft.manifest)
-        draft.note(single_graph=compare_single_graph(folder, draft.manifest, pictures))
+        also = options.with_bottleneck
+        write_single_graph(folder, draft.manifest, with_bottleneck=also)
+        entry = compare_single_graph(folder, draft.manifest, pictures, with_bottleneck=also)
+        draft.note(single_graph=entry)
     write_golden(folder / GOLDEN_FILE, folder, with_pictures=not head_only)
     if head_only:
         draft.drop_base()
@@ -261,8 +264,11 @@ def _quantize(
         pictures,
         targets=options.targets,
         calibration=[Path(file) for file in options.calibration_files or pictures],
-        max_accuracy_drop=options.max_accuracy_drop,
-        min_accuracy=options.bounds.min_accuracy,
+        limits=Limits(
+            max_accuracy_drop=options.max_accuracy_drop,
+            min_accuracy=options.bounds.min_accuracy,
+            purpose=options.quantize_for,
+        ),
     )
     draft.note(quantization=asdict(quantization))
     draft.write_manifest()

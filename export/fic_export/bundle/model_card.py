@@ -55,13 +55,18 @@ def reliability_lines(manifest: Manifest) -> list[str]:
     return lines
 
 
+def _outputs(manifest: Manifest) -> str:
+    names = ["probabilities", *manifest.single_graph.get("further_outputs", ())]
+    return " and ".join(f"`{name}`" for name in names)
+
+
 def _single_graph(manifest: Manifest) -> list[str]:
     if not manifest.single_graph:
         return []
     geometry = manifest.preprocessing.geometry
     return [
         f"In one step: `{manifest.single_graph['file']}` takes the same `image` and gives "
-        "`probabilities`. It is the two graphs fused, and nothing else is needed to run it:",
+        f"{_outputs(manifest)}. It is the two graphs fused, and nothing else is needed to run it:",
         "",
         "```python",
         "import cv2",
@@ -74,7 +79,7 @@ def _single_graph(manifest: Manifest) -> list[str]:
         "picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)",
         f"picture = cv2.resize(picture, ({geometry.width}, {geometry.height}), "
         "interpolation=cv2.INTER_LINEAR)",
-        '(probabilities,) = session.run(None, {"image": picture[None]})',
+        '(probabilities,) = session.run(["probabilities"], {"image": picture[None]})',
         "```",
         "",
     ]

@@ -7,16 +7,21 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
+from fic_runtime.bundle.files import bundle_files
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.classifier import Classifier
 from fic_runtime.graphs.graph import Graph
 from fic_runtime.graphs.spec import GraphSpec
+from fic_runtime.heads.ood_scores import Score
+from fic_runtime.heads.out_of_distribution import read_out_of_distribution
 from fic_runtime.images import load_image
 
-from ..conversion.keras_to_onnx import IMAGE, PROBABILITIES
+from ..conversion.keras_to_onnx import BOTTLENECK, IMAGE, PROBABILITIES
 from ..errors import ConversionError, ParityError
 from ..graphs.files import check, of_answers, of_pictures, write_graph
+from ..graphs.ood_nodes import OOD_SCORE, append_ood_score
 from ..graphs.surgery import canonicalize, join
 
 SINGLE_FILE = "classifier.onnx"
@@ -27,11 +32,21 @@ _BOUND = 1e-4
 _BATCH = 16
 
 
-def fuse(base: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
+def fuse(
+    base: onnx.ModelProto,
+    head: onnx.ModelProto,
+    *,
+    score: Score | None = None,
+    with_bottleneck: bool = False,
+) -> onnx.ModelProto:
     """Return one graph from the base's input `image` to the head's output `probabilities`.
 
-    The bottleneck is not an output: most loaders of a single graph expect one. Who wants both has
-    the two graphs.
+    Args:
+        base: the base's graph.
+        head: the head's graph.
+        score: what tells unknown pictures, which becomes a second output, `ood_score`, (n, 1).
+        with_bottleneck: let `bottleneck` be the last output. Most loaders of a single graph expect
+            none of its kind.
 
     Raises:
         ConversionError: the two are of different operator sets.
@@ -51,46 +66,109 @@ def fuse(base: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
         fused.opset_import.add(domain=domain, version=version)
     fused.graph.CopyFrom(join([base.graph, head.graph]))
     fused.graph.name = "classifier"
+    if score is not None:
+        _append_score(fused, base.graph.output[0], score)
+    if with_bottleneck:
+        _append_bottleneck(fused.graph, base.graph.output[0])
     canonicalize(fused.graph, input_name=IMAGE, output_name=PROBABILITIES)
     check(fused)
     return fused
 
 
-def write_single_graph(folder: Path, manifest: Manifest) -> None:
+def _append_score(fused: onnx.ModelProto, bottleneck: onnx.ValueInfoProto, score: Score) -> None:
+    graph = fused.graph
+    inner = graph.value_info.add()
+    inner.CopyFrom(bottleneck)
+    inner.name = _joined(bottleneck)
+    append_ood_score(
+        graph,
+        score,
+        bottleneck=inner.name,
+        probabilities=graph.output[0].name,
+        opset=next(opset.version for opset in fused.opset_import if not opset.domain),
+    )
+
+
+def _append_bottleneck(graph: onnx.GraphProto, bottleneck: onnx.ValueInfoProto) -> None:
+    # By a node of its own, whose output can have the name.
+    graph.node.append(onnx.helper.make_node("Identity", [_joined(bottleneck)], [BOTTLENECK]))
+    output = graph.output.add()
+    output.CopyFrom(bottleneck)
+    output.name = BOTTLENECK
+    output.type.tensor_type.shape.dim[0].dim_param = "n"
+
+
+def _joined(bottleneck: onnx.ValueInfoProto) -> str:
+    """Return what `join` calls the output of the first graph."""
+    return f"0/{bottleneck.name}"
+
+
+def write_single_graph(folder: Path, manifest: Manifest, *, with_bottleneck: bool = False) -> None:
     """Write `classifier.onnx` of a bundle's folder from the two graphs that lie there.
+
+    Where the bundle has a score for unknown pictures, the graph gives that too, and the threshold
+    stands in its metadata as `ood_threshold`.
 
     Raises:
         ConversionError: the two cannot become one graph.
     """
     graphs = [onnx.load(folder / spec.file) for spec in (manifest.base, manifest.head)]
     metadata = of_pictures(manifest.preprocessing) | of_answers(manifest.labels)
-    write_graph(fuse(*graphs), folder / SINGLE_FILE, metadata)
+    ood = read_out_of_distribution(bundle_files(folder), manifest)
+    if ood is not None:
+        metadata["ood_threshold"] = repr(ood.threshold)
+    score = None if ood is None else ood.method
+    fused = fuse(*graphs, score=score, with_bottleneck=with_bottleneck)
+    write_graph(fused, folder / SINGLE_FILE, metadata)
 
 
 def compare_single_graph(
-    folder: Path, manifest: Manifest, pictures: Sequence[Path]
+    folder: Path, manifest: Manifest, pictures: Sequence[Path], *, with_bottleneck: bool = False
 ) -> Mapping[str, Any]:
     """Run pictures through the fused graph and through the two, and describe it for the manifest.
 
     Raises:
         ParityError: they differ.
     """
-    fused = Graph(folder / SINGLE_FILE, device="cpu")
+    ood = read_out_of_distribution(bundle_files(folder), manifest)
+    outputs = [
+        *([OOD_SCORE] if ood is not None else []),
+        *([BOTTLENECK] if with_bottleneck else []),
+    ]
+    fused = Graph(folder / SINGLE_FILE, device="cpu", further_outputs=len(outputs))
     spec = GraphSpec(file=SINGLE_FILE, input=manifest.base.input, output=manifest.head.output)
-    fused.check(spec)
-    differences = []
+    fused.check(spec, fused.further)
+    differences: dict[str, list[float]] = {name: [] for name in (PROBABILITIES, *outputs)}
     with Classifier(folder, device="cpu") as classifier:
         for start in range(0, len(pictures), _BATCH):
             batch = pictures[start : start + _BATCH]
             geometry = manifest.preprocessing.geometry
             pixels = np.stack([load_image(path, geometry) for path in batch])
-            _, expected = classifier.run(pixels)
-            differences.append(np.abs(fused.run(pixels) - expected).max())
-    largest = float(np.max(differences))
+            bottlenecks, probabilities = classifier.run(pixels)
+            expected = {PROBABILITIES: probabilities, BOTTLENECK: bottlenecks}
+            if ood is not None:
+                expected[OOD_SCORE] = ood.score(bottlenecks, probabilities)[:, None]
+            for name, found in zip(
+                differences, fused.run_outputs(pixels, list(differences)), strict=True
+            ):
+                differences[name].append(_difference(found, expected[name]))
+    largest = {name: float(np.max(each)) for name, each in differences.items()}
     # Not a number is past the bound, too.
-    if not largest <= _BOUND:
-        raise ParityError(
-            f"{SINGLE_FILE} differs from the two graphs by {largest:.2g} (at most {_BOUND:.2g} is "
-            "allowed); nothing was written, export without a single graph and report it"
-        )
-    return asdict(spec) | {"pictures": len(pictures), "largest_difference": largest}
+    for name, difference in largest.items():
+        if not difference <= _BOUND:
+            raise ParityError(
+                f"{SINGLE_FILE} differs from the two graphs by {difference:.2g} in {name} (at most "
+                f"{_BOUND:.2g} is allowed); nothing was written, export without a single graph and "
+                "report it"
+            )
+    entry = asdict(spec) | {
+        "pictures": len(pictures),
+        "largest_difference": largest[PROBABILITIES],
+    }
+    return entry | ({"further_outputs": outputs} if outputs else {})
+
+
+def _difference(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Return the largest difference, in units of the largest value where that is above 1."""
+    scale = max(1.0, float(np.abs(expected).max()))
+    return float(np.abs(found - expected).max()) / scale

@@ -171,6 +171,8 @@ def prepend_preprocessing(graph: onnx.GraphProto, preprocessing: Preprocessing) 
 def canonicalize(graph: onnx.GraphProto, *, input_name: str, output_name: str) -> None:
     """Name the input and the first output; order all else by use, and name it by kind and number.
 
+    Further outputs keep their names.
+
     The converter's own order and names hang on hash seeds and counters of the process, so the
     same model would give other bytes, and another digest, each time.
     """
@@ -199,7 +201,10 @@ def canonicalize(graph: onnx.GraphProto, *, input_name: str, output_name: str) -
     tensors = [constants[old] for old in dict.fromkeys(used)]
     for tensor in tensors:
         tensor.name = names[tensor.name]
-    nodes[-1].output[0] = output_name
+    last = names[graph.output[0].name]
+    for node in nodes:
+        for ends in (node.input, node.output):
+            ends[:] = [output_name if end == last else end for end in ends]
     for field, values in ((graph.node, nodes), (graph.initializer, tensors)):
         del field[:]
         field.extend(values)

@@ -22,13 +22,30 @@ from fic_runtime.preprocessing import Preprocessing
 
 from ..errors import ConversionError, ParityError
 from ..graphs.files import weights_file
-from ..options import Scheme
+from ..options import Purpose, Scheme
 
 _BATCH = 16
 _ROUNDS = 11
 _TURN_SECONDS = 0.12
 # Between the two ways that are measured, and a device that is unlike both.
 _MARGIN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a base of fewer bits must keep to take the place of the float32 one.
+
+    Attributes:
+        max_accuracy_drop: how much accuracy may be lost; where the targets are not known, for which
+            share of the pictures another class may be named.
+        min_accuracy: least accuracy; None asks for none.
+        purpose: `speed` refuses int8 that is no faster here; `size` takes it for its size, for
+            devices that this machine says nothing of.
+    """
+
+    max_accuracy_drop: float
+    min_accuracy: float | None = None
+    purpose: Purpose = "speed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +94,8 @@ class Quantization:
             return 1 - self.top_1_agreement
         return self.float32_accuracy - self.accuracy
 
-    def check(self, *, max_accuracy_drop: float, min_accuracy: float | None = None) -> None:
-        """Refuse a base that loses too much, or int8 that gains no speed.
+    def check(self, limits: Limits) -> None:
+        """Refuse a base that loses too much, or int8 that was wanted for speed and gains none.
 
         fp16 may be slower on the CPU, where it saves space only.
 
@@ -89,7 +106,7 @@ class Quantization:
         if not np.isfinite(self.largest_difference):
             raise ParityError(f"the {self.scheme} base gives values that are not finite; {way_out}")
         # Shares of few pictures are not exact in binary: 0.9 - 0.89 is a little more than 0.01.
-        if not self.accuracy_drop <= max_accuracy_drop + 1e-9:
+        if not self.accuracy_drop <= limits.max_accuracy_drop + 1e-9:
             lost = (
                 f"names another class for {self.accuracy_drop:.2%} of"
                 if self.accuracy is None or self.float32_accuracy is None
@@ -97,19 +114,20 @@ class Quantization:
             )
             raise ParityError(
                 f"the {self.scheme} base {lost} {self.pictures} pictures (at most "
-                f"{max_accuracy_drop:.2%} may be lost); {way_out} or allow a larger "
+                f"{limits.max_accuracy_drop:.2%} may be lost); {way_out} or allow a larger "
                 "--max-accuracy-drop"
             )
-        if min_accuracy is not None and not (self.accuracy or 0.0) >= min_accuracy:
+        least = limits.min_accuracy
+        if least is not None and not (self.accuracy or 0.0) >= least:
             raise ParityError(
                 f"the accuracy of the {self.scheme} bundle on {self.pictures} pictures is "
-                f"{self.accuracy or 0.0:.2%} (at least {min_accuracy:.2%} is asked for); {way_out}"
+                f"{self.accuracy or 0.0:.2%} (at least {least:.2%} is asked for); {way_out}"
             )
-        if self.scheme == "int8" and not self.speedup > 1:
+        if self.scheme == "int8" and limits.purpose == "speed" and not self.speedup > 1:
             raise ParityError(
                 f"the int8 base takes {self.milliseconds:.3g} ms for a picture and the float32 one "
                 f"{self.float32_milliseconds:.3g} ms ({self.speedup:.2f}x the speed), so it is no "
-                f"faster here; {way_out} or export where it will run"
+                f"faster here; {way_out}, export where it will run, or take it --for size"
             )
 
 
@@ -121,8 +139,7 @@ def quantize_base(
     *,
     targets: Sequence[int] | None = None,
     calibration: Sequence[Path] = (),
-    max_accuracy_drop: float,
-    min_accuracy: float | None = None,
+    limits: Limits,
 ) -> Quantization:
     """Replace the float32 `base.onnx` in a bundle's folder by one of fewer bits.
 
@@ -136,9 +153,7 @@ def quantize_base(
         targets: for each of them the index of its label, if that is known.
         calibration: image files for the ranges of int8; training pictures, so that the comparison
             is on others.
-        max_accuracy_drop: how much accuracy may be lost; where the targets are not known, for which
-            share of the pictures another class may be named.
-        min_accuracy: what the accuracy must be at least.
+        limits: what it must keep, or the folder stays as it was.
 
     Raises:
         ConversionError: the graph holds nothing to be quantized.
@@ -180,7 +195,7 @@ def quantize_base(
         **_speed(bases, batch[:1]),
         tolerance=_tolerance(reference, bases[1].run(batch), head),
     )
-    quantization.check(max_accuracy_drop=max_accuracy_drop, min_accuracy=min_accuracy)
+    quantization.check(limits)
     file.write_bytes(after)
     return quantization
 

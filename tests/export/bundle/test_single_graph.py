@@ -11,8 +11,11 @@ import pytest
 import fic_export
 from fic_export.bundle.single_graph import SINGLE_FILE, fuse, write_single_graph
 from fic_export.errors import ConversionError, ParityError
+from fic_export.fits.out_of_distribution import FittedScore
 from fic_runtime.bundle import open_bundle
+from fic_runtime.bundle.manifest import Known
 from fic_runtime.classifier import Classifier
+from fic_runtime.heads.ood_scores import NearestNeighbour, normalised
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 from tests.export.conftest import make_base, make_head
 
@@ -116,8 +119,8 @@ def test_without_being_asked_for_it_is_not_there(tmp_path):
 
 @pytest.mark.parametrize("value", [5.0, np.nan])
 def test_a_fused_graph_that_differs_is_refused_and_nothing_is_written(value, tmp_path, monkeypatch):
-    def write_another(folder, manifest):
-        write_single_graph(folder, manifest)
+    def write_another(folder, manifest, **options):
+        write_single_graph(folder, manifest, **options)
         model = onnx.load(folder / SINGLE_FILE)
         *_, bias = (each for each in model.graph.initializer if list(each.dims) == [3])
         other = np.array([0, value, 0], np.float32)
@@ -141,3 +144,48 @@ def test_graphs_of_two_operator_sets_are_refused(bundle):
     head.opset_import[0].version = 13
     with pytest.raises(ConversionError, match="different operator sets"):
         fuse(base, head)
+
+
+def known_score():
+    """Return a fitted score, whose numbers are float16 in the bundle as in a real one."""
+    random = np.random.default_rng(0)
+    neighbours = normalised(random.normal(size=(9, 6))).astype(np.float16).astype(np.float32)
+    known = Known(
+        method="nearest_neighbour",
+        threshold=0.25,
+        file="known.npz",
+        false_rejection=0.05,
+        figures={
+            "auroc": {"nearest_neighbour": {"held_out": 0.9, "foreign": 1.0}},
+            "foreign_pictures": 9,
+            "foreign_rejected": 1.0,
+        },
+    )
+    return FittedScore(score=NearestNeighbour(neighbours=neighbours), known=known)
+
+
+@pytest.mark.parametrize("pooled", [True, False], ids=["vector", "map"])
+def test_it_gives_the_score_and_the_bottleneck_too(pooled, tmp_path):
+    bundle = tmp_path / "bundle"
+    manifest = fic_export.export_bundle(
+        *models(pooled=pooled),
+        labels=LABELS,
+        preprocessing=PREPROCESSING,
+        out=bundle,
+        single_graph=True,
+        with_bottleneck=True,
+        ood_score=known_score(),
+    )
+    onnx.checker.check_model(onnx.load(bundle / SINGLE_FILE), full_check=True)
+    assert manifest.single_graph["further_outputs"] == ["ood_score", "bottleneck"]
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 24, 32, 3), np.uint8)
+    whole = session(bundle / SINGLE_FILE)
+    probabilities, scores, bottlenecks = whole.run(None, {"image": pixels})
+    with Classifier(bundle, device="cpu") as classifier:
+        expected = classifier.predict_batch(pixels)
+        np.testing.assert_allclose(bottlenecks, classifier.bottlenecks(pixels), atol=1e-5)
+    assert scores.shape == (5, 1)
+    np.testing.assert_allclose(scores[:, 0], [each.ood_score for each in expected], atol=1e-5)
+    np.testing.assert_allclose(probabilities, [each.probabilities for each in expected], atol=1e-6)
+    threshold = float(whole.get_modelmeta().custom_metadata_map["ood_threshold"])
+    assert [bool(score <= threshold) for score in scores[:, 0]] == [each.known for each in expected]
