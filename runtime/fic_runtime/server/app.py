@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -14,7 +15,6 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from .. import __version__
 from ..classifier import Classifier
 from ..errors import FicError, ImageError
 from ..multi_classifier import MultiClassifier
@@ -83,7 +83,8 @@ def create_app(
         check=check,
         updates=updates or HeadUpdates(),
         name=name,
-        version=__version__,
+        # By name: the package's face stands on all that it hands on.
+        version=import_module(__name__.partition(".")[0]).__version__,
     )
 
     @asynccontextmanager
