@@ -4,7 +4,8 @@ import { barsOf, emptyBars, verdict } from "./picture.js";
 import { byId, element, notice } from "./dom.js";
 
 const REFUSED = {
-  NotAllowedError: "The camera may not be used: allow it for this page, or choose pictures instead.",
+  NotAllowedError:
+    "The camera may not be used: allow it for this page, or choose pictures instead.",
   NotFoundError: "No camera was found here; connect one, or choose pictures instead.",
   NotReadableError: "The camera is used by another program; close it, or choose pictures instead.",
 };

@@ -14,7 +14,10 @@ export function table(pictures) {
     const cells = Array.from({ length: TOP }, (_, i) =>
       best[i] ? [best[i].label, best[i].probability.toFixed(6)] : ["", ""],
     );
-    const scores = prediction && scored ? [prediction.known, Number(prediction.score?.toPrecision(6))] : ["", ""];
+    const scores =
+      prediction && scored
+        ? [prediction.known, Number(prediction.score?.toPrecision(6))]
+        : ["", ""];
     return [name, ...cells.flat(), ...(scored ? scores : []), error ?? ""];
   });
   return [head, ...rows].map((row) => `${row.map(cell).join(",")}\r\n`).join("");

@@ -31,8 +31,13 @@ function blockOf(block) {
 }
 
 function tableOf(lines) {
-  const cells = (line) => line.replace(/^\|\s*|\s*\|$/g, "").split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
-  const row = (line, name) => element("tr", {}, ...cells(line).map((cell) => element(name, {}, ...inline(cell))));
+  const cells = (line) =>
+    line
+      .replace(/^\|\s*|\s*\|$/g, "")
+      .split(/(?<!\\)\|/)
+      .map((cell) => cell.trim().replaceAll("\\|", "|"));
+  const row = (line, name) =>
+    element("tr", {}, ...cells(line).map((cell) => element(name, {}, ...inline(cell))));
   const [head, , ...body] = lines;
   const rows = body.map((line) => row(line, "td"));
   const top = cells(head).some(Boolean) ? [element("thead", {}, row(head, "th"))] : [];
@@ -40,7 +45,9 @@ function tableOf(lines) {
 }
 
 function inline(text) {
-  return text.split(/(`[^`]+`)/).map((part) =>
-    /^`.+`$/.test(part) ? element("code", { textContent: part.slice(1, -1) }) : part,
-  );
+  return text
+    .split(/(`[^`]+`)/)
+    .map((part) =>
+      /^`.+`$/.test(part) ? element("code", { textContent: part.slice(1, -1) }) : part,
+    );
 }

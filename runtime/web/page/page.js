@@ -90,7 +90,8 @@ function listenToDrops() {
     dragging(-inside);
     const dropped = [...(event.dataTransfer?.files ?? [])];
     if (dropped.length) take(dropped);
-    else notice("What was dropped holds no picture file; save the picture first, and drop its file.");
+    else
+      notice("What was dropped holds no picture file; save the picture first, and drop its file.");
   });
 }
 
@@ -145,7 +146,10 @@ async function swap(archive) {
     const title = questionOf(opened.labels);
     byId("title").textContent = document.title = title;
     notice(`${archive.name} answers from now on; pictures that are here keep their answers.`, true);
-    earlier.then((classifier) => classifier.close(), () => {});
+    earlier.then(
+      (classifier) => classifier.close(),
+      () => {},
+    );
   } catch (error) {
     notice(sentence(error));
   }

@@ -152,7 +152,11 @@ export function barsOf(prediction, explainable = false, onChoice = null) {
 /** As high as bars, so that nothing moves when they come. */
 export function emptyBars() {
   const rows = Array.from({ length: barCount() }, () =>
-    element("li", {}, element("div", { className: "row" }, element("span", { className: "track" }))),
+    element(
+      "li",
+      {},
+      element("div", { className: "row" }, element("span", { className: "track" })),
+    ),
   );
   return element("ul", { className: "bars", ariaHidden: "true" }, ...rows);
 }

@@ -57,7 +57,10 @@ function findEnd(view) {
 export async function readEntry(bytes, entry) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (entry.flags & ENCRYPTED) throw new Error(`${entry.name} is encrypted`);
-  if (entry.start + HEADER_SIZE > bytes.length || view.getUint32(entry.start, true) !== 0x04034b50) {
+  if (
+    entry.start + HEADER_SIZE > bytes.length ||
+    view.getUint32(entry.start, true) !== 0x04034b50
+  ) {
     throw new Error(`${entry.name} is not where the directory says`);
   }
   const names = view.getUint16(entry.start + 26, true) + view.getUint16(entry.start + 28, true);

@@ -33,14 +33,21 @@ export async function readArrays(bytes) {
 function readArray(bytes, name) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const version = bytes[6];
-  if (bytes.length < 12 || String.fromCharCode(...bytes.subarray(1, 6)) !== "NUMPY" || version > 3) {
+  if (
+    bytes.length < 12 ||
+    String.fromCharCode(...bytes.subarray(1, 6)) !== "NUMPY" ||
+    version > 3
+  ) {
     throw new Error(`${name} is no array`);
   }
   const start = version === 1 ? 10 : 12;
   const length = version === 1 ? view.getUint16(8, true) : view.getUint32(8, true);
   const header = new TextDecoder().decode(bytes.subarray(start, start + length));
   const descr = /'descr':\s*'([^']*)'/.exec(header)?.[1];
-  const shape = /'shape':\s*\(([^)]*)\)/.exec(header)?.[1].split(",").filter((part) => part.trim());
+  const shape = /'shape':\s*\(([^)]*)\)/
+    .exec(header)?.[1]
+    .split(",")
+    .filter((part) => part.trim());
   if (!TYPES[descr] || !shape) throw new Error(`${name} is of the type ${descr}`);
   const [dtype, Kind] = TYPES[descr];
   const sizes = shape.map(Number);
@@ -70,7 +77,8 @@ function inRows(data, shape) {
     let at = 0;
     for (let axis = 0; axis < shape.length; axis++) at = at * shape[axis] + place[axis];
     result[at] = data[i];
-    for (let axis = 0; axis < shape.length && ++place[axis] === shape[axis]; axis++) place[axis] = 0;
+    for (let axis = 0; axis < shape.length && ++place[axis] === shape[axis]; axis++)
+      place[axis] = 0;
   }
   return result;
 }

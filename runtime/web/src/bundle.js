@@ -66,7 +66,9 @@ function checkGraph(files, file, contents) {
   try {
     found = graphContents(contents.get(file));
   } catch (error) {
-    throw new BundleError(`${where}: is no ONNX graph (${reasonOf(error)}); export the bundle again`);
+    throw new BundleError(
+      `${where}: is no ONNX graph (${reasonOf(error)}); export the bundle again`,
+    );
   }
   if (found.custom.size) {
     throw new BundleError(

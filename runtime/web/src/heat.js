@@ -41,12 +41,17 @@ export function drawHeat(context, explanation, { opacity = OPACITY } = {}) {
     across.forEach((column, x) => {
       if (!row || !column) return; // the base did not look there
       const value =
-        row.near * (column.near * heat[row.first * columns + column.first] +
-          column.far * heat[row.first * columns + column.second]) +
-        row.far * (column.near * heat[row.second * columns + column.first] +
-          column.far * heat[row.second * columns + column.second]);
+        row.near *
+          (column.near * heat[row.first * columns + column.first] +
+            column.far * heat[row.first * columns + column.second]) +
+        row.far *
+          (column.near * heat[row.second * columns + column.first] +
+            column.far * heat[row.second * columns + column.second]);
       const strength = Math.min(Math.max(value / hottest, 0), 1);
-      overlay.data.set([...turbo(strength), Math.round(opacity * strength * 255)], (y * width + x) * 4);
+      overlay.data.set(
+        [...turbo(strength), Math.round(opacity * strength * 255)],
+        (y * width + x) * 4,
+      );
     });
   });
   const layer = new OffscreenCanvas(width, height);

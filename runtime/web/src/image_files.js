@@ -77,7 +77,8 @@ const ELSEWHERE = [
  */
 export async function readImageFile(bytes, name) {
   const data = new Bytes(bytes);
-  if (!bytes.length) throw new ImageError(`${name}: the file is empty; choose it again or leave it out`);
+  if (!bytes.length)
+    throw new ImageError(`${name}: the file is empty; choose it again or leave it out`);
   const kind = KINDS.find(([, , , fits]) => fits(data));
   if (!kind) throw unknownFormat(data, name);
   const [format, type, read] = kind;
@@ -91,7 +92,9 @@ export async function readImageFile(bytes, name) {
   }
   const { width, height } = found;
   if (Math.min(width, height) < 1) {
-    throw new ImageError(`${name}: the ${format} file has no pixels (${width}x${height}); ${REMEDY}`);
+    throw new ImageError(
+      `${name}: the ${format} file has no pixels (${width}x${height}); ${REMEDY}`,
+    );
   }
   if (Math.max(width, height) > MAX_SIDE || width * height > MAX_PIXELS) {
     throw new ImageError(
@@ -230,7 +233,7 @@ async function readPng(data) {
   let at = 8;
   let orientation = 1;
   const chunks = [];
-  for (let kind = ""; kind !== "IEND"; ) {
+  for (let kind = ""; kind !== "IEND";) {
     const length = data.u32(at);
     kind = data.text(at + 4, 4);
     const end = at + 12 + length;
@@ -294,7 +297,8 @@ async function withoutAlpha(packed, header, width, height) {
       columns: Math.max(0, Math.ceil((width - left) / across)),
     }))
     .filter(({ rows, columns }) => rows && columns);
-  const total = (each) => sizes.reduce((sum, { rows, columns }) => sum + rows * (1 + columns * each), 0);
+  const total = (each) =>
+    sizes.reduce((sum, { rows, columns }) => sum + rows * (1 + columns * each), 0);
   let rows;
   try {
     rows = await inflate(packed, total(channels * bytes), "deflate");
@@ -400,7 +404,7 @@ function readWebp(data) {
   const end = 8 + data.u32(4, true);
   let frame = null;
   let orientation = 1;
-  for (let at = 12; at < end; ) {
+  for (let at = 12; at < end;) {
     const kind = data.text(at, 4);
     const length = data.u32(at + 4, true);
     const start = at + 8;
@@ -416,7 +420,7 @@ function readWebp(data) {
 }
 
 function frameOfAnimation(data) {
-  for (let at = 0; at < data.length; ) {
+  for (let at = 0; at < data.length;) {
     const kind = data.text(at, 4);
     const length = data.u32(at + 4, true);
     if (kind === "VP8 " || kind === "VP8L") {
@@ -461,7 +465,7 @@ function isAvif(data) {
 
 function readAvif(data) {
   let meta = null;
-  for (let at = 0; at < data.length; ) {
+  for (let at = 0; at < data.length;) {
     let size = data.u32(at);
     if (size === 1) size = data.u32(at + 8) * 2 ** 32 + data.u32(at + 12);
     const end = size ? at + size : data.length;

@@ -136,8 +136,7 @@ export class LocalClassifier {
   /** Run the bundle's golden pictures; see `SelfTest` in index.d.ts. */
   async selfTest({ decodes = true } = {}) {
     const golden = await readGolden(this.#deployed, true);
-    const ofHead =
-      this.#served === this.#deployed ? golden : await readGolden(this.#served, false);
+    const ofHead = this.#served === this.#deployed ? golden : await readGolden(this.#served, false);
     const { base } = this.#deployed.manifest;
     const size = base.input.shape.slice(1).reduce((product, side) => product * side, 1);
     const bottlenecks = new Float32Array(golden.bottlenecks.data.length);
@@ -263,7 +262,9 @@ async function openGraph(ort, bundle, spec, further) {
           "use a newer browser, or allow WebAssembly for this page",
       );
     }
-    throw new BundleError(`${where}: cannot be opened (${reasonOf(error)}); export the bundle again`);
+    throw new BundleError(
+      `${where}: cannot be opened (${reasonOf(error)}); export the bundle again`,
+    );
   }
   for (const file of [spec.file, ...bundle.weights[spec.file]]) bundle.contents.delete(file);
   checkGraphEnds(session, spec, further, where);
@@ -357,7 +358,8 @@ async function readGolden({ place, manifest, contents }, pictures) {
     const count = arrays.probabilities?.shape[0];
     for (const [name, { dtype, shape }] of Object.entries(tensors)) {
       const found = arrays[name];
-      const fits = found?.dtype === dtype && String(found.shape) === String([count, ...shape.slice(1)]);
+      const fits =
+        found?.dtype === dtype && String(found.shape) === String([count, ...shape.slice(1)]);
       if (!count || !fits) throw new Error(`${name} does not fit the manifest`);
     }
     if (pictures && arrays.picture?.dtype !== "uint8") throw new Error("it has no picture");

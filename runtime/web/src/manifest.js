@@ -52,7 +52,8 @@ export function ownFiles(manifest) {
 
 function manifestOf(values) {
   const format = field(values, "format");
-  if (!Number.isInteger(format) || format < 1) throw new Error(`format ${show(format)} is no format`);
+  if (!Number.isInteger(format) || format < 1)
+    throw new Error(`format ${show(format)} is no format`);
   if (format > FORMAT) {
     throw new BundleError(
       `format ${format} is newer than this runtime reads (${FORMAT}); upgrade fic-runtime-web`,
@@ -86,12 +87,15 @@ function preprocessing(values) {
     );
   }
   const fraction = number(field(geometry, "crop_fraction"));
-  if (!(fraction > 0 && fraction <= 1)) throw new Error(`crop_fraction ${fraction} is not in (0, 1]`);
+  if (!(fraction > 0 && fraction <= 1))
+    throw new Error(`crop_fraction ${fraction} is not in (0, 1]`);
   const margin = number(field(geometry, "jpeg_margin"));
-  if (margin !== 0 && margin < 1) throw new Error(`jpeg_margin ${margin} is neither 0 nor at least 1`);
+  if (margin !== 0 && margin < 1)
+    throw new Error(`jpeg_margin ${margin} is neither 0 nor at least 1`);
   const pixels = mapping(field(values, "pixels"));
   for (const name of ["scale", "offset"]) {
-    if (list(field(pixels, name)).map(number).length !== 3) throw new Error(`${name} is three numbers`);
+    if (list(field(pixels, name)).map(number).length !== 3)
+      throw new Error(`${name} is three numbers`);
   }
   return {
     geometry: {
@@ -237,7 +241,8 @@ function number(value) {
 }
 
 function size(value) {
-  if (!Number.isInteger(value) || value < 1) throw new Error(`${show(value)} is no number of pixels`);
+  if (!Number.isInteger(value) || value < 1)
+    throw new Error(`${show(value)} is no number of pixels`);
   return value;
 }
 

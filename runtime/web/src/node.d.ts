@@ -1,13 +1,6 @@
 /** The same in Node, on decoded pixels. */
 
-import type {
-  BundleSource,
-  Explanation,
-  Manifest,
-  Pixels,
-  Prediction,
-  SelfTest,
-} from "./index.js";
+import type { BundleSource, Explanation, Manifest, Pixels, Prediction, SelfTest } from "./index.js";
 
 export type { BundleSource, Explanation, Manifest, Pixels, Score, SelfTest } from "./index.js";
 export {

@@ -73,7 +73,9 @@ function decoded(picture) {
 
 async function webEngine() {
   const ort = await import("onnxruntime-web/wasm");
-  const file = createRequire(import.meta.url).resolve("onnxruntime-web/ort-wasm-simd-threaded.wasm");
+  const file = createRequire(import.meta.url).resolve(
+    "onnxruntime-web/ort-wasm-simd-threaded.wasm",
+  );
   ort.env.wasm.wasmBinary ??= await readFile(file);
   return ort;
 }
@@ -83,7 +85,8 @@ async function contentsOf(source) {
   if (!isPath && !(source instanceof URL && source.protocol === "file:")) return source;
   const place = source instanceof URL ? fileURLToPath(source) : source;
   const found = await stat(place).catch(() => null);
-  if (!found) throw new BundleError(`${place}: no such file or folder; give what \`fic export\` wrote`);
+  if (!found)
+    throw new BundleError(`${place}: no such file or folder; give what \`fic export\` wrote`);
   if (found.isFile()) return Object.assign(new Blob([await readFile(place)]), { name: place });
   return { place, read: (name) => bytesOf(path.join(place, name)) };
 }

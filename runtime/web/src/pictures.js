@@ -51,7 +51,9 @@ function ofBitmap(bitmap, orientation, name = "the picture") {
   const [width, height] = turned ? [bitmap.height, bitmap.width] : [bitmap.width, bitmap.height];
   if (width * height > MAX_PIXELS) {
     bitmap.close();
-    throw new ImageError(`${name}: ${width}x${height} pixels are too many; make the picture smaller`);
+    throw new ImageError(
+      `${name}: ${width}x${height} pixels are too many; make the picture smaller`,
+    );
   }
   const canvas = new OffscreenCanvas(1, 1);
   const context = canvas.getContext("2d", { willReadFrequently: true });

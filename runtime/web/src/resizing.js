@@ -33,8 +33,7 @@ export function resizePicture(picture, geometry) {
 
 /** Return the part of a picture that `crop` takes. */
 export function centralPart(height, width, geometry) {
-  const scale =
-    geometry.crop_fraction * Math.min(height / geometry.height, width / geometry.width);
+  const scale = geometry.crop_fraction * Math.min(height / geometry.height, width / geometry.width);
   const rows = clamp(roundHalfToEven(scale * geometry.height), 1, height);
   const columns = clamp(roundHalfToEven(scale * geometry.width), 1, width);
   return { top: (height - rows) >> 1, left: (width - columns) >> 1, rows, columns };

@@ -71,7 +71,8 @@ export async function readScore({ place, manifest, contents }) {
     const arrays = known.file === null ? {} : await readArrays(contents.get(known.file));
     checkArrays(arrays, method.shapes, base.output.shape.at(-1));
     const score = method.score(arrays);
-    return (bottleneck, probabilities) => score(pooled(bottleneck, base.output.shape), probabilities);
+    return (bottleneck, probabilities) =>
+      score(pooled(bottleneck, base.output.shape), probabilities);
   } catch (error) {
     throw new BundleError(
       `${where}: does not hold the numbers of ${known.method} (${reasonOf(error)}); export the ` +
