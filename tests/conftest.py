@@ -37,19 +37,21 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _quick_collection() -> None:
+def _quick_collection() -> Iterator[None]:
     """Keep what is loaded by now from the collections of each conversion, which then take no time.
 
-    They are for bases of hundreds of megabytes; most tests convert some hundred weights.
+    They are for bases of hundreds of megabytes; most tests convert some hundred weights. What a
+    test leaves behind is garbage like any other when it ends.
     """
     gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _garbage() -> Iterator[None]:
     """Collect what the tests of a file left behind."""
     yield
-    gc.unfreeze()
     gc.collect()
 
 
