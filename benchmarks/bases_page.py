@@ -12,12 +12,17 @@ _HEAD = """\
 
 `python benchmarks/bases.py --pictures PHOTOS --write docs/bases.md`
 
-* **top-1** is the published accuracy on ImageNet in percent. Nothing of it was measured here. It is
-  from [keras.io/api/applications](https://keras.io/api/applications/) unless the base is of
-  MobileNet with a width of 0.75 or less, MobileNetV2 with another width than 1 (the tables of
-  tensorflow/models, `research/slim/nets`, where those weights were trained), MobileNetV3
-  (docstring of `keras.applications.MobileNetV3Large`) or EfficientNet-Lite (tensorflow/tpu,
-  `models/official/efficientnet/lite`).
+* **top-1** is the published accuracy on ImageNet in percent. Nothing of it was measured here; each
+  figure was compared with its source:
+    * MobileNet with a width of 0.75 or less and MobileNetV2 with another width than 1: the tables
+      of tensorflow/models, `mobilenet_v1.md` and `mobilenet/README.md` in `research/slim/nets`, of
+      checkpoints that were trained there;
+    * MobileNetV3: the docstring of `keras.applications.MobileNetV3Large` in Keras 3.15. A width of
+      1 has 75.6 and 68.1 there, and 75.2 and 67.5 in tensorflow/models;
+    * EfficientNet-Lite: tensorflow/tpu, `models/official/efficientnet/lite/README.md`, in float32;
+      the packages that hold the weights state no accuracy;
+    * all others: the table of [keras.io/api/applications](https://keras.io/api/applications/), from
+      its source in keras-team/keras-io, and ConvNeXt's from a copy of the page.
 * **ONNX** is the size of `base.onnx` in a bundle.
 * **difference** is the largest one between Keras and the runtime, as a share of the largest value
   in the bottleneck of the same picture: at the base's own size / at 32 pixels less. At most

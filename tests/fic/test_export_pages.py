@@ -19,7 +19,7 @@ def export(*arguments: str | Path) -> str:
 def test_a_page_is_written_beside_the_bundle(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fic_runtime.pages._asset", lambda _: b"<title>{{title}}</title>")
+    monkeypatch.setattr("fic_runtime.bundle.pages._asset", lambda _: b"<title>{{title}}</title>")
     page = tmp_path / "page.html"
     said = export(run.folder, "--out", tmp_path / "bundle", "--html", page)
     assert f"page written to {page} (" in said
@@ -33,7 +33,7 @@ def test_a_page_is_written_beside_the_bundle(
 def test_a_page_that_cannot_be_written_is_told_before_the_export(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], reason: str
 ) -> None:
-    monkeypatch.setattr("fic_runtime.pages._ASSETS", "a_package_that_is_not_there")
+    monkeypatch.setattr("fic_runtime.bundle.pages._ASSETS", "a_package_that_is_not_there")
     with pytest.raises(FicError, match=reason):
         export(run.folder, "--out", tmp_path / "out", "--web", tmp_path / "site", *options)
     assert not (tmp_path / "out").exists()

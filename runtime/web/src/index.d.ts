@@ -105,7 +105,7 @@ export interface SelfTest {
   readonly probabilitiesTolerance: number;
 }
 
-/** The content of `manifest.json`; `docs/bundle-format.md` describes its fields. */
+/** The content of `manifest.json`; `docs/reference/bundle-format.md` describes its fields. */
 export interface Manifest {
   readonly format: number;
   readonly labels: readonly string[];

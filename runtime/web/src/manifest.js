@@ -1,4 +1,4 @@
-/** The bundle's `manifest.json`, as `docs/bundle-format.md` describes it. */
+/** The bundle's `manifest.json`, as `docs/reference/bundle-format.md` describes it. */
 
 import { BundleError, reasonOf } from "./errors.js";
 
