@@ -14,6 +14,7 @@ import pytest
 from fic.bases import find_base
 from fic.runs import Run
 from fic_export.bundle.parity import keras_probabilities
+from fic_export.options import KerasClassifier
 from fic_runtime.classifier import Classifier
 from fic_runtime.images import load_image
 
@@ -68,7 +69,13 @@ def test_the_bundle_agrees_with_keras(
 ) -> None:
     trained = Run(folder / "run")
     base = trained.frozen_base()
-    expected = keras_probabilities(base.model, trained.head(), base.preprocessing, files)
+    classifier = KerasClassifier(
+        base=base.model,
+        head=trained.head(),
+        labels=trained.labels,
+        preprocessing=base.preprocessing,
+    )
+    expected = keras_probabilities(classifier, files)
     np.testing.assert_allclose(bundle_answers, expected, atol=1e-4)
     assert bundle_answers.std() > 0.1  # it does tell the pictures apart
 

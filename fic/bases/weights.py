@@ -73,7 +73,7 @@ def load_package(model: "keras.Model", base: Base, package: Package) -> None:
         ) from error
     if hashlib.sha256(data).hexdigest() != package.sha256:
         raise WeightsError(
-            f"{path}: damaged, or not the file of {package.name} {package.version}; "
+            f"{path}: damaged, or not the file of {package.requirement}; "
             f"{package.command} --force-reinstall"
         )
     # What is no float is a counter of batches.

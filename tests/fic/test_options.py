@@ -43,6 +43,8 @@ def test_no_default_of_fic_export_is_written_a_second_time() -> None:
 def test_every_option_of_fic_export_fills_a_field_of_the_library() -> None:
     arguments = ("--pictures", "7", "--assert-accuracy", "0.5", "--no-known", "--triton", "models")
     values = command_line(*arguments)
+    for page in ("html", "web"):  # of the bundle, once it is there
+        assert values.pop(page) is None
     reliability = from_options(ReliabilityOptions, values)
     options = from_options(ExportOptions, {**values, "reliability": reliability})
     assert options == ExportOptions(

@@ -435,7 +435,7 @@ def test_a_head_for_another_base_is_a_slip(export, tmp_path):
 
 @pytest.mark.parametrize("label", ["", "two\nlines", "\u2028", "caf\udce9"])
 def test_a_label_that_is_no_line_of_text_is_refused(label, export, tmp_path):
-    with pytest.raises(OutputError, match="is not one line of text; rename the class"):
+    with pytest.raises(OutputError, match="is not one line of printable text; rename the class"):
         export(tmp_path / "b", labels=("a", label, "c"))
 
 
