@@ -224,7 +224,7 @@ def _folders(directory: Path | str) -> Iterator[tuple[Path, Fingerprint]]:
         except (CacheError, OSError, TypeError, ValueError) as error:
             log.warning("%s: left out, %s", path, error)
             continue
-        # Of another release, or renamed: its shards would all look like foreign ones.
+        # Of another release, or renamed: its shards would all look like those of another base.
         if path.parent.name != fingerprint.folder_name:
             log.warning("%s: left out, it is not a folder of this release's format", path.parent)
             continue

@@ -144,9 +144,9 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Raise where this device does not give the results that were recorded at export."""
     from ..diagnostics.selftest import run_selftest
-    from .heads import places_of_heads
+    from .heads import paths_of_heads
 
-    heads: list[Path | None] = [*places_of_heads(options)]
+    heads: list[Path | None] = [*paths_of_heads(options)]
     for head in heads or [None]:
         result = run_selftest(
             options.bundle,

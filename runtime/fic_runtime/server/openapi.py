@@ -171,13 +171,13 @@ def _name(models: list[str]) -> Schema:
 
 def _schemas(service: Service) -> Schema:
     text, whole = {"type": "string"}, {"type": "integer", "minimum": 0}
-    number, truth = {"type": ["number", "null"]}, {"type": ["boolean", "null"]}
+    number, flag = {"type": ["number", "null"]}, {"type": ["boolean", "null"]}
     score = _object({"label": text, "probability": number})
     prediction = {
         "label": text,
         "index": whole,
         "probability": number,
-        "known": {**truth, "description": "null where the bundle cannot tell"},
+        "known": {**flag, "description": "null where the bundle cannot tell"},
         "ood_score": number,
         "top": {"type": "array", "items": score},
     }

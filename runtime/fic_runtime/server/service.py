@@ -19,7 +19,7 @@ from .answers import RefusalError
 from .bodies import Bodies
 from .limits import Limits
 from .metrics import Metrics
-from .models import Answer, HeadsFolder, Models
+from .models import HeadAnswers, HeadsFolder, Models
 from .workers import Picture, Workers
 
 log: Log = Log(__name__)
@@ -119,7 +119,7 @@ class Service:
                 headers={"Retry-After": "1"},
             )
 
-    async def classify(self, request: Request, pictures: Sequence[Picture]) -> list[Answer]:
+    async def classify(self, request: Request, pictures: Sequence[Picture]) -> list[HeadAnswers]:
         """Classify the pictures of a request, unless its client goes away.
 
         Raises:
