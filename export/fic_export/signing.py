@@ -123,7 +123,7 @@ def _library() -> Any:
 def _bad_key(file: Path, kind: str, error: Exception) -> SigningError:
     reason = getattr(error, "strerror", None) or one_line(error)
     return SigningError(
-        f"{file}: is no {kind} key that can be used ({reason[:120]}); give a PEM file of an "
+        f"{file}: is not a {kind} key that can be used ({reason[:120]}); give a PEM file of an "
         "elliptic curve without a password, made by `openssl ecparam -name prime256v1 -genkey`"
     )
 

@@ -60,7 +60,7 @@ def read_arrays(data: bytes, name: Path) -> dict[str, Array]:
         name: what errors call it.
 
     Raises:
-        WeightsError: this is no such file, it is damaged, or it holds more than arrays.
+        WeightsError: this is not such a file, it is damaged, or it holds more than arrays.
     """
     if len(data) > _MAX_BYTES:
         raise WeightsError(

@@ -14,7 +14,7 @@ from .workers import FullError, Picture
 
 
 class Json(Response):
-    """A JSON body; what is no finite number must not be in it."""
+    """A JSON body; it may hold finite numbers only."""
 
     media_type = "application/json"
 
@@ -66,7 +66,7 @@ def predictions_json(
 
 
 def number(value: float | None) -> float | None:
-    """Return what JSON can hold: None for what is no finite number."""
+    """Return what JSON can hold: None for a number that is not finite."""
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -279,7 +279,7 @@ def _text(what: str, kind: str) -> Schema:
 _WHY = {
     400: "The request or a picture makes no sense, or has too many pixels or pictures.",
     401: "The token is missing or another one.",
-    404: "There is no such model.",
+    404: "A model of this name does not exist.",
     408: "The body did not come in time.",
     413: "Too many bytes.",
     415: "The body is compressed.",

@@ -33,7 +33,7 @@ class HeadUpdates:
 
     Attributes:
         folder: is looked at every two seconds; what appears there is served.
-        token: who sends it may send a head: `POST /v2/models/NAME/heads`.
+        token: clients that send it may send a head: `POST /v2/models/NAME/heads`.
     """
 
     folder: Path | None = None

@@ -76,7 +76,7 @@ class Workers:
         Pictures that wait are dropped when the caller is cancelled.
 
         Raises:
-            FullError: there is no room for them.
+            FullError: the queue has too little room for them.
             ImageError: one cannot be classified.
         """
         with self._counting:
