@@ -24,7 +24,9 @@ def test_every_name_that_a_program_imports_from_fic_is_there(program: Path) -> N
     assert not missing
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "program", [path for path in PROGRAMS if path.parent.name != "fuzz"], ids=lambda path: path.name
+)
 def test_a_program_that_takes_arguments_has_a_help(program: Path) -> None:
     assert "sys.argv" not in program.read_text(encoding="utf-8")
 
