@@ -125,7 +125,7 @@ def _pictures(folder: Path | None, count: int, work: Path) -> list[Path]:
     """Return `count` files out of all of a folder, evenly spaced, or draw them."""
     if folder is None:
         return [_draw(work / f"{number}.png", number) for number in range(count)]
-    files = [each for each in sorted(folder.rglob("*")) if each.suffix.lower() in IMAGE_SUFFIXES]
+    files = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in IMAGE_SUFFIXES]
     if len(files) < count:
         sys.exit(f"{folder}: holds {len(files)} pictures, --count is {count}")
     return files[:: len(files) // count][:count]
@@ -250,10 +250,10 @@ def _difference(
 ) -> float:
     """Return how far the graph is from Keras, as a share of a bottleneck's largest value."""
     pixels = base.pixels.apply(batch.astype(np.float32))
-    expected = np.concatenate([model(pixels[[place]]).numpy() for place in range(len(batch))])
+    expected = np.concatenate([model(pixels[[index]]).numpy() for index in range(len(batch))])
     scale = np.abs(expected).max(axis=1, keepdims=True)
     together = graph.run(batch)
-    alone = np.concatenate([graph.run(batch[[place]]) for place in range(len(batch))])
+    alone = np.concatenate([graph.run(batch[[index]]) for index in range(len(batch))])
     difference = max(float((np.abs(got - expected) / scale).max()) for got in (together, alone))
     # A base that gives nearly the same for all pictures would agree with anything.
     between_pictures = float((np.ptp(expected, axis=0) / scale).max())

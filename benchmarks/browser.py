@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import some_photos
 from selenium import webdriver
 
 from fic_runtime import Classifier
@@ -58,10 +59,9 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--images", type=int, default=200)
     options = parser.parse_args()
-    files = sorted(options.photos.rglob("*.jpg"))
-    files = files[:: max(1, len(files) // options.images)][: options.images]
-    with tempfile.TemporaryDirectory() as place, chromium() as driver:
-        folder = Path(place)
+    files = some_photos(options.photos, options.images)
+    with tempfile.TemporaryDirectory() as work, chromium() as driver:
+        folder = Path(work)
         shutil.copytree(_DIST, folder / "dist")
         shutil.copytree(options.bundle, folder / "bundle")
         (folder / "photos").mkdir()

@@ -1,6 +1,6 @@
 """What compression of real feature maps saves and costs, through the cache itself.
 
-    KERAS_HOME=../shared/keras_home python benchmarks/cache_compression.py ../shared/photos/flowers
+    python benchmarks/cache_compression.py PHOTOS
 
 The maps are those of MobileNet 0.75 with ImageNet weights on 160 of the photos, cut at two layers.
 LZF, which the cache does not offer, is measured through h5py for comparison.
@@ -19,6 +19,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from fic.bases import find_base
+from fic.bases.models import build_base
 from fic.cache import BottleneckCache
 from fic.cache.keys import make_keys
 from fic.digests import digest_bytes
@@ -34,17 +36,12 @@ PREPROCESSING = Preprocessing(
 
 
 def feature_maps(folder: Path, count: int) -> Iterator[np.ndarray]:
-    import keras
-
     paths = sorted(folder.glob("*/*.jpg"))
     random.Random(0).shuffle(paths)
     images = [load_image(path, PREPROCESSING.geometry) for path in paths[:count]]
     pixels = PREPROCESSING.pixels.apply(np.stack(images).astype(np.float32))
-    base = keras.applications.MobileNet(
-        alpha=0.75, include_top=False, input_shape=(224, 224, 3), weights="imagenet"
-    )
     for layer in LAYERS:
-        cut = keras.Model(base.input, base.get_layer(layer).output)
+        cut = build_base(find_base("mobilenet_0.75"), layer=layer, pooling="none")
         yield cut.predict(pixels, verbose=0)
 
 

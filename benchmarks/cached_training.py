@@ -7,7 +7,6 @@ the same number of epochs. The network is trained by Keras's `fit`, fed by tf.da
 """
 
 import argparse
-import importlib
 import tempfile
 from pathlib import Path
 
@@ -17,12 +16,13 @@ from measuring import in_turn, median_ratio, spread, wall_seconds, without_autot
 
 from fic.bases.frozen import FrozenBase
 from fic.bottlenecks import prepare
-from fic.data import Pictures, Source, read_pictures
+from fic.data import Dataset, Pictures, Source, read_pictures
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.progress import Silence
 from fic.training.head import train_head
 from fic.training.starting_head import starting_head
 from fic_runtime.devices import usable_cpus
+from fic_runtime.preprocessing import Preprocessing
 
 
 def main() -> None:
@@ -38,65 +38,74 @@ def main() -> None:
         BaseOptions(base_model=options.base, weights="none"),
         Path(tempfile.mkdtemp(prefix="fic-benchmark-")),
     )
-    graph = base.graph_file()  # converted once for all runs, like the download of the weights
+    base.graph_file()  # converted once for all runs, like the download of the weights
     pictures = _some(options.photos, options.images)
-    geometry = base.preprocessing.geometry
     training = TrainingOptions(epochs=options.epochs, patience=0)
-    constructor = getattr(keras.applications, base.spec.constructor)
-    preprocess = importlib.import_module(constructor.__module__).preprocess_input
-
-    def cached() -> float:
-        with tempfile.TemporaryDirectory() as fresh:
-            own = FrozenBase(base.options, Path(fresh), fingerprint=base.fingerprint)
-            own.folder.mkdir(parents=True)
-            for name in ("base.onnx", "base.json"):
-                (own.folder / name).write_bytes((graph.parent / name).read_bytes())
-
-            def work() -> None:
-                cache = CacheOptions(bottleneck_dir=Path(fresh))
-                train, val, _ = prepare(pictures, own, cache, Silence())
-                head = starting_head(train, own, training)
-                train_head(head, train, val, training, Silence())
-
-            return wall_seconds(work)
-
-    def load(path: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
-        return preprocess(tf.image.resize(image, (geometry.height, geometry.width))), label
-
-    def data(part: str) -> tf.data.Dataset:
-        dataset = getattr(pictures, part)
-        return without_autotune(
-            tf.data.Dataset.from_tensor_slices(
-                ([str(path) for path in dataset.paths], list(dataset.targets))
-            )
-            .map(load, num_parallel_calls=usable_cpus())
-            .batch(training.batch_size)
-            .prefetch(2)
-        )
-
-    def whole_network() -> float:
-        base.model.trainable = False
-        image = keras.Input(base.model.input_shape[1:])
-        classes = len(pictures.train.labels)
-        outputs = keras.layers.Dense(classes, "softmax")(base.model(image, training=False))
-        network = keras.Model(image, outputs)
-        network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-        return wall_seconds(
-            lambda: network.fit(
-                data("train"),
-                validation_data=data("val"),
-                epochs=options.epochs,
-                shuffle=False,  # what the whole network sees in which order costs no time
-                verbose=0,
-            )
-        )
-
-    figures = in_turn(options.rounds, cached=cached, network=whole_network)
+    figures = in_turn(
+        options.rounds,
+        cached=lambda: train_on_bottlenecks(base, pictures, training),
+        network=lambda: train_through_network(base, pictures, training),
+    )
     print(f"{options.base}, {options.images} photos, {options.epochs} epochs")
     print(f"cached         {spread(figures['cached'])} s")
     print(f"whole network  {spread(figures['network'])} s")
     print(f"network / cached  {median_ratio(figures['network'], figures['cached']):.2f}")
+
+
+def train_on_bottlenecks(base: FrozenBase, pictures: Pictures, options: TrainingOptions) -> float:
+    """Return the seconds of a training with an empty cache."""
+    graph = base.graph_file()
+    with tempfile.TemporaryDirectory() as fresh:
+        own = FrozenBase(base.options, Path(fresh), fingerprint=base.fingerprint)
+        own.folder.mkdir(parents=True)
+        for name in ("base.onnx", "base.json"):
+            (own.folder / name).write_bytes((graph.parent / name).read_bytes())
+
+        def work() -> None:
+            cache = CacheOptions(bottleneck_dir=Path(fresh))
+            train, val, _ = prepare(pictures, own, cache, Silence())
+            head = starting_head(train, own, options)
+            train_head(head, train, val, options, Silence())
+
+        return wall_seconds(work)
+
+
+def train_through_network(base: FrozenBase, pictures: Pictures, options: TrainingOptions) -> float:
+    """Return the seconds of a training that sends every picture through the base each epoch."""
+    base.model.trainable = False
+    image = keras.Input(base.model.input_shape[1:])
+    classes = len(pictures.train.labels)
+    outputs = keras.layers.Dense(classes, "softmax")(base.model(image, training=False))
+    network = keras.Model(image, outputs)
+    network.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    train, val = (
+        _batches(part, base.preprocessing, options.batch_size)
+        for part in (pictures.train, pictures.val)
+    )
+    return wall_seconds(
+        lambda: network.fit(
+            train,
+            validation_data=val,
+            epochs=options.epochs,
+            shuffle=False,  # what the whole network sees in which order costs no time
+            verbose=0,
+        )
+    )
+
+
+def _batches(part: Dataset, preprocessing: Preprocessing, batch_size: int) -> tf.data.Dataset:
+    size = (preprocessing.geometry.height, preprocessing.geometry.width)
+
+    def load(path: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
+        return preprocessing.pixels.apply(tf.image.resize(image, size)), label
+
+    return without_autotune(
+        tf.data.Dataset.from_tensor_slices(([str(path) for path in part.paths], list(part.targets)))
+        .map(load, num_parallel_calls=usable_cpus())
+        .batch(batch_size)
+        .prefetch(2)
+    )
 
 
 def _some(photos: Path, count: int) -> Pictures:

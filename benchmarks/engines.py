@@ -1,19 +1,17 @@
 """Extraction by fic against `predict` of the same Keras model fed by tf.data.
 
-    python benchmarks/engines.py PHOTOS [--base mobilenet_v2] [--images 300] [--rounds 5]
+    python benchmarks/engines.py PHOTOS [--base efficientnet_lite0] [--images 300] [--rounds 5]
 
-Both start at the files. tf.data decodes in parallel and prefetches; Keras preprocesses with its
-own function; both use batches of the same size.
+Both start at the files and use batches of the same size. tf.data decodes, resizes and scales in
+parallel and prefetches.
 """
 
 import argparse
-import importlib
 import tempfile
 from pathlib import Path
 
-import keras
 import tensorflow as tf
-from measuring import in_turn, median_ratio, spread, wall_seconds, without_autotune
+from measuring import in_turn, median_ratio, some_photos, spread, wall_seconds, without_autotune
 
 from fic.bases.frozen import FrozenBase
 from fic.bottlenecks.engines import choose_engine
@@ -27,7 +25,7 @@ from fic_runtime.devices import usable_cpus
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--base", default="mobilenet_v2")
+    parser.add_argument("--base", default=BaseOptions.base_model)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
@@ -36,18 +34,15 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="fic-benchmark-"))
     base = FrozenBase(BaseOptions(base_model=options.base, weights="none"), work)
     geometry = base.preprocessing.geometry
-    files = sorted(options.photos.rglob("*.jpg"))
-    files = files[:: max(1, len(files) // options.images)][: options.images]
+    files = some_photos(options.photos, options.images)
     pictures = [Picture(file, digest_file(file), [0]) for file in files]
     chosen = choose_engine("auto", base)
     print(f"engine {chosen.engine.name}: {chosen.reason}")
-    constructor = getattr(keras.applications, base.spec.constructor)
-    preprocess = importlib.import_module(constructor.__module__).preprocess_input
 
     def load(path: tf.Tensor) -> tf.Tensor:
         image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
         image = tf.image.resize(image, (geometry.height, geometry.width))
-        return preprocess(image)
+        return base.preprocessing.pixels.apply(image)
 
     data = without_autotune(
         tf.data.Dataset.from_tensor_slices([str(file) for file in files])

@@ -4,8 +4,8 @@
 
 The run is exported with and without its feature map, and both predict in turn. Then the fifth of
 each validation picture that is hottest is painted over with the picture's mean colour, and in turn
-the coldest fifth, and a fifth at random in blocks as large as a place of the map: the more a part
-counts, the more the probability of the label falls ("deletion" of Petsiuk et al. 2018,
+the coldest fifth, and a fifth at random in blocks as large as a location of the map: the more a
+part counts, the more the probability of the label falls ("deletion" of Petsiuk et al. 2018,
 https://arxiv.org/abs/1806.07421, at one share).
 """
 
@@ -83,10 +83,10 @@ def compare_parts(classifier: Classifier, files: list[Path]) -> None:
     print(f"hottest falls more than coldest in {more:.0%} of the pictures")
 
 
-def blocks(random: np.random.Generator, places: Any, size: Any) -> Any:
-    """Return a random number for each place, spread over its pixels."""
-    numbers = random.random(places)
-    rows, columns = (np.arange(n) * m // n for n, m in zip(size, places, strict=True))
+def blocks(random: np.random.Generator, shape: Any, size: Any) -> Any:
+    """Return a random number for each location, spread over its pixels."""
+    numbers = random.random(shape)
+    rows, columns = (np.arange(n) * m // n for n, m in zip(size, shape, strict=True))
     return numbers[rows][:, columns]
 
 

@@ -1,6 +1,6 @@
 """Extraction throughput as a share of what the machine could do at best.
 
-    python benchmarks/extraction.py PHOTOS [--base mobilenet_v2] [--images 500] [--rounds 5]
+    python benchmarks/extraction.py PHOTOS [--base efficientnet_lite0] [--images 500] [--rounds 5]
 
 The ceiling is the machine's own: processors / (processor time to decode and resize a picture + that
 to run the base on it), each part measured alone with all processors busy. The base's part is taken
@@ -12,7 +12,14 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from measuring import cpu_seconds_at_full_load, in_turn, median_ratio, spread, wall_seconds
+from measuring import (
+    cpu_seconds_at_full_load,
+    in_turn,
+    median_ratio,
+    some_photos,
+    spread,
+    wall_seconds,
+)
 
 from fic.bases.frozen import FrozenBase
 from fic.bottlenecks.cached import BottleneckCache
@@ -28,7 +35,7 @@ from fic_runtime.images import load_image
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--base", default="mobilenet_v2")
+    parser.add_argument("--base", default=BaseOptions.base_model)
     parser.add_argument("--weights", default="none")
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--batch-size", type=int, default=CacheOptions.batch_size)
@@ -38,8 +45,7 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="fic-benchmark-"))
     base = FrozenBase(BaseOptions(base_model=options.base, weights=options.weights), work)
     geometry = base.preprocessing.geometry
-    files = sorted(options.photos.rglob("*.jpg"))[:: max(1, 1000 // options.images)]
-    files = files[: options.images]
+    files = some_photos(options.photos, options.images)
     pictures = [Picture(file, digest_file(file), [0]) for file in files]
     cpus = usable_cpus()
     engine = OnnxEngine(base.graph_file())

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from measuring import in_turn, median_ratio, spread, wall_seconds
+from measuring import in_turn, median_ratio, some_photos, spread, wall_seconds
 
 from fic_runtime import Classifier, MultiClassifier
 from fic_runtime.bundle import open_bundle
@@ -30,8 +30,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="for one prediction (default: all)")
     options = parser.parse_args()
 
-    files = sorted(options.photos.rglob("*.jpg"))
-    files = files[:: max(1, len(files) // options.images)][: options.images]
+    files = some_photos(options.photos, options.images)
     with tempfile.TemporaryDirectory(prefix="fic-benchmark-") as work:
         heads = [write_head(options.bundle, Path(work) / f"head{n}") for n in range(20)]
         print(f"a head: {size(heads[0])} bytes, the whole bundle: {size(options.bundle)} bytes")
@@ -53,7 +52,7 @@ def compare(heads: list[Path], files: list[Path], options: argparse.Namespace) -
 
     sides = {
         "one base": lambda: milliseconds(together.predict),
-        "classifiers": lambda: milliseconds(lambda file: [each.predict(file) for each in apart]),
+        "classifiers": lambda: milliseconds(lambda file: [alone.predict(file) for alone in apart]),
         "one classifier": lambda: milliseconds(apart[0].predict),
     }
     for side in sides.values():
@@ -68,13 +67,13 @@ def compare(heads: list[Path], files: list[Path], options: argparse.Namespace) -
     print(f"one base / one classifier  {alone:.2f}")
 
 
-def write_head(bundle: Path, place: Path) -> Path:
+def write_head(bundle: Path, folder: Path) -> Path:
     """Write the head of a bundle as one of its own."""
     whole = open_bundle(bundle)
-    place.mkdir()
+    folder.mkdir()
     for name, data in head_files(whole.manifest, files_of_the_head(whole)).items():
-        (place / name).write_bytes(data)
-    return place
+        (folder / name).write_bytes(data)
+    return folder
 
 
 def size(folder: Path) -> int:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: taking turns, medians, and the cost in processor time.
+"""What the benchmarks share: photos, turns, medians, and the cost in processor time.
 
 Machines are noisy, so both sides of a ratio are measured in turn within one run, the ratio is
 taken turn by turn, and the median of the ratios is what counts.
@@ -8,7 +8,14 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+
+
+def some_photos(folder: Path, number: int) -> list[Path]:
+    """Return at most `number` of the `.jpg` files below a folder, from all parts of it."""
+    files = sorted(folder.rglob("*.jpg"))
+    return files[:: max(1, len(files) // number)][:number]
 
 
 def in_turn(rounds: int, **sides: Callable[[], float]) -> dict[str, list[float]]:

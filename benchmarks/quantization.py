@@ -94,9 +94,9 @@ def _measure_run(run: Run, options: argparse.Namespace) -> None:
 def _measure_base(name: str, options: argparse.Namespace) -> None:
     base = find_base(name)
     files = [
-        each
-        for each in sorted(options.pictures.rglob("*"))
-        if each.suffix.lower() in IMAGE_SUFFIXES
+        file
+        for file in sorted(options.pictures.rglob("*"))
+        if file.suffix.lower() in IMAGE_SUFFIXES
     ]
     files = files[:: max(1, len(files) // (2 * options.calibration))]
     images = load(files, base, base.size)
@@ -131,8 +131,8 @@ def _compare(
         "int8": quantize_int8(model, list(calibration)),
         "fp16": convert_to_half(model),
     }
-    data = {name: each.SerializeToString() for name, each in forms.items()}
-    graphs = {name: Graph(each, name=name, device="cpu") for name, each in data.items()}
+    data = {name: form.SerializeToString() for name, form in forms.items()}
+    graphs = {name: Graph(content, name=name, device="cpu") for name, content in data.items()}
     bottlenecks = {
         name: np.concatenate([graph.run(images[i : i + 16]) for i in range(0, len(images), 16)])
         for name, graph in graphs.items()
@@ -144,9 +144,9 @@ def _compare(
         speeds.append(in_turn(options.rounds, **sides))
     for name in forms:
         cells = []
-        for each in speeds:
-            ratio = median_ratio(each[name], each["float32"])
-            cells.append(f"{statistics.median(each[name]):.1f} /s ({ratio:.2f})")
+        for speed in speeds:
+            ratio = median_ratio(speed[name], speed["float32"])
+            cells.append(f"{statistics.median(speed[name]):.1f} /s ({ratio:.2f})")
         size = f"{len(data[name]) / 1e6:.1f} MB ({len(data[name]) / len(data['float32']):.2f})"
         what = "" if name == "float32" else lost(bottlenecks["float32"], bottlenecks[name])
         print(f"| `{title}` | {name} | {size} | {' | '.join(cells)} | {what} |", flush=True)

@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
-from measuring import in_turn, median_ratio, spread, wall_seconds
+from measuring import in_turn, median_ratio, some_photos, spread, wall_seconds
 
 from fic_runtime import Classifier
 
@@ -48,8 +48,7 @@ def main() -> None:
     parser.add_argument("--soak", type=int, default=20_000)
     options = parser.parse_args()
 
-    files = sorted(options.photos.rglob("*.jpg"))
-    files = files[:: max(1, len(files) // options.images)][: options.images]
+    files = some_photos(options.photos, options.images)
     photos = [file.read_bytes() for file in files]
     with server(options.bundle) as (port, process):
         throughput(options.bundle, photos, port, options.clients, options.rounds)

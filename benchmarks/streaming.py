@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from measuring import in_turn, median_ratio, spread, wall_seconds
+from measuring import in_turn, median_ratio, some_photos, spread, wall_seconds
 
 from fic_runtime import Classifier, Prediction
 
@@ -33,8 +33,7 @@ def main() -> None:
     parser.add_argument("--soak", type=int)
     options = parser.parse_args()
 
-    files = sorted(options.photos.rglob("*.jpg"))
-    files = files[:: max(1, len(files) // options.images)][: options.images]
+    files = some_photos(options.photos, options.images)
     classifier = Classifier(options.bundle, threads=options.threads)
     if options.soak:
         soak(classifier, files, options.soak)
@@ -73,7 +72,7 @@ def soak(classifier: Classifier, files: list[Path], number: int) -> None:
 
 
 def _rows(predictions: Iterable[Prediction]) -> np.ndarray:
-    return np.stack([each.probabilities for each in predictions])
+    return np.stack([found.probabilities for found in predictions])
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def main() -> None:
         for count in options.counts:
             if options.label not in own and options.label in classifier.labels:
                 classifier.forget(options.label)
-            classifier.teach(options.label, [teaching[place] for place in order[:count]])
+            classifier.teach(options.label, [teaching[index] for index in order[:count]])
             answers = classifier.probabilities(bottlenecks)
             index = np.array([classifier.labels.index(label) for label in targets])
             right = answers.argmax(axis=1) == index

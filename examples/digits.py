@@ -6,6 +6,7 @@ OUT gets one folder per digit. The pictures are scans of real handwriting, 8 by 
 levels of grey (E. Alpaydin, C. Kaynak, 1998: Optical Recognition of Handwritten Digits).
 """
 
+import argparse
 import shutil
 import sys
 import tempfile
@@ -41,6 +42,7 @@ def write_digits(out: Path) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python examples/digits.py OUT")
-    print(f"{write_digits(Path(sys.argv[1]))} pictures in {sys.argv[1]}")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", metavar="OUT", type=Path, help="new folder for the data set")
+    folder = parser.parse_args().out
+    print(f"{write_digits(folder)} pictures in {folder}")

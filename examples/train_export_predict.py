@@ -5,16 +5,14 @@
 PHOTOS has one sub-folder per class. OUT gets the cache, the run and the bundle.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 from fic import BaseOptions, CacheOptions, Source, export_run, train
 from fic_runtime import Classifier
 
 
-def main(
-    photos: Path, out: Path, base: str = "efficientnet_lite0", weights: str = "imagenet"
-) -> None:
+def main(photos: Path, out: Path, base: str, weights: str) -> None:
     """Do the whole way and print what each step gives."""
     run = train(
         Source(data=photos),
@@ -34,6 +32,9 @@ def main(
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4, 5):
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("photos", type=Path, help="folder with one sub-folder of photos per class")
+    parser.add_argument("out", type=Path, help="folder for the cache, the run and the bundle")
+    parser.add_argument("base", nargs="?", default=BaseOptions.base_model)
+    parser.add_argument("weights", nargs="?", default=BaseOptions.weights)
+    main(**vars(parser.parse_args()))

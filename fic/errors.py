@@ -13,11 +13,7 @@ FicError
 """
 
 from fic_runtime.errors import FicError as FicError
-
-
-def one_line(error: Exception) -> str:
-    """Return what an error of another library says, in one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+from fic_runtime.errors import one_line as one_line
 
 
 class DataError(FicError):

@@ -192,7 +192,7 @@ class ExportOptions:
         with_feature_map: let the bundle explain its answers (`Classifier.explain`).
         teachable: let a device learn more classes (`Classifier.teach`).
         quantize: write the base in fewer bits, `int8` or `fp16`; the head stays float32.
-        quantize_for: `speed` refuses int8 that is no faster on this machine; `size` takes it.
+        quantize_for: `speed` refuses int8 that is not faster on this machine; `size` takes it.
         max_accuracy_drop: accuracy that a quantized base may lose, or a head on a `deployed` base
             that is quantized; the bounds on difference and agreement do not count there.
         max_calibration_pictures: number of training pictures on which the ranges of int8 are

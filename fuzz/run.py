@@ -23,13 +23,16 @@ def main() -> int:
     parser.add_argument("targets", metavar="TARGET", nargs="*", help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=int, default=60, help="for each target (default: 60)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the damage, to repeat a run (default: a random one)"
+        "--seed",
+        type=int,
+        default=0,
+        help="random seed of the damage; 0 for another each time (default: 0)",
     )
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     names = options.targets or list(TARGETS)
     if unknown := set(names) - set(TARGETS):
-        parser.error(f"there is no target {', '.join(unknown)}; there are {', '.join(TARGETS)}")
+        parser.error(f"unknown target {', '.join(unknown)}; give some of {', '.join(TARGETS)}")
     if importlib.util.find_spec("atheris") is None:
         print("nothing is fuzzed: atheris is not installed, or has no wheel for this Python")
         return 0

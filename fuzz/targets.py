@@ -40,7 +40,7 @@ def decode(data: bytes) -> None:
             _check_sentence(error)
             continue
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            raise AssertionError(f"{pixels.dtype} {pixels.shape} is no RGB picture")
+            raise AssertionError(f"{pixels.dtype} {pixels.shape} is not an RGB picture")
         if pixels.size > 3 * _MOST_PIXELS:
             raise AssertionError(f"{pixels.shape} is past the limit")
 
@@ -64,9 +64,9 @@ def manifest(data: bytes) -> None:
 def archive(data: bytes) -> None:
     """Open a bundle that is a zip archive."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "bundle.zip"
-        place.write_bytes(data)
-        _tolerate(lambda: open_bundle(place))
+        file = Path(folder) / "bundle.zip"
+        file.write_bytes(data)
+        _tolerate(lambda: open_bundle(file))
 
 
 def golden(data: bytes) -> None:
@@ -74,8 +74,8 @@ def golden(data: bytes) -> None:
     _with_file(GOLDEN_FILE, data, lambda folder: run_selftest(folder, device="cpu", threads=1))
 
 
-def class_weights(data: bytes) -> None:
-    """Open a bundle with class weights."""
+def linear_head(data: bytes) -> None:
+    """Open a bundle with the linear form of its head."""
     _with_file(CLASS_WEIGHTS_FILE, data, lambda folder: Classifier(folder, device="cpu", threads=1))
 
 
@@ -92,7 +92,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "manifest": manifest,
     "archive": archive,
     "golden": golden,
-    "class_weights": class_weights,
+    "linear_head": linear_head,
     "graph": graph,
 }
 
@@ -107,7 +107,7 @@ def seeds(target: str) -> list[bytes]:
         return [_recorded(np.savez), _recorded(np.savez_compressed)]
     file = {
         "manifest": MANIFEST_FILE,
-        "class_weights": CLASS_WEIGHTS_FILE,
+        "linear_head": CLASS_WEIGHTS_FILE,
         "graph": "base.onnx",
     }[target]
     return [(BUNDLE / file).read_bytes()]

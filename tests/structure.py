@@ -3,6 +3,8 @@ its functions are. `python tests/structure.py` prints it; tests/test_architectur
 
 import ast
 import functools
+import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ PACKAGES = {
     "fic_export": ROOT / "export/fic_export",
     "fic_runtime": ROOT / "runtime/fic_runtime",
 }
+# What is run but not imported: its functions are held to the same limits.
+PROGRAMS = ("benchmarks", "examples", "fuzz", "runtime/gpu", "runtime/html")
 LARGEST = 5  # functions of each package that are printed
 
 
@@ -48,12 +52,18 @@ class Function:
 def read_modules(package: str) -> tuple[Module, ...]:
     """Return every module of a package, sorted by name."""
     folder = PACKAGES[package]
-    modules = (read_module(folder, file) for file in folder.rglob("*.py"))
-    return tuple(sorted(modules, key=lambda each: each.name))
+    modules = (read_module(folder.parent, file) for file in folder.rglob("*.py"))
+    return tuple(sorted(modules, key=lambda module: module.name))
 
 
-def read_module(folder: Path, file: Path) -> Module:
-    parts = file.relative_to(folder.parent).with_suffix("").parts
+def read_programs() -> tuple[Module, ...]:
+    """Return every module beside the packages and the tests."""
+    files = (file for folder in PROGRAMS for file in (ROOT / folder).rglob("*.py"))
+    return tuple(read_module(ROOT, file) for file in sorted(files))
+
+
+def read_module(home: Path, file: Path) -> Module:
+    parts = file.relative_to(home).with_suffix("").parts
     name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
     return Module(name, file, ast.parse(file.read_text(encoding="utf-8")))
 
@@ -79,7 +89,7 @@ def imports(module: Module, names: Iterable[str]) -> set[str]:
     for name in _imported(module):
         parts = name.split(".")
         longest = (".".join(parts[:stop]) for stop in range(len(parts), 0, -1))
-        found |= {next((each for each in longest if each in known), "")}
+        found |= {next((name for name in longest if name in known), "")}
     return found - {"", module.name}
 
 
@@ -188,4 +198,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Into `head`. What is left in the buffer goes nowhere, or Python complains as it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

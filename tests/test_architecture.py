@@ -1,6 +1,7 @@
 """What holds for the whole: imports point one way, and nothing heavy loads before it is needed."""
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from tests.structure import (
     levels,
     listing,
     read_modules,
+    read_programs,
     wing_arrows,
 )
 
@@ -229,6 +231,29 @@ def test_a_function_takes_few_parameters(package: str) -> None:
 def test_a_function_fits_in_the_eye(package: str) -> None:
     long = [each for each in functions_of(package) if each.lines > MOST_LINES]
     assert [(each.lines, each.name) for each in long] == []
+
+
+def test_programs_beside_the_packages_keep_the_same_limits() -> None:
+    found = [function for module in read_programs() for function in functions(module)]
+    assert len(found) > 100
+    large = [each for each in found if each.parameters > MOST_PARAMETERS]
+    long = [each for each in found if each.lines > MOST_LINES]
+    assert [each.name for each in (*large, *long)] == []
+
+
+def test_the_structure_can_be_printed_into_a_pipe_that_is_closed() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        printed = subprocess.run(
+            [sys.executable, ROOT / "tests/structure.py"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(writing)
+    assert (printed.returncode, printed.stderr) == (0, "")
 
 
 def test_functions_are_measured_as_a_caller_and_a_reader_meet_them() -> None:

@@ -10,11 +10,7 @@ FicError
 
 from fic_runtime.errors import FicError as FicError
 from fic_runtime.errors import OutputError as OutputError
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what another library's error says, or its kind if it is silent."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+from fic_runtime.errors import one_line as one_line
 
 
 class ConversionError(FicError):

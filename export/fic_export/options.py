@@ -72,7 +72,7 @@ class BundleOptions:
         deployed: bundle whose base is taken as it is, to the byte, instead of a converted one.
         quantize: write the base in fewer bits, `int8` or `fp16`, if it keeps its accuracy and, for
             `int8`, gains speed; the head stays float32.
-        quantize_for: `size` takes an int8 base that is no faster on this machine.
+        quantize_for: `size` takes an int8 base that is not faster on this machine.
         calibration_files: pictures for the ranges of int8, best of the training; by default
             `pictures`.
         max_accuracy_drop: how much accuracy a quantized base may lose on `pictures`; without

@@ -15,7 +15,7 @@ from zipfile import ZipFile
 from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.files import bundle_files
 
-from .errors import SignatureError, SigningError, first_line
+from .errors import SignatureError, SigningError, one_line
 
 SIGNATURE_FILE = "model.sig"
 
@@ -121,9 +121,9 @@ def _library() -> Any:
 
 
 def _bad_key(file: Path, kind: str, error: Exception) -> SigningError:
-    reason = getattr(error, "strerror", None) or first_line(error)
+    reason = getattr(error, "strerror", None) or one_line(error)
     return SigningError(
-        f"{file}: is no {kind} key that can be used ({reason[:120]}); give a PEM file of an "
+        f"{file}: is not a {kind} key that can be used ({reason[:120]}); give a PEM file of an "
         "elliptic curve without a password, made by `openssl ecparam -name prime256v1 -genkey`"
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from fic_runtime.bundle import LABELS_FILE, Bundle, open_bundle
 from fic_runtime.errors import BundleError
 from fic_runtime.graphs.spec import GraphSpec, Tensor
-from fic_runtime.results import check_replaceable, replacing_folder
+from fic_runtime.results import cannot_write, check_replaceable, replacing_folder
 
 from .errors import OutputError
 from .graphs.files import weights_file
@@ -57,10 +57,7 @@ def export_triton(
         with replacing_folder(out, mark=MARK) as folder:
             _write_models(folder, opened, name, max_batch_size)
     except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror or error}); free space or give another "
-            "folder"
-        ) from error
+        raise cannot_write(out, error) from error
 
 
 def check_triton(out: Path, *, name: str, bundle: Path) -> None:

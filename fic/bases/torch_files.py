@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import WeightsError
+from ..errors import WeightsError, one_line
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _VERSION = 1001
@@ -60,7 +60,7 @@ def read_arrays(data: bytes, name: Path) -> dict[str, Array]:
         name: what errors call it.
 
     Raises:
-        WeightsError: this is no such file, it is damaged, or it holds more than arrays.
+        WeightsError: this is not such a file, it is damaged, or it holds more than arrays.
     """
     if len(data) > _MAX_BYTES:
         raise WeightsError(
@@ -69,17 +69,17 @@ def read_arrays(data: bytes, name: Path) -> dict[str, Array]:
     file = io.BytesIO(data)
     try:
         tensors, keys = _unpickle(file)
-        storages = _read_storages(file, {each.storage for each in tensors.values()}, keys)
-        return {key: _view(each, storages[each.storage.key]) for key, each in tensors.items()}
+        storages = _read_storages(file, {tensor.storage for tensor in tensors.values()}, keys)
+        return {key: _view(tensor, storages[tensor.storage.key]) for key, tensor in tensors.items()}
     except _UnknownGlobal as error:
         raise WeightsError(
             f"{name}: names {error}, which a file of weights has no use for, and was not read"
         ) from error
     # A damaged pickle raises nearly anything.
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(
-            f"{name}: not a file of weights in PyTorch's first format, or damaged ({reason})"
+            f"{name}: not a file of weights in PyTorch's first format, or damaged "
+            f"({one_line(error)})"
         ) from error
 
 
@@ -91,7 +91,7 @@ def _unpickle(file: io.BytesIO) -> tuple[dict[str, _Tensor], list[str]]:
     state, keys = _Unpickler(file).load(), _Unpickler(file).load()
     if not isinstance(state, Mapping) or not isinstance(keys, list):
         raise ValueError("holds no dictionary")
-    if not all(isinstance(each, _Tensor) for each in state.values()):
+    if not all(isinstance(tensor, _Tensor) for tensor in state.values()):
         raise ValueError("holds other things than arrays")
     return dict(state), keys
 
@@ -129,7 +129,7 @@ _GLOBALS = {
 
 
 def _read_storages(file: io.BytesIO, named: set[_Storage], keys: list[str]) -> dict[str, Array]:
-    by_key = {each.key: each for each in named}
+    by_key = {storage.key: storage for storage in named}
     if len(by_key) != len(named):
         raise ValueError("two storages of one name")
     storages = {}

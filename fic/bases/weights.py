@@ -76,7 +76,7 @@ def load_package(model: "keras.Model", base: Base, package: Package) -> None:
             f"{path}: damaged, or not the file of {package.requirement}; "
             f"{package.command} --force-reinstall"
         )
-    # What is no float is a counter of batches.
+    # What is not a float counts batches.
     arrays = [array for array in read_arrays(data, path).values() if array.dtype.kind == "f"]
     try:
         assign(model, arrays)

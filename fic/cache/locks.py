@@ -2,7 +2,7 @@
 
 Whoever reads or fills a folder holds a shared lock on its file `lock`; `compact` and `prune` take
 it exclusively. A writer locks its temporary file, so one that can be locked has no writer. The
-kernel drops a dead process's locks. Where there are no such locks (Windows, some network file
+kernel drops a dead process's locks. Where such locks do not exist (Windows, some network file
 systems) users of a folder do not see each other and temporaries are judged by their age.
 """
 
@@ -187,7 +187,7 @@ def _open_lock(folder: Path) -> int | None:
 
 
 def _try_lock(descriptor: int, *, exclusive: bool) -> bool | None:
-    """Return whether the lock was taken, or None where there are no locks."""
+    """Return whether the lock was taken, or None where locks do not exist."""
     if sys.platform == "win32":
         return None
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH

@@ -88,7 +88,7 @@ def cache_info(directory: Path | str) -> list[FolderInfo]:
     """Describe each fingerprint of a cache directory, sorted by folder; changes nothing.
 
     Raises:
-        CacheError: there is no such directory.
+        CacheError: the directory does not exist.
     """
     return [_describe(folder, own) for folder, own in _folders(directory)]
 
@@ -97,7 +97,7 @@ def verify_cache(directory: Path | str, *, progress: Progress | None = None) -> 
     """Compare every checksum of every shard, and set damaged shards aside.
 
     Raises:
-        CacheError: there is no such directory, or a file cannot be read.
+        CacheError: the directory does not exist, or a file cannot be read.
     """
     shards = images = 0
     damaged: list[Path] = []
@@ -120,7 +120,7 @@ def compact_cache(directory: Path | str, *, progress: Progress | None = None) ->
     kill leaves second copies at worst.
 
     Raises:
-        CacheError: there is no such directory, a folder of it is in use, or the disk is full.
+        CacheError: the directory does not exist, a folder of it is in use, or the disk is full.
     """
     report = CompactReport()
     for folder, fingerprint in _folders(directory):
@@ -163,7 +163,7 @@ def prune_cache(
         damaged: remove the files that were set aside.
 
     Raises:
-        CacheError: there is no such directory or folder, or a folder to be changed is in use.
+        CacheError: the directory or the folder does not exist, or a folder to be changed is in use.
     """
     folders = list(_folders(directory))
     if unknown := sorted(set(fingerprints) - {folder.name for folder, _ in folders}):
@@ -224,7 +224,7 @@ def _folders(directory: Path | str) -> Iterator[tuple[Path, Fingerprint]]:
         except (CacheError, OSError, TypeError, ValueError) as error:
             log.warning("%s: left out, %s", path, error)
             continue
-        # Of another release, or renamed: its shards would all look like foreign ones.
+        # Of another release, or renamed: its shards would all look like those of another base.
         if path.parent.name != fingerprint.folder_name:
             log.warning("%s: left out, it is not a folder of this release's format", path.parent)
             continue

@@ -20,6 +20,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--bottleneck-dir",
             type=FOLDER,
+            metavar="DIR",
             default=CacheOptions.bottleneck_dir,
             help="Folder of the cache.",
         ),
@@ -71,7 +72,10 @@ def info(bottleneck_dir: Path, as_json: bool) -> None:
 @_common
 @click.pass_context
 def verify(context: click.Context, bottleneck_dir: Path, as_json: bool) -> None:
-    """Verify all checksums and set damaged shards aside; exit code 1 if there are any."""
+    """Verify all checksums and set damaged shards aside.
+
+    The exit code is 1 if there are any.
+    """
     from ..cache.maintenance import verify_cache
 
     report = verify_cache(bottleneck_dir, progress=TerminalProgress())
@@ -87,7 +91,10 @@ def verify(context: click.Context, bottleneck_dir: Path, as_json: bool) -> None:
 @cache.command()
 @_common
 def compact(bottleneck_dir: Path, as_json: bool) -> None:
-    """Merge small shards and drop duplicates; the cache must not be in use."""
+    """Merge small shards and drop duplicates.
+
+    The cache must not be in use.
+    """
     from ..cache.maintenance import compact_cache
 
     report = compact_cache(bottleneck_dir, progress=TerminalProgress())

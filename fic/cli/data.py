@@ -15,13 +15,14 @@ from .terminal import TerminalProgress
 @click.option(
     "--out",
     type=FOLDER,
+    metavar="DIR",
     help="Folder for train/ and val/.  [default: train_dir/ and val_dir/ in this folder]",
 )
 @split_option
 @click.option("--seed", type=int, default=0, help="Random seed for the split.")
-@click.option("--link", "mode", flag_value="link", default=True, help="Link the files.")
-@click.option("--copy", "mode", flag_value="copy", help="Copy the files.")
-@click.option("--move", "mode", flag_value="move", help="Move the files.")
+@click.option("--link", "mode", flag_value="link", default=True, help="Link to the pictures.")
+@click.option("--copy", "mode", flag_value="copy", help="Copy the pictures.")
+@click.option("--move", "mode", flag_value="move", help="Move the pictures.")
 def split(
     path: Path | None,
     dataset: Path | None,
@@ -81,7 +82,9 @@ def data() -> None:
 
 @data.command()
 @click.argument("name", callback=_check_name, shell_complete=_complete_name)
-@click.option("--out", type=FOLDER, default=Path(), help="Parent folder of the data set.")
+@click.option(
+    "--out", type=FOLDER, metavar="DIR", default=Path(), help="Parent folder of the data set."
+)
 def fetch(name: str, out: Path) -> None:
     """Download a data set, or resume an interrupted download.
 

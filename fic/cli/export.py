@@ -9,7 +9,7 @@ import click
 from fic_export.options import Purpose, Scheme
 
 from ..options import ExportOptions, OptionsError, ReliabilityOptions
-from .option_values import flags, from_options
+from .option_values import SectionedCommand, flags, from_options
 from .options import FOLDER, run_cache_option
 from .terminal import TerminalProgress
 
@@ -17,11 +17,23 @@ if TYPE_CHECKING:
     from fic_runtime.bundle.manifest import Manifest
 
 
-@click.command()
+_HEADINGS = {
+    "Bundle": ("out", "head_only", "base", "with_feature_map", "teachable", "sign"),
+    "Comparison": ("max_difference", "min_agreement", "assert_accuracy", "pictures", "data"),
+    "Probabilities": ("calibrate", "known", "foreign", "false_rejection"),
+    "Quantization": (
+        *("quantize", "for", "max_accuracy_drop", "calibration_pictures", "calibration_data"),
+    ),
+    "Other formats": ("single_graph", "with_bottleneck", "triton", "triton_name", "html", "web"),
+}
+
+
+@click.command(cls=SectionedCommand, headings=_HEADINGS)
 @click.argument("run", type=FOLDER)
 @click.option(
     "--out",
     type=FOLDER,
+    metavar="DIR|FILE.zip",
     help="Folder of the bundle, or one archive of it if the name ends in .zip.  [default: bundle; "
     "with --head-only: head]",
 )
@@ -61,14 +73,14 @@ if TYPE_CHECKING:
     "--pictures",
     type=click.IntRange(min=1),
     default=ExportOptions.max_pictures,
-    help="Number of validation pictures to compare on at most, taken from each class in turn.",
+    help="Largest number of validation pictures to compare on, taken from each class in turn.",
 )
 @click.option(
     "--data",
     type=FOLDER,
     metavar="DIR|CSV",
     default=ExportOptions.data,
-    help="Pictures to compare on, if the run's have moved.",
+    help="Pictures to compare on, if those of the run have moved.",
 )
 @click.option(
     "--calibrate/--no-calibrate",
@@ -100,14 +112,14 @@ if TYPE_CHECKING:
     "--single-graph",
     is_flag=True,
     default=ExportOptions.single_graph,
-    help="Write base and head fused in one file, classifier.onnx, as well. It also gives the score "
-    "for unknown pictures.",
+    help="Also write base and head fused in one file, classifier.onnx, which gives the score for "
+    "unknown pictures, too.",
 )
 @click.option(
     "--with-bottleneck",
     is_flag=True,
     default=ExportOptions.with_bottleneck,
-    help="With --single-graph: the bottleneck as one more output of that file.",
+    help="With --single-graph, the bottleneck as one more output of that file.",
 )
 @click.option(
     "--triton",
@@ -127,14 +139,14 @@ if TYPE_CHECKING:
     "--html",
     type=FOLDER,
     metavar="PAGE",
-    help="Write one HTML file as well that classifies pictures in any browser, without a network. "
+    help="Also write one HTML file that classifies pictures in any browser, without a network. "
     "Needs `pip install 'fast-image-classification[html]'`.",
 )
 @click.option(
     "--web",
     type=FOLDER,
     metavar="DIR",
-    help="Write the same page as a folder for a static host as well.",
+    help="Also write such a page as a folder for a static host.",
 )
 @click.option(
     "--sign",
@@ -155,42 +167,42 @@ if TYPE_CHECKING:
     "--for",
     type=click.Choice(get_args(Purpose)),
     default=ExportOptions.quantize_for,
-    help="With --quantize int8: speed refuses a base that is not faster on this machine; size "
+    help="With --quantize int8, speed refuses a base that is not faster on this machine; size "
     "accepts it, for other devices.",
 )
 @click.option(
     "--max-accuracy-drop",
     type=click.FloatRange(0, 1),
     default=ExportOptions.max_accuracy_drop,
-    help="With --quantize: accuracy that may be lost against float32, on the same pictures. "
-    "With --base, if that is quantized, against Keras; the bounds above do not count there.",
+    help="With --quantize, accuracy that may be lost against float32, on the same pictures; with a "
+    "--base that is quantized, against Keras, instead of --max-difference and --min-agreement.",
 )
 @click.option(
     "--calibration-pictures",
     type=click.IntRange(min=1),
     default=ExportOptions.max_calibration_pictures,
-    help="With --quantize int8: number of training pictures on which the ranges of values are "
-    "measured at most.",
+    help="With --quantize int8, largest number of training pictures on which the ranges of values "
+    "are measured.",
 )
 @click.option(
     "--calibration-data",
     type=FOLDER,
     metavar="DIR|CSV",
     default=ExportOptions.calibration_data,
-    help="With --quantize int8: training pictures, if the run's have moved.",
+    help="With --quantize int8, training pictures, if those of the run have moved.",
 )
 @click.option(
     "--with-feature-map",
     is_flag=True,
     default=ExportOptions.with_feature_map,
-    help="Let the bundle show where in a picture it sees a label: `fic-runtime explain`. For "
-    "linear heads on averaged features; answers and speed stay the same.",
+    help="Let the bundle explain its answers with heat maps: `fic-runtime explain`. For linear "
+    "heads on averaged features; answers and speed stay the same.",
 )
 @click.option(
     "--teachable",
     is_flag=True,
     default=ExportOptions.teachable,
-    help="Let a device learn more classes from pictures: `Classifier.teach`.",
+    help="Let a device learn more classes from pictures: `fic-runtime teach`.",
 )
 @run_cache_option
 def export(run: Path, out: Path | None, html: Path | None, web: Path | None, **values: Any) -> None:
@@ -202,7 +214,7 @@ def export(run: Path, out: Path | None, html: Path | None, web: Path | None, **v
     \b
       fic export run --out bundle
       fic export run --out flowers.zip --assert-accuracy 0.85
-      fic export run --quantize int8           # refused if it is no faster or loses accuracy
+      fic export run --quantize int8           # refused if it is not faster or loses accuracy
       fic export run --single-graph            # classifier.onnx for programs that load one graph
       fic export run --triton models           # then: tritonserver --model-repository=models
       fic export run --html page.html          # one file that classifies what is dropped on it

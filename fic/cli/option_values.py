@@ -1,6 +1,6 @@
 """Conversion between options of the command line, of the library, and of `run.json`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -46,28 +46,44 @@ _SECTIONS = {"base": BaseOptions, "bottlenecks": CacheOptions, "training": Train
 
 
 class SectionedCommand(click.Command):
-    """A command whose help shows its many options under headings."""
+    """A command whose help shows its many options under headings.
+
+    Args:
+        headings: the names of the parameters under each heading, by default those of training;
+            options of no heading come last.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        headings: Mapping[str, Collection[str]] | None = None,
+        **keywords: Any,
+    ) -> None:
+        super().__init__(*arguments, **keywords)
+        self._headings = _TRAINING if headings is None else headings
 
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, each under the heading of what it belongs to."""
-        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in _HEADINGS}
+        sections: dict[str, list[tuple[str, str]]] = {
+            heading: [] for heading in (*self._headings, _OTHERS)
+        }
         for parameter in self.get_params(context):
             record = parameter.get_help_record(context)
-            if record is not None:
-                sections[_heading(parameter.name or "")].append(record)
+            if isinstance(parameter, click.Option) and record is not None:
+                sections[self._heading(parameter.name or "")].append(record)
         for heading, records in sections.items():
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
 
+    def _heading(self, name: str) -> str:
+        found = (heading for heading, names in self._headings.items() if name in names)
+        return next(found, _OTHERS)
+
 
 def from_options(kind: type[Options], values: Mapping[str, Any]) -> Options:
     """Return the library's options, filled from those of the command line."""
     return kind(**{field: values[name] for field, name in _parameters(kind).items()})
-
-
-def _heading(name: str) -> str:
-    return next((heading for heading, names in _HEADINGS.items() if name in names), _OTHERS)
 
 
 def flags(kind: type) -> dict[str, str]:
@@ -81,12 +97,11 @@ def _parameters(kind: type) -> dict[str, str]:
 
 
 _OTHERS = "Other options"
-_HEADINGS: Mapping[str, frozenset[str]] = {
+_TRAINING: Mapping[str, frozenset[str]] = {
     "Pictures": frozenset({"data", "train", "val", "val_split"}),
     "Base": frozenset(_parameters(BaseOptions).values()),
     "Bottlenecks": frozenset(_parameters(CacheOptions).values()),
     "Training": frozenset(_parameters(TrainingOptions).values()),
-    _OTHERS: frozenset(),
 }
 
 

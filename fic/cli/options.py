@@ -68,6 +68,7 @@ def data_options(command: Command) -> Command:
 run_cache_option = click.option(
     "--bottleneck-dir",
     type=FOLDER,
+    metavar="DIR",
     help="Folder of the bottleneck cache.  [default: that of the run's training]",
 )
 
@@ -129,6 +130,7 @@ def cache_options(command: Command) -> Command:
         click.option(
             "--bottleneck-dir",
             type=FOLDER,
+            metavar="DIR",
             default=CacheOptions.bottleneck_dir,
             help="Folder of the bottleneck cache; several data sets and bases may share it.",
         ),
@@ -309,7 +311,7 @@ def _epoch_options(command: Command) -> Command:
             default=TrainingOptions.patience,
             help="Epochs without improvement before training stops; 0 never stops early.",
         ),
-        click.option("--logs", type=FOLDER, help="Folder for TensorBoard events."),
+        click.option("--logs", type=FOLDER, metavar="DIR", help="Folder for TensorBoard events."),
     )
 
 

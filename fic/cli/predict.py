@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from ..options import BaseOptions
-from .option_values import from_options
+from .option_values import SectionedCommand, from_options
 from .options import FOLDER, base_options, run_cache_option
 from .terminal import TerminalProgress
 
@@ -24,7 +24,14 @@ _OF_A_HEAD_FILE = (
 )
 
 
-@click.command()
+_HEADINGS = {
+    "Pictures": ("img_dir",),
+    "Output": ("top_k", "as_json", "as_csv"),
+    "Head in a file": ("weight_file", *_OF_A_HEAD_FILE),
+}
+
+
+@click.command(cls=SectionedCommand, headings=_HEADINGS)
 @click.argument("paths", metavar="[RUN] [IMAGE|DIR]...", nargs=-1, type=FOLDER)
 @click.option("--img-dir", type=FOLDER, metavar="DIR", help="Folder of pictures, as DIR.")
 @click.option("--top-k", type=click.IntRange(min=1), default=1, help="Labels per picture.")
@@ -33,6 +40,7 @@ _OF_A_HEAD_FILE = (
 @click.option(
     "--bottleneck-dir",
     type=FOLDER,
+    metavar="DIR",
     help="Folder of the bottleneck cache.  [default: that of the run's training; with "
     "--weight-file: bottlenecks]",
 )
@@ -114,8 +122,8 @@ def predict(
     type=FOLDER,
     required=True,
     metavar="DIR|CSV",
-    help="Folder with one sub-folder of pictures per class, or a CSV file (of one with a column "
-    "split, the pictures marked val); classes may be missing.",
+    help="Folder with one sub-folder of pictures per class, or a CSV file; of a CSV file with the "
+    "column split, the pictures marked val. Classes may be missing.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON.")
 @run_cache_option

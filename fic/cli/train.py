@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @training_options
 @whole_network_options
 @config_option
-@click.option("--out", type=FOLDER, default=Path("run"), help="Folder for the run.")
+@click.option("--out", type=FOLDER, metavar="DIR", default=Path("run"), help="Folder for the run.")
 @click.option(
     "--weight-file",
     type=FOLDER,

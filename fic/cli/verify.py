@@ -17,7 +17,7 @@ from .options import FOLDER
     help="Public key of the signer.",
 )
 def verify(bundle: Path, public_key: Path) -> None:
-    """Verify the signature of a bundle, and the digest of each of its files.
+    """Verify the signature of a bundle and the digests of its files.
 
     The exit code is 3 if it has no signature, was signed with another key, or was changed. A pair
     of keys is made by OpenSSL:

@@ -70,7 +70,7 @@ def measure_reliability(
     """Fit both on the bottlenecks of the run that the cache has; say why where that cannot be.
 
     Raises:
-        DataError: none of the foreign pictures can be read.
+        DataError: none of the pictures of `options.foreign` can be read.
     """
     if not (options.calibrate or options.known):
         return Reliability()
@@ -171,7 +171,7 @@ def _outliers(
         pictures, count = _readable(files, geometry), len(files)
     graph = Graph(base.graph_file(), device="cpu")
     features, probabilities = [], []
-    progress.start("looking at foreign pictures", count, unit="image")
+    progress.start("looking at outliers", count, unit="image")
     remaining = iter(pictures)
     try:
         while batch := list(islice(remaining, _BATCH)):

@@ -38,9 +38,7 @@ def comparison_pictures(
         RunError: there are none.
         DataError: `data` cannot be used.
     """
-    candidates = in_turn(_by_class(run, data))
-    readable = (pair for pair in candidates if _is_readable(pair[0], geometry))
-    chosen = list(islice(readable, number))
+    chosen = _readable(_by_class(run, data), geometry, number)
     if not chosen:
         raise RunError(
             f"{data or run.folder}: none of its pictures can be read; "
@@ -62,14 +60,13 @@ def calibration_files(run: Run, data: Path | None, geometry: Geometry, number: i
         RunError: there are none.
         DataError: `data` cannot be used.
     """
-    mixed = in_turn(training_pictures(run, data))
-    chosen = list(islice((path for path, _ in mixed if _is_readable(path, geometry)), number))
+    chosen = _readable(training_pictures(run, data), geometry, number)
     if not chosen:
         raise RunError(
             f"{data or run.folder}: none of its training pictures can be read; "
             "give --calibration-data with other pictures"
         )
-    return chosen
+    return [path for path, _ in chosen]
 
 
 def training_pictures(run: Run, data: Path | None = None) -> ByClass:
@@ -123,6 +120,13 @@ def _by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:
             "give --data with other pictures"
         )
     return by_class
+
+
+def _readable(
+    by_class: Mapping[str, Sequence[Path]], geometry: Geometry, number: int
+) -> list[tuple[Path, str]]:
+    candidates = in_turn(by_class)
+    return list(islice((pair for pair in candidates if _is_readable(pair[0], geometry)), number))
 
 
 def _is_readable(path: Path, geometry: Geometry) -> bool:

@@ -47,7 +47,7 @@ def export_run(
             `export_run("run", out="bundle", quantize="int8")`.
 
     Raises:
-        DataError: the foreign pictures of `reliability` cannot be read.
+        DataError: the pictures of `foreign` cannot be read.
         RunError: the run cannot be used, its pictures are gone, or `deployed` has another base.
         BundleError: `deployed` cannot be read.
         ConversionError, ParityError, SigningError, OutputError: see `fic_export.export_bundle`.

@@ -235,10 +235,10 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
 @contextmanager
 def _quiet_absl() -> Iterator[None]:
     """Hold back what Keras logs of its older file format, which the user has chosen."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        log.setLevel(level)

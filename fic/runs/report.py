@@ -10,7 +10,7 @@ from fic_runtime.errors import ImageError
 from fic_runtime.images import load_image
 from fic_runtime.preprocessing import Geometry
 
-from .run import Answer, RunResults
+from .run import RunResults, ValidationRow
 
 _THUMBNAIL = Geometry(height=128, width=128, resize="pad")
 _MISTAKES = 24
@@ -161,13 +161,13 @@ def _shade(share: float, *, right: bool) -> str:
     return f"rgba({color},{0.75 * share:.2f})"
 
 
-def _worst_mistakes(validation: Sequence[Answer]) -> list[Answer]:
+def _worst_mistakes(validation: Sequence[ValidationRow]) -> list[ValidationRow]:
     """Return the wrong answers that were given with the most confidence, worst first."""
     wrong = [answer for answer in validation if answer.predicted != answer.label]
     return sorted(wrong, key=lambda answer: -answer.probability)[:_MISTAKES]
 
 
-def _mistake_gallery(mistakes: Sequence[Answer]) -> str:
+def _mistake_gallery(mistakes: Sequence[ValidationRow]) -> str:
     if not mistakes:
         return "<h2>Mistakes</h2><p>None.</p>"
     figures = [

@@ -56,7 +56,7 @@ _Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ValidationRow:
     """Prediction of the head for one validation picture."""
 
     path: Path
@@ -79,7 +79,7 @@ class RunResults:
     record: Mapping[str, Any]
     metrics: Mapping[str, Any]
     history: Sequence[Mapping[str, float]]
-    validation: Sequence[Answer]
+    validation: Sequence[ValidationRow]
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Run:
             tuned_weights=tuned,
         )
 
-    def validation(self) -> list[Answer]:
+    def validation(self) -> list[ValidationRow]:
         """Return the validation pictures with their labels and the head's answers.
 
         Raises:
@@ -161,7 +161,7 @@ class Run:
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 return [
-                    Answer(
+                    ValidationRow(
                         path=Path(row["path"]),
                         label=row["label"],
                         predicted=row["predicted"],

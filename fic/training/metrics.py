@@ -30,15 +30,18 @@ def evaluate(
     predicted = probabilities.argmax(axis=1)
     pairs, counts = np.unique(np.stack([targets, predicted]), axis=1, return_counts=True)
     right = np.bincount(targets[predicted == targets], minlength=len(labels))
-    actual, taken = (np.bincount(each, minlength=len(labels)) for each in (targets, predicted))
+    actual = np.bincount(targets, minlength=len(labels))
+    taken = np.bincount(predicted, minlength=len(labels))
     return {
         "images": len(targets),
         "accuracy": _ratio(right.sum(), len(targets)),
         "top_5": _ratio((_ranks(probabilities, targets) < _TOP).sum(), len(targets)),
         "loss": _cross_entropy(probabilities, targets),
         "per_class": {
-            label: _class_figures(*(int(each[index]) for each in (right, actual, taken)))
-            for index, label in enumerate(labels)
+            label: _class_figures(*counted)
+            for label, *counted in zip(
+                labels, right.tolist(), actual.tolist(), taken.tolist(), strict=True
+            )
         },
         **_confusions(pairs, counts, len(labels)),
     }

@@ -24,7 +24,7 @@ from ..options import BaseOptions, CacheOptions, TrainingOptions
 from ..progress import Progress, Silence
 from ..runs import Run, write_run
 from ..runs.report import render_report
-from ..runs.run import Answer, RunResults, check_run_folder
+from ..runs.run import RunResults, ValidationRow, check_run_folder
 from .data import TrainingData
 from .metrics import evaluate
 from .record import TrainingRequest, run_record
@@ -269,9 +269,9 @@ def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
     return replace(base.fingerprint, weights=weights_digest(tuned.base))
 
 
-def _answers(probabilities: NDArray[Any], part: TrainingData) -> list[Answer]:
+def _answers(probabilities: NDArray[Any], part: TrainingData) -> list[ValidationRow]:
     return [
-        Answer(
+        ValidationRow(
             path=path.absolute(),
             label=part.labels[target],
             predicted=part.labels[int(row.argmax())],

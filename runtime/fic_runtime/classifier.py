@@ -355,7 +355,7 @@ class Classifier:
             base, head = self._serving()
             self._serve(base, forgotten_head(head, label, base.bundle, base.head_graph))
 
-    def save_head(self, place: str | Path) -> None:
+    def save_head(self, path: str | Path) -> None:
         """Write the head that was taught as a head-only bundle, a folder or an archive (.zip).
 
         It appears whole or not at all; only an earlier head is replaced.
@@ -367,7 +367,7 @@ class Classifier:
         from .heads.taught import save_head
 
         _, head = self._serving()
-        save_head(head, Path(place))
+        save_head(head, Path(path))
 
     def close(self) -> None:
         """Free the two graphs; the classifier cannot be used afterwards."""

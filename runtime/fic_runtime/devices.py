@@ -27,7 +27,7 @@ class WantedProviders(NamedTuple):
 
     Attributes:
         providers: their names.
-        strict: without them there is no answer; else the CPU does it.
+        strict: fail without them; else the CPU takes over.
     """
 
     providers: tuple[str, ...]
@@ -147,7 +147,7 @@ def usable_cpus() -> int:
 
 
 def cgroup_cpus() -> float | None:
-    """Return how many processors' time a container may use, None where there is no limit."""
+    """Return how many processors' time a container may use, None without a limit."""
     # cpu.max of cgroup v2: "<microseconds of CPU> <per microseconds>", or "max <period>".
     try:
         quota, period = _CGROUP_CPU_MAX.read_text(encoding="ascii").split()

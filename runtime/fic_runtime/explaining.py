@@ -42,7 +42,7 @@ class Explanation:
         geometry: how the picture became the base's input.
         channel_order: of arrays, as the classifier takes them.
         known: whether the picture is like those of the training; None if the bundle cannot tell.
-        ood_score: of the picture, higher for stranger ones; None likewise.
+        ood_score: of the picture, higher for outliers; None likewise.
     """
 
     label: str

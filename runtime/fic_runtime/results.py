@@ -47,7 +47,9 @@ def whole_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """Return the error for a result that cannot be written."""
-    return OutputError(f"{path}: cannot be written ({error.strerror or error}); give another path")
+    return OutputError(
+        f"{path}: cannot be written ({error.strerror or error}); free space or give another path"
+    )
 
 
 def check_replaceable(folder: Path, *, mark: str) -> None:

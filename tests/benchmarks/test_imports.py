@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROGRAMS = sorted((*ROOT.glob("benchmarks/*.py"), *ROOT.glob("examples/*.py")))
+PROGRAMS = sorted(
+    file for folder in ("benchmarks", "examples", "fuzz") for file in (ROOT / folder).glob("*.py")
+)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.name)
@@ -20,6 +22,13 @@ def test_every_name_that_a_program_imports_from_fic_is_there(program: Path) -> N
         if not hasattr(import_module(str(node.module)), name.name)
     ]
     assert not missing
+
+
+@pytest.mark.parametrize(
+    "program", [path for path in PROGRAMS if path.parent.name != "fuzz"], ids=lambda path: path.name
+)
+def test_a_program_that_takes_arguments_has_a_help(program: Path) -> None:
+    assert "sys.argv" not in program.read_text(encoding="utf-8")
 
 
 def test_there_are_programs_that_import_from_fic() -> None:

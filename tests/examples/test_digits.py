@@ -46,4 +46,4 @@ def test_another_folder_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_usage_is_said_when_no_folder_is_given() -> None:
-    assert "usage: python examples/digits.py OUT" in run("digits.py").stderr
+    assert "usage: digits.py [-h] OUT" in run("digits.py").stderr

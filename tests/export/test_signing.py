@@ -166,14 +166,16 @@ def test_what_was_signed_and_is_no_bundle_does_not_pass_either(keys, tmp_path):
 
 @pytest.mark.parametrize("name", ["rsa", "encrypted", "text", "nowhere", "one.public"])
 def test_a_key_that_will_not_do_is_one_line_before_anything_is_done(name, keys, tmp_path):
-    with pytest.raises(SigningError, match=r"is no private key that can be used \(.+\)") as caught:
+    with pytest.raises(
+        SigningError, match=r"is not a private key that can be used \(.+\)"
+    ) as caught:
         check_signing(keys / f"{name}.pem")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["rsa.public", "text", "nowhere", "one"])
 def test_a_public_key_that_will_not_do_is_one_line(name, bundle, keys):
-    with pytest.raises(SigningError, match="is no public key that can be used"):
+    with pytest.raises(SigningError, match="is not a public key that can be used"):
         verify_bundle(bundle, keys / f"{name}.pem")
 
 

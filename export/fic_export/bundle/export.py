@@ -22,11 +22,10 @@ from fic_runtime.bundle import (
 )
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.preprocessing import Geometry, Preprocessing
-from fic_runtime.results import replacing_result
+from fic_runtime.results import cannot_write, replacing_result
 
 from ..conversion import convert_base, convert_head
 from ..drawn_pictures import drawn_files
-from ..errors import OutputError
 from ..graphs.files import of_answers, of_pictures, write_graph
 from ..graphs.surgery import fold_temperature
 from ..options import BundleOptions, KerasClassifier, Scheme, filled
@@ -281,10 +280,7 @@ def _appearing(out: Path) -> Iterator[Path]:
         with replacing_result(out, mark=MANIFEST_FILE) as folder:
             yield folder
     except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror or error}); free space or give another "
-            "place"
-        ) from error
+        raise cannot_write(out, error) from error
 
 
 @contextmanager

@@ -73,8 +73,8 @@ def _ood_scores(
         probabilities: float32 (n, labels), what the head gave for them.
     """
     files = bundle_files(bundle)
-    strange = read_out_of_distribution(files, read_manifest(files))
-    if strange is None:
+    ood = read_out_of_distribution(files, read_manifest(files))
+    if ood is None:
         return {}
-    scores = strange.score(bottlenecks, probabilities)
+    scores = ood.score(bottlenecks, probabilities)
     return {"ood_scores": scores.astype(np.float32)}

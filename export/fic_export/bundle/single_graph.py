@@ -152,7 +152,7 @@ def compare_single_graph(
                 differences, fused.run_outputs(pixels, list(differences)), strict=True
             ):
                 differences[name].append(_difference(found, expected[name]))
-    largest = {name: float(np.max(each)) for name, each in differences.items()}
+    largest = {name: float(np.max(found)) for name, found in differences.items()}
     # Not a number is past the bound, too.
     for name, difference in largest.items():
         if not difference <= _BOUND:

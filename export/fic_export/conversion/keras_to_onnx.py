@@ -11,7 +11,7 @@ import onnx
 
 from fic_runtime.preprocessing import Preprocessing
 
-from ..errors import ConversionError, first_line
+from ..errors import ConversionError, one_line
 from ..graphs.files import check
 from ..graphs.surgery import (
     cancel_transposes,
@@ -92,7 +92,7 @@ def _convert(model: "keras.Model") -> onnx.ModelProto:
         # Keras and the converter raise whatever they met on their way.
         except Exception as error:
             raise ConversionError(
-                f"{model.name} cannot be converted: {first_line(error)}; "
+                f"{model.name} cannot be converted: {one_line(error)}; "
                 "use layers that tf2onnx knows"
             ) from error
     nodes = [node for piece in pieces for node in piece.graph.node]

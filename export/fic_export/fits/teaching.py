@@ -10,7 +10,7 @@ from fic_runtime.heads.statistics import ClassStatistics
 from .ood_scores import largest_directions
 from .softmax import cross_entropies
 
-_DIRECTIONS = 64  # 128 are no better on flowers (docs/why/ood-and-teaching.md)
+_DIRECTIONS = 64  # 128 are not better on flowers (docs/why/ood-and-teaching.md)
 _FOLDS = 5
 _EXTRA_VARIANCES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.5, 6.5, 9.0, 13.0, 20.0, 32.0)
 _USUAL_EXTRA_VARIANCE = 6.0  # where a class has too few pictures to try: between those of flowers

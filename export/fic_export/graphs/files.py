@@ -14,7 +14,7 @@ import onnx
 
 from fic_runtime.preprocessing import Preprocessing
 
-from ..errors import ConversionError, first_line
+from ..errors import ConversionError, one_line
 
 # Of weights. A message of protobuf ends at 2 GiB; the rest of a graph has ample room above this.
 LARGEST = 1_900_000_000
@@ -103,7 +103,7 @@ def _check(model: onnx.ModelProto | Path, name: str) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ConversionError(
-            f"the converted {name} is not valid ONNX: {first_line(error)}"
+            f"the converted {name} is not valid ONNX: {one_line(error)}"
         ) from error
 
 

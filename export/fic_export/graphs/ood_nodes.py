@@ -82,7 +82,7 @@ class _Nodes:
         self, operator: str, *inputs: str | NDArray[Any] | float, **attributes: Any
     ) -> str:
         """Append a node; an input that is a number or an array becomes a constant."""
-        names = [each if isinstance(each, str) else self._constant(each) for each in inputs]
+        names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
         output = self._name(operator)
         self._graph.node.append(helper.make_node(operator, names, [output], output, **attributes))
         return output
@@ -96,11 +96,11 @@ class _Nodes:
         return self.reduced("ReduceSum", self("Mul", name, name))
 
     def pooled(self, name: str) -> str:
-        """Append the mean over the places of a feature map; a vector stays."""
+        """Append the mean over the locations of a feature map; a vector stays."""
         if len(self._shape(name)) <= 2:
             return name
-        places = list(range(1, len(self._shape(name)) - 1))
-        return self._reduction("ReduceMean", name, places, keepdims=0)
+        axes = list(range(1, len(self._shape(name)) - 1))
+        return self._reduction("ReduceMean", name, axes, keepdims=0)
 
     def lengths(self, name: str) -> str:
         """Append the length of each row, (n, 1), by the largest first, which keeps its square."""
@@ -126,7 +126,7 @@ class _Nodes:
         return f"{OOD_SCORE}/{kind}_{self._count}"
 
     def _shape(self, name: str) -> list[Any]:
-        known = {each.name: each for each in (*self._graph.input, *self._graph.value_info)}
+        known = {value.name: value for value in (*self._graph.input, *self._graph.value_info)}
         return list(known[name].type.tensor_type.shape.dim)
 
 

@@ -39,7 +39,7 @@ class Limits:
         max_accuracy_drop: how much accuracy may be lost; where the targets are not known, for which
             share of the pictures another class may be named.
         min_accuracy: least accuracy; None asks for none.
-        purpose: `speed` refuses int8 that is no faster here; `size` takes it for its size, for
+        purpose: `speed` refuses int8 that is not faster here; `size` takes it for its size, for
             devices that this machine says nothing of.
     """
 
@@ -126,8 +126,8 @@ class Quantization:
         if self.scheme == "int8" and limits.purpose == "speed" and not self.speedup > 1:
             raise ParityError(
                 f"the int8 base takes {self.milliseconds:.3g} ms for a picture and the float32 one "
-                f"{self.float32_milliseconds:.3g} ms ({self.speedup:.2f}x the speed), so it is no "
-                f"faster here; {way_out}, export where it will run, or take it --for size"
+                f"{self.float32_milliseconds:.3g} ms ({self.speedup:.2f}x the speed), so it is "
+                f"not faster here; {way_out}, export where it will run, or take it --for size"
             )
 
 

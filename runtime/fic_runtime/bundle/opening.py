@@ -58,7 +58,7 @@ def open_bundle(path: str | Path) -> Bundle:
     Of a head-only bundle the files of the base are elsewhere; `heads.open_head` compares them.
 
     Raises:
-        BundleError: there is no bundle, or a file is missing or not what was exported.
+        BundleError: a bundle is not there, or a file is missing or not what was exported.
     """
     files = bundle_files(Path(path))
     manifest = read_manifest(files)

@@ -9,15 +9,14 @@ import hashlib
 import html
 import io
 import os
-import shutil
-import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 from ..errors import BundleError, FicError, OutputError
+from ..results import cannot_write, replacing_folder, whole_file
 from . import TEACHING_FILE, Bundle, open_bundle
 from .head_only import check_has_base
 from .manifest import MANIFEST_FILE
@@ -226,50 +225,28 @@ def _source(inline: str) -> str:
 
 
 def _write_file(out: Path, content: bytes) -> int:
-    def write(work: Path) -> None:
-        (work / "new").write_bytes(content)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        (work / "new").replace(out)
-
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; give the name of a file, such as page.html")
-    _beside(out, write)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(out) as file:
+            file.write_bytes(content)
+    except OSError as error:
+        raise cannot_write(out, error) from error
     return len(content)
 
 
 def _write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
-    def write(work: Path) -> None:
-        fresh = work / "new"
-        fresh.mkdir()
-        for name, content in contents.items():
-            (fresh / name).write_bytes(content)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        if folder.exists():
-            folder.rename(work / "old")
-        fresh.rename(folder)
-
-    _beside(folder, write)
-
-
-def _beside(place: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with a folder on the same disk, so that what it makes appears whole."""
-    home = next(parent for parent in place.absolute().parents if parent.exists())
-    work = None
     try:
-        work = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=home))
-        work.chmod(0o755)  # what is renamed out of it is to be served
-        write(work)
+        with replacing_folder(folder, mark=_WASM) as fresh:
+            for name, content in contents.items():
+                (fresh / name).write_bytes(content)
     except OSError as error:
-        raise OutputError(
-            f"{place}: cannot be written ({error.strerror}); give another place"
-        ) from error
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
+        raise cannot_write(folder, error) from error
 
 
 def _check_folder(folder: Path) -> None:
     if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / _HEADERS).is_file() or not (folder / _WASM).is_file():
-        raise OutputError(f"{folder}: holds something that is no such page; give a new folder")
+        raise OutputError(f"{folder}: holds something other than such a page; give a new folder")

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 ok, 1 failure, 2 wrong usage, 3 self-test failed, 130 Ctrl-C."""
     options = _parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name that the terminal cannot show is no reason to fail; in JSON it stays readable.
+        # A name that the terminal cannot show must not fail the program; in JSON it stays readable.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = options.command(options)

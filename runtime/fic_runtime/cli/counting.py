@@ -13,7 +13,7 @@ from ..devices import usable_cpus
 from ..errors import ImageError
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _SECONDS_BETWEEN_COUNTS = 0.2
 
@@ -59,8 +59,8 @@ def threads_each(pictures: Iterable[Path]) -> int | None:
 
 def with_paths(
     pictures: Iterable[Path],
-    stream: Callable[[Iterable[Path]], Generator[Answer | ImageError, None, None]],
-) -> Generator[tuple[Path, Answer | ImageError], None, None]:
+    stream: Callable[[Iterable[Path]], Generator[Result | ImageError, None, None]],
+) -> Generator[tuple[Path, Result | ImageError], None, None]:
     """Yield each path with what the stream made of it; close the generator to end the stream."""
     taken: deque[Path] = deque()  # whose answers have not come yet
 

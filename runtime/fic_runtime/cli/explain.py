@@ -33,7 +33,7 @@ def add_to(commands: "Commands") -> None:
         "--out",
         type=Path,
         required=True,
-        metavar="DIR",
+        metavar="DIR|FILE.png",
         help="output folder, or a .png file for one picture",
     )
     parser.add_argument(

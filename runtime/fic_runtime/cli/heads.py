@@ -34,9 +34,9 @@ def answer_by_head(options: argparse.Namespace) -> bool:
     return len(heads) > 1 or any(name for name, _ in heads)
 
 
-def places_of_heads(options: argparse.Namespace) -> list[Path]:
+def paths_of_heads(options: argparse.Namespace) -> list[Path]:
     """Return where the heads of `add_heads` are."""
-    return [place for _, place in map(_named, options.heads)]
+    return [path for _, path in map(_named, options.heads)]
 
 
 def open_heads(options: argparse.Namespace) -> "MultiClassifier":

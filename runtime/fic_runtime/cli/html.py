@@ -17,7 +17,7 @@ def add_to(commands: "Commands") -> None:
         "html",
         help="write a web page that classifies pictures",
         description="Write a bundle as a web page that classifies pictures in any browser, "
-        "on the device that shows it. Needs pip install 'fic-runtime[html]'.",
+        "on the device that shows it. Needs `pip install 'fic-runtime[html]'`.",
     )
     parser.set_defaults(command=_run, parser=parser)
     add_bundle(parser)
@@ -25,11 +25,9 @@ def add_to(commands: "Commands") -> None:
         "--out",
         type=Path,
         metavar="FILE",
-        help="one HTML file, which needs no network and no server",
+        help="output file: one HTML page, which needs neither a network nor a server",
     )
-    parser.add_argument(
-        "--web", type=Path, metavar="DIR", help="a folder for a static host instead, or as well"
-    )
+    parser.add_argument("--web", type=Path, metavar="DIR", help="output folder for a static host")
     parser.add_argument(
         "--title", metavar="TEXT", help="title of the page (default: the labels as a question)"
     )

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import ImageError
-from .counting import Answer, Count, threads_each, with_paths
+from .counting import Count, Result, threads_each, with_paths
 from .heads import add_heads, answer_by_head, open_heads
 from .options import add_bundle, add_device, add_images, named_pictures, open_classifier, positive
 
 if TYPE_CHECKING:
     from .options import Commands
 
-Answers: TypeAlias = Generator[Answer | ImageError, None, None]
+Answers: TypeAlias = Generator[Result | ImageError, None, None]
 
 
 def add_to(commands: "Commands") -> None:
@@ -46,7 +46,6 @@ def add_to(commands: "Commands") -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from . import answers
-    from . import answers as answers_by_head
 
     pictures = named_pictures(options.images)
     options.threads = options.threads or threads_each(pictures)
@@ -56,10 +55,10 @@ def _run(options: argparse.Namespace) -> int:
                 options,
                 pictures,
                 partial(heads.stream, on_error="yield"),
-                line=answers_by_head.heads_line,
-                as_json=answers_by_head.heads_json,
-                columns=answers_by_head.heads_table_head,
-                rows=answers_by_head.heads_table_rows,
+                line=answers.heads_line,
+                as_json=answers.heads_json,
+                columns=answers.heads_table_head,
+                rows=answers.heads_table_rows,
                 known=any(manifest.known for manifest in heads.manifests.values()),
             )
     with open_classifier(options) as classifier:
@@ -78,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
 def _answer(
     options: argparse.Namespace,
     pictures: Iterable[Path],
-    stream: Callable[[Iterable[Path]], Answers[Answer]],
+    stream: Callable[[Iterable[Path]], Answers[Result]],
     *,
     line: Callable[..., str],
     as_json: Callable[..., str],

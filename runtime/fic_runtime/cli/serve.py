@@ -27,8 +27,8 @@ def add_to(commands: "Commands") -> None:
         help="classify pictures over HTTP",
         description="Classify pictures over HTTP: POST a picture to /predict, or ask by the Open "
         "Inference Protocol at /v2; /docs describes all addresses. Prints the address and logs "
-        "JSON lines to stderr. SIGTERM and Ctrl-C finish what was taken. Needs the extra "
-        "fic-runtime[serve].",
+        "JSON lines to stderr. On SIGTERM and Ctrl-C, accepted requests are finished. Needs "
+        "`pip install 'fic-runtime[serve]'`.",
     )
     parser.set_defaults(command=_run)
     add_bundle(parser)
@@ -39,37 +39,43 @@ def add_to(commands: "Commands") -> None:
         help="address to listen on; 0.0.0.0 for all of this machine (default: 127.0.0.1)",
     )
     parser.add_argument(
-        "--port", type=_port, default=8000, help="0 for any that is free (default: 8000)"
+        "--port", type=_port, default=8000, help="port; 0 for any free one (default: 8000)"
     )
-    parser.add_argument("--name", help="name of the model (default: that of the bundle's folder)")
+    parser.add_argument(
+        "--name", metavar="NAME", help="name of the model (default: that of the bundle's folder)"
+    )
     parser.add_argument(
         "--cors",
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="let pages of this origin ask from a browser, * for all; may be given several times",
+        help="allow requests of web pages from this origin, * for all; repeat it for several",
     )
     parser.add_argument(
-        "--page", type=Path, metavar="DIR", help="folder of a page to serve at / instead of the own"
+        "--page",
+        type=Path,
+        metavar="DIR",
+        help="folder of a page to serve at /, instead of the built-in one",
     )
     parser.add_argument(
         "--watch-heads",
         type=Path,
         metavar="DIR",
-        help="serve the newest head of this folder, or with several heads those of their names, "
-        "as soon as they appear",
+        help="serve the newest head in this folder as soon as it appears; with several heads, "
+        "those of their names",
     )
     parser.add_argument(
         "--accept-heads",
         action="store_true",
-        help=f"take new heads at /v2/models/NAME/heads from who sends the token in ${_TOKEN}",
+        help=f"accept new heads at /v2/models/NAME/heads from clients that send the token in "
+        f"${_TOKEN}",
     )
     parser.add_argument(
         "--no-selftest",
         action="store_true",
-        help="be ready without comparing this device's results with those recorded at export",
+        help="skip the comparison of results on this device with those recorded at export",
     )
-    parser.add_argument("--no-access-log", action="store_true", help="log no line for each request")
+    parser.add_argument("--no-access-log", action="store_true", help="do not log requests")
     add_device_alone(parser)
     _add_limits(parser)
 
@@ -79,15 +85,15 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("limits")
     for option, kind, what in (
         ("workers", positive, "pictures worked on at once (default: one for each processor)"),
-        ("batch-size", positive, "most pictures computed at once (default: 1; 32 on a GPU)"),
-        ("max-bytes", positive, "bytes of one request (default: 20971520)"),
-        ("max-pixels", positive, "pixels of one picture (default: 33554432)"),
-        ("max-pictures", positive, "pictures of one request (default: 16)"),
-        ("max-queue", positive, "pictures that wait (default: 16 for each worker, at least 32)"),
-        ("max-held-bytes", positive, "bytes of all requests in memory (default: 268435456)"),
-        ("max-connections", positive, "open connections (default: 512)"),
-        ("header-seconds", seconds, "until the header of a request is there (default: 10)"),
-        ("body-seconds", seconds, "from then until its body is there (default: 30)"),
+        ("batch-size", positive, "most pictures in one batch (default: 1; 32 on a GPU)"),
+        ("max-bytes", positive, "most bytes of one request (default: 20971520)"),
+        ("max-pixels", positive, "most pixels of one picture (default: 33554432)"),
+        ("max-pictures", positive, "most pictures of one request (default: 16)"),
+        ("max-queue", positive, "most waiting pictures (default: 16 for each worker, at least 32)"),
+        ("max-held-bytes", positive, "most bytes of all requests in memory (default: 268435456)"),
+        ("max-connections", positive, "most open connections (default: 512)"),
+        ("header-seconds", seconds, "seconds to wait for the header of a request (default: 10)"),
+        ("body-seconds", seconds, "seconds to wait for its body after that (default: 30)"),
     ):
         metavar = "S" if kind is seconds else "N"
         group.add_argument(f"--{option}", type=kind, metavar=metavar, help=what)
@@ -144,9 +150,9 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     """Raise where this device does not give the results that were recorded at export."""
     from ..diagnostics.selftest import run_selftest
-    from .heads import places_of_heads
+    from .heads import paths_of_heads
 
-    heads: list[Path | None] = [*places_of_heads(options)]
+    heads: list[Path | None] = [*paths_of_heads(options)]
     for head in heads or [None]:
         result = run_selftest(
             options.bundle,

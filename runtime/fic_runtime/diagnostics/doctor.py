@@ -166,5 +166,5 @@ def _processor() -> tuple[str, tuple[str, ...]]:
 def _memory_limit() -> int | None:
     try:
         return int(_CGROUP_MEMORY.read_text(encoding="ascii"))
-    except (OSError, ValueError):  # "max" is no number
+    except (OSError, ValueError):  # "max" is not a number
         return None

@@ -36,7 +36,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 def cache_folder() -> Path | None:
     """Return the folder of fic's caches: FIC_CACHE_DIR, or the system's folder for them.
 
-    None where FIC_CACHE_DIR is empty, which turns caches off, and where there is no home.
+    None where FIC_CACHE_DIR is empty, which turns caches off, and without a home folder.
     """
     chosen = os.environ.get("FIC_CACHE_DIR")
     if chosen == "":

@@ -199,14 +199,14 @@ def _best_scale(
     root = turn * np.sqrt(np.maximum(values, 0.0))
     draws = max(2, _DRAWS // classes**2 if classes > 100 else _DRAWS // classes)
     noise = np.random.default_rng(_SEED).standard_normal((draws, classes)) @ root.T
-    truth = np.arange(classes)
+    targets = np.arange(classes)
     likelihoods = np.zeros(len(_SCALES))
     at_once = max(1, _SCORES_AT_ONCE // classes**2)
     for start in range(0, draws, at_once):
         some = noise[start : start + at_once, None, :]
         drawn = scores + some * np.sqrt(1 + 1 / counts)[:, None]  # (draws, classes, classes)
         drawn -= drawn.max(axis=2, keepdims=True)
-        own = drawn[:, truth, truth].sum()
+        own = drawn[:, targets, targets].sum()
         for index, scale in enumerate(_SCALES):
             likelihoods[index] += scale * own - np.log(np.exp(scale * drawn).sum(axis=2)).sum()
     return float(_SCALES[likelihoods.argmax()])

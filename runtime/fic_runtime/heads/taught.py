@@ -155,7 +155,7 @@ def save_head(head: Head, path: Path) -> None:
 
     Raises:
         OutputError: something other than a head is there, or it cannot be written.
-        ValueError: the head was not taught, so that it lies in its bundle already.
+        ValueError: the head was not taught; its bundle has it already.
     """
     if not head.files:
         raise ValueError(f"nothing was taught since {head.path} was opened; there is no new head")

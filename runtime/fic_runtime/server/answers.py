@@ -9,12 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from ..predictions import Prediction
-from .models import Answer
+from .models import HeadAnswers
 from .workers import FullError, Picture
 
 
 class Json(Response):
-    """A JSON body; what is no finite number must not be in it."""
+    """A JSON body; it may hold finite numbers only."""
 
     media_type = "application/json"
 
@@ -46,7 +46,12 @@ def refusal_of(full: FullError) -> RefusalError:
 
 
 def predictions_json(
-    model: str, pictures: Sequence[Picture], answers: Sequence[Answer], *, top: int, several: bool
+    model: str,
+    pictures: Sequence[Picture],
+    answers: Sequence[HeadAnswers],
+    *,
+    top: int,
+    several: bool,
 ) -> Json:
     """Return what the models say of each picture, with the `top` best labels."""
     values = []
@@ -61,7 +66,7 @@ def predictions_json(
 
 
 def number(value: float | None) -> float | None:
-    """Return what JSON can hold: None for what is no finite number."""
+    """Return what JSON can hold: None for a number that is not finite."""
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -73,5 +78,5 @@ def _prediction(prediction: Prediction, top: int) -> dict[str, Any]:
         "probability": number(prediction.probability),
         "known": prediction.known,
         "ood_score": number(prediction.ood_score),
-        "top": [{"label": each.label, "probability": number(each.probability)} for each in scores],
+        "top": [{"label": one.label, "probability": number(one.probability)} for one in scores],
     }

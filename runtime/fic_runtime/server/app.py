@@ -66,7 +66,7 @@ def create_app(
             thread, before the server is ready.
         cors: origins whose pages may ask from a browser, `*` for all.
         updates: how other heads may come while the server runs.
-        page: a folder with an `index.html`, which is served at `/` instead of the own page.
+        page: a folder with an `index.html`, which is served at `/` instead of the built-in page.
 
     Raises:
         BundleError: no bundle there, or it is damaged.

@@ -115,7 +115,7 @@ def inference_response(
     """
     there = outputs_of(predictions)
     outputs, tail = [], []
-    for output, parameters in (inference.outputs or {each: {} for each in there}).items():
+    for output, parameters in (inference.outputs or {key: {} for key in there}).items():
         if output not in there:
             raise bad_request(f"{name} has no output {output!r}; it has {', '.join(there)}")
         array = there[output]
@@ -132,7 +132,7 @@ def inference_response(
             tail.append(data)
             value["parameters"] = {"binary_data_size": len(data)}
         else:
-            value["data"] = [_json_value(each) for each in array.ravel().tolist()]
+            value["data"] = [_json_value(item) for item in array.ravel().tolist()]
         outputs.append(value)
     answer = {"model_name": name, "model_version": VERSION, "outputs": outputs}
     if inference.id is not None:
@@ -154,13 +154,13 @@ def outputs_of(predictions: Sequence[Prediction]) -> dict[str, Array]:
     With `known` and `ood_score`, (n,), where the bundle tells unknown pictures.
     """
     outputs: dict[str, Array] = {
-        "label": np.array([each.label for each in predictions], dtype=object),
-        "index": np.array([each.index for each in predictions], np.int64),
-        "probabilities": np.stack([each.probabilities for each in predictions]),
+        "label": np.array([found.label for found in predictions], dtype=object),
+        "index": np.array([found.index for found in predictions], np.int64),
+        "probabilities": np.stack([found.probabilities for found in predictions]),
     }
-    if all(each.known is not None for each in predictions):
-        outputs["known"] = np.array([each.known for each in predictions], np.bool_)
-        outputs["ood_score"] = np.array([each.ood_score for each in predictions], np.float64)
+    if all(found.known is not None for found in predictions):
+        outputs["known"] = np.array([found.known for found in predictions], np.bool_)
+        outputs["ood_score"] = np.array([found.ood_score for found in predictions], np.float64)
     return outputs
 
 
@@ -193,7 +193,7 @@ def _files(shape: list[int], data: Any, tail: memoryview, limits: Limits) -> lis
     if data is not None:
         while len(data) == 1 and isinstance(data[0], list):
             data = data[0]
-        flat = [each[0] if isinstance(each, list) and len(each) == 1 else each for each in data]
+        flat = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in data]
         files = [from_base64(text, f"picture {n}") for n, text in enumerate(flat)]
     else:
         files = []
@@ -236,15 +236,15 @@ def _wanted(outputs: Any) -> dict[str, Mapping[str, Any]]:
     if not isinstance(outputs, list):
         raise bad_request("outputs is a list of tensors")
     wanted = {}
-    for each in outputs:
-        if not isinstance(each, dict) or not isinstance(each.get("name"), str):
+    for output in outputs:
+        if not isinstance(output, dict) or not isinstance(output.get("name"), str):
             raise bad_request("an output has a name")
-        parameters = _mapping(each, "parameters")
+        parameters = _mapping(output, "parameters")
         count = parameters.get("classification", 0)
         if type(count) is not int or count < 0:
             raise bad_request("classification is a number of labels")
         _flag(parameters, "binary_data", False)
-        wanted[each["name"]] = parameters
+        wanted[output["name"]] = parameters
     return wanted
 
 

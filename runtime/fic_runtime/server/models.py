@@ -17,7 +17,7 @@ from ..preprocessing import Geometry
 
 log: Log = Log(__name__)
 
-Answer: TypeAlias = Mapping[str, Prediction]
+HeadAnswers: TypeAlias = Mapping[str, Prediction]
 
 _UNUSUAL = re.compile(r"[^\w.-]+")
 
@@ -61,13 +61,13 @@ class Models:
             return self._classifier.manifests
         return {self._name: self._classifier.manifest}
 
-    def predict(self, pixels: Pixels8) -> Answer:
+    def predict(self, pixels: Pixels8) -> HeadAnswers:
         """Classify one picture, uint8 RGB (h, w, 3); return what each model says."""
         if isinstance(self._classifier, MultiClassifier):
             return self._classifier.predict(pixels)
         return {self._name: self._classifier.predict(pixels)}
 
-    def predict_batch(self, pictures: Sequence[Pixels8]) -> Sequence[Answer]:
+    def predict_batch(self, pictures: Sequence[Pixels8]) -> Sequence[HeadAnswers]:
         """Classify several pictures in one batch."""
         if isinstance(self._classifier, MultiClassifier):
             return self._classifier.predict_batch(pictures, len(pictures))

@@ -171,13 +171,13 @@ def _name(models: list[str]) -> Schema:
 
 def _schemas(service: Service) -> Schema:
     text, whole = {"type": "string"}, {"type": "integer", "minimum": 0}
-    number, truth = {"type": ["number", "null"]}, {"type": ["boolean", "null"]}
+    number, flag = {"type": ["number", "null"]}, {"type": ["boolean", "null"]}
     score = _object({"label": text, "probability": number})
     prediction = {
         "label": text,
         "index": whole,
         "probability": number,
-        "known": {**truth, "description": "null where the bundle cannot tell"},
+        "known": {**flag, "description": "null where the bundle cannot tell"},
         "ood_score": number,
         "top": {"type": "array", "items": score},
     }
@@ -279,7 +279,7 @@ def _text(what: str, kind: str) -> Schema:
 _WHY = {
     400: "The request or a picture makes no sense, or has too many pixels or pictures.",
     401: "The token is missing or another one.",
-    404: "There is no such model.",
+    404: "A model of this name does not exist.",
     408: "The body did not come in time.",
     413: "Too many bytes.",
     415: "The body is compressed.",

@@ -99,7 +99,7 @@ def log_as_json(*, access: bool) -> None:
 
 
 def _within_descriptors(limits: Limits) -> Limits:
-    """Return limits whose connections are no more than the process may have files."""
+    """Return limits with at most as many connections as the process may have files."""
     try:
         import resource  # not on Windows
     except ImportError:

@@ -19,7 +19,7 @@ from .answers import RefusalError
 from .bodies import Bodies
 from .limits import Limits
 from .metrics import Metrics
-from .models import Answer, HeadsFolder, Models
+from .models import HeadAnswers, HeadsFolder, Models
 from .workers import Picture, Workers
 
 log: Log = Log(__name__)
@@ -33,7 +33,7 @@ class HeadUpdates:
 
     Attributes:
         folder: is looked at every two seconds; what appears there is served.
-        token: who sends it may send a head: `POST /v2/models/NAME/heads`.
+        token: clients that send it may send a head: `POST /v2/models/NAME/heads`.
     """
 
     folder: Path | None = None
@@ -119,7 +119,7 @@ class Service:
                 headers={"Retry-After": "1"},
             )
 
-    async def classify(self, request: Request, pictures: Sequence[Picture]) -> list[Answer]:
+    async def classify(self, request: Request, pictures: Sequence[Picture]) -> list[HeadAnswers]:
         """Classify the pictures of a request, unless its client goes away.
 
         Raises:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from ..images import Pixels8, decode_image
-from .models import Answer, Models
+from .models import HeadAnswers, Models
 
 _MOST_SECONDS_TO_WAIT = 60
 
@@ -70,13 +70,13 @@ class Workers:
         """How many pictures are worked on."""
         return min(self._in_flight, self.threads)
 
-    async def answer(self, pictures: Sequence[Picture]) -> list[Answer]:
+    async def answer(self, pictures: Sequence[Picture]) -> list[HeadAnswers]:
         """Classify pictures that have come in whole; all are taken, or none.
 
         Pictures that wait are dropped when the caller is cancelled.
 
         Raises:
-            FullError: there is no room for them.
+            FullError: the queue has too little room for them.
             ImageError: one cannot be classified.
         """
         with self._counting:
@@ -96,7 +96,7 @@ class Workers:
         if self._batches is not None:
             self._batches.close()
 
-    def _submit(self, picture: Picture) -> "Future[Answer]":
+    def _submit(self, picture: Picture) -> "Future[HeadAnswers]":
         if self._batches is None:
             future = self._pool.submit(self._classify, picture)
         else:
@@ -104,7 +104,7 @@ class Workers:
         future.add_done_callback(self._one_less)
         return future
 
-    def _classify(self, picture: Picture) -> Answer:
+    def _classify(self, picture: Picture) -> HeadAnswers:
         started = time.perf_counter()
         answer = self._models.predict(self._decode(picture))
         self._seconds += 0.05 * (time.perf_counter() - started - self._seconds)
@@ -120,7 +120,7 @@ class Workers:
             max_pixels=self._max_pixels,
         )
 
-    def _one_less(self, _: "Future[Answer]") -> None:
+    def _one_less(self, _: "Future[HeadAnswers]") -> None:
         with self._counting:
             self._in_flight -= 1
 
@@ -135,13 +135,15 @@ class _Batches:
     def __init__(self, models: Models, size: int) -> None:
         self._models = models
         self._size = size
-        self._ready: queue.SimpleQueue[tuple[Pixels8, Future[Answer]] | None] = queue.SimpleQueue()
+        self._ready: queue.SimpleQueue[tuple[Pixels8, Future[HeadAnswers]] | None] = (
+            queue.SimpleQueue()
+        )
         self._thread = threading.Thread(target=self._compute, name="fic-serve-batches")
         self._thread.start()
 
-    def expect(self, decoded: "Future[Pixels8]") -> "Future[Answer]":
+    def expect(self, decoded: "Future[Pixels8]") -> "Future[HeadAnswers]":
         """Return the answer to come for a picture that is being decoded."""
-        answer: Future[Answer] = Future()
+        answer: Future[HeadAnswers] = Future()
         # Who no longer wants the answer need not have the picture decoded.
         answer.add_done_callback(lambda done: decoded.cancel() if done.cancelled() else None)
         decoded.add_done_callback(lambda done: self._take(done, answer))
@@ -151,7 +153,7 @@ class _Batches:
         self._ready.put(None)
         self._thread.join()
 
-    def _take(self, decoded: "Future[Pixels8]", answer: "Future[Answer]") -> None:
+    def _take(self, decoded: "Future[Pixels8]", answer: "Future[HeadAnswers]") -> None:
         if decoded.cancelled():
             answer.cancel()
         elif (error := decoded.exception()) is not None:
@@ -172,11 +174,11 @@ class _Batches:
                     self._ready.put(None)
                     break
                 taken.append(more)
-            wanted = [each for each in taken if each[1].set_running_or_notify_cancel()]
+            wanted = [pair for pair in taken if pair[1].set_running_or_notify_cancel()]
             if wanted:
                 self._answer(wanted)
 
-    def _answer(self, wanted: "list[tuple[Pixels8, Future[Answer]]]") -> None:
+    def _answer(self, wanted: "list[tuple[Pixels8, Future[HeadAnswers]]]") -> None:
         try:
             answers = self._models.predict_batch([pixels for pixels, _ in wanted])
         except BaseException as error:  # handed over to those who wait

@@ -73,5 +73,5 @@ def test_an_int8_base_that_is_slower_has_exit_code_3(
     options = ["--quantize", "int8", "--max-accuracy-drop", "1"]
     result = fic("export", run.folder, "--out", "bundle", *options)
     assert result.code == 3
-    assert "it is no faster here; nothing was written" in result.err.splitlines()[-1]
+    assert "it is not faster here; nothing was written" in result.err.splitlines()[-1]
     assert not (tmp_path / "bundle").exists()

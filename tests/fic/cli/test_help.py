@@ -45,6 +45,17 @@ def test_the_help_of_training_has_headings(fic: Fic) -> None:
     assert after["Training:"] < help_.index("\n  --fine-tune-lr") < after["Other options:"]
 
 
+@pytest.mark.parametrize("command", ["export", "predict"])
+def test_few_options_of_a_long_help_are_under_no_heading_of_their_own(
+    fic: Fic, command: str
+) -> None:
+    help_ = fic(command, "--help").out
+    assert "\nOptions:\n" not in help_
+    others = help_.partition("\nOther options:\n")[2]
+    named = [line.split()[0] for line in others.splitlines() if line.startswith("  -")]
+    assert named == ["--bottleneck-dir", "-h,"]
+
+
 def test_version_is_that_of_the_distribution(fic: Fic) -> None:
     from importlib.metadata import version
 

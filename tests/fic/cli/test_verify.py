@@ -33,4 +33,4 @@ def test_a_signed_bundle_is_verified_and_a_changed_one_has_exit_code_3(
     changed = fic("verify", "bundle", "--public-key", "public.pem")
     assert_one_line(changed, 3, r"is not what was signed (labels.txt)")
     unusable = fic("export", run.folder, "--out", "bundle", "--sign", "public.pem")
-    assert_one_line(unusable, 1, "public.pem: is no private key that can be used")
+    assert_one_line(unusable, 1, "public.pem: is not a private key that can be used")

@@ -8,7 +8,7 @@ import pytest
 
 from fic.runs import Run
 from fic.runs.report import render_report
-from fic.runs.run import Answer, RunResults
+from fic.runs.run import RunResults, ValidationRow
 from fic.training.metrics import evaluate
 
 EVIL = '<script>alert("x")</script> & "co"'
@@ -43,7 +43,10 @@ class Tags(HTMLParser):
 
 
 def report(
-    *, labels: list[str] | None = None, epochs: int = 3, validation: list[Answer] | None = None
+    *,
+    labels: list[str] | None = None,
+    epochs: int = 3,
+    validation: list[ValidationRow] | None = None,
 ) -> str:
     labels = labels or ["cat", "dog"]
     targets = np.arange(len(labels))
@@ -74,7 +77,7 @@ def test_a_report_is_well_formed() -> None:
 def test_names_of_classes_and_files_cannot_become_html(tmp_path: Path, make_photos: Any) -> None:
     make_photos(tmp_path, 1, labels=("a",))
     picture = (tmp_path / "a/0.jpg").rename(tmp_path / "<b>&.jpg")
-    mistake = Answer(path=picture, label=EVIL, predicted="<i>", probability=0.9)
+    mistake = ValidationRow(path=picture, label=EVIL, predicted="<i>", probability=0.9)
     tags = Tags(report(labels=[EVIL, "b"], validation=[mistake]))
     assert "script" not in tags.names
     assert "i" not in tags.names
@@ -85,7 +88,7 @@ def test_names_of_classes_and_files_cannot_become_html(tmp_path: Path, make_phot
 def test_the_worst_mistakes_come_first(tmp_path: Path, make_photos: Any) -> None:
     make_photos(tmp_path, 3, labels=("a",))
     answers = [
-        Answer(path=path, label="cat", predicted=predicted, probability=probability)
+        ValidationRow(path=path, label="cat", predicted=predicted, probability=probability)
         for path, predicted, probability in zip(
             sorted((tmp_path / "a").iterdir()),
             ("dog", "cat", "dog"),
@@ -100,7 +103,7 @@ def test_the_worst_mistakes_come_first(tmp_path: Path, make_photos: Any) -> None
 
 
 def test_a_picture_that_is_gone_is_left_out() -> None:
-    gone = Answer(path=Path("gone.jpg"), label="cat", predicted="dog", probability=0.9)
+    gone = ValidationRow(path=Path("gone.jpg"), label="cat", predicted="dog", probability=0.9)
     assert "<img" not in report(validation=[gone])
 
 
