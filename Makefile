@@ -59,14 +59,14 @@ demo-predict: demo-export .venv-runtime/installed
 
 # Stolen work keeps the order of the files, so that what their tests share is made once or twice.
 test: lint ## check style and types, run the tests on all cores; JOBS=2: on two
-	$(TEST)/pytest -n $(JOBS) --dist worksteal -m "not all_bases and not crash"
+	$(TEST)/pytest -n $(JOBS) --dist worksteal -m "not all_bases and not crash and not slow"
 
 check: .venv-test/installed ## run some tests in one process: FILE=tests/fic/cache, K=resume for a feature
-	$(TEST)/pytest $(FILE) $(if $(K),-k "$(K)") -m "not all_bases and not crash"
+	$(TEST)/pytest $(FILE) $(if $(K),-k "$(K)") -m "not all_bases and not crash and not slow"
 
 test-slow: JOBS = 2# a large base takes gigabytes
 test-slow: .venv-test/installed ## run the tests of every base, and those that kill processes; JOBS=2 at once
-	$(TEST)/pytest -n $(JOBS) -m "all_bases or crash"
+	$(TEST)/pytest -n $(JOBS) -m "all_bases or crash or slow"
 
 test-runtime: .venv-runtime-test/installed ## run the runtime's tests where only the runtime is installed
 	.venv-runtime-test/$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/runtime

@@ -110,6 +110,7 @@ def test_training_again_with_another_rate_extracts_nothing(folder: Path) -> None
     assert Run(folder / "again").record["cache"] == {"hits": 24, "extracted": 0, "skipped": 0}
 
 
+@pytest.mark.slow
 def test_flowers_reach_the_accuracy_of_a_linear_classifier(shared: Path, tmp_path: Path) -> None:
     keras_home = {"KERAS_HOME": str(shared / "keras_home")}
     arguments = (

@@ -185,6 +185,7 @@ def run_without_training(folder: Path, *arguments: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow  # `make test-runtime` does it in an environment of its own
 def test_the_runtime_s_tests_pass_without_anything_for_training(tmp_path: Path) -> None:
     """`make test-runtime` does this in a real environment; here it needs no network."""
     result = run_without_training(

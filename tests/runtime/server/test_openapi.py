@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[3]
 EXAMPLES = 3  # of each operation; by hand some hundred, see docs/guides/serving.md
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [False, True], ids=["one head", "several heads"])
 def test_requests_made_from_the_document_find_nothing(server, golden, heads, tmp_path):
     running = server(golden, *(("--head", f"a={golden}") if heads else ()))
