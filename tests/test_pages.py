@@ -182,7 +182,15 @@ def test_the_first_classifier_of_the_readme_runs(first_classifier: Path) -> None
     assert (first_classifier / "bundle/base.onnx").is_file()
 
 
-@pytest.mark.parametrize("scene", [scene for scene in SCENES if scene != FIRST])
+@pytest.mark.parametrize(
+    "scene",
+    [
+        # Start is what everybody reads; a guide trains or exports, and there are a dozen of them.
+        pytest.param(scene, marks=() if scene == "start" else pytest.mark.slow)
+        for scene in SCENES
+        if scene != FIRST
+    ],
+)
 def test_the_blocks_run_one_after_the_other(scene: str, first_classifier: Path, desk: Path) -> None:
     for name in ("run", "bundle", "bottlenecks"):
         shutil.copytree(first_classifier / name, desk / name)

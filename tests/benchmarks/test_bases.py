@@ -58,6 +58,7 @@ def test_the_page_of_the_docs_has_the_figures_that_fic_bases_shows() -> None:
         assert (float(line[4]), float(line[7])) == (figures.top1, figures.speed), line[0]
 
 
+@pytest.mark.slow
 def test_a_base_is_measured_at_two_sizes(folder: Path) -> None:
     row = read_row(folder)
     assert row["sizes"] == [224, 192]
@@ -69,12 +70,14 @@ def test_a_base_is_measured_at_two_sizes(folder: Path) -> None:
     assert row["relative_speed"] > 0
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_not_measured_again(folder: Path) -> None:
     before = read_row(folder)
     # Nothing can be measured in no time.
     assert measure(folder, timeout="0") == before
 
 
+@pytest.mark.slow
 def test_a_page_shows_what_was_not_measured(folder: Path) -> None:
     lines = {line[0]: line for line in cells(folder / "bases.md")}
     measured, not_measured = lines["`mobilenet_0.25`"], lines["`mobilenet_0.5`"]
