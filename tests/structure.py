@@ -184,9 +184,14 @@ def _is_of_click(decorator: str) -> bool:
 def main() -> None:
     for package in PACKAGES:
         names = listing(package)
-        level = levels(arrows(package))
+        of_names, of_modules = (
+            max(levels(found(package)).values()) for found in (wing_arrows, arrows)
+        )
         found = [function for module in read_modules(package) for function in functions(module)]
-        print(f"{package}: {len(names)} names, {max(level.values())} levels of imports")
+        print(
+            f"{package}: {len(names)} names on {of_names} levels of imports; its modules stand on "
+            f"{of_modules}"
+        )
         print("  " + " ".join(names))
         plain = [function for function in found if not function.is_command]
         print(f"  most parameters of {len(plain)} functions")

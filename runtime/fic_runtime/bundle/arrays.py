@@ -79,5 +79,10 @@ def _unpacked(data: bytes) -> dict[str, NDArray[Any]]:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > _MOST_BYTES:
         raise ValueError(f"it would grow to {unpacked} bytes")
-    with np.load(BytesIO(data), allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    with np.load(BytesIO(data), allow_pickle=False) as opened:
+        arrays = {name: opened[name] for name in opened.files}
+    for name, array in arrays.items():
+        # NumPy gives the bytes of a file that does not begin as its own do.
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{name} is not an array")
+    return arrays

@@ -125,3 +125,9 @@ def test_a_start_loads_neither_zipfile_nor_logging(golden):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("\n", "")
+
+
+@pytest.mark.parametrize("name", ["kernel", "kernel.npy"])
+def test_a_file_that_is_not_an_array_is_told(name):
+    with pytest.raises(ValueError, match="kernel is not an array"):
+        read_arrays(zipped((name, b"text"), compression=zipfile.ZIP_DEFLATED))
