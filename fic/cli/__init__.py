@@ -9,6 +9,7 @@ import click
 
 from fic_runtime.errors import FicError
 
+from .audit import audit
 from .bases import bases
 from .cache import cache
 from .data import data, split
@@ -65,7 +66,9 @@ def cli(verbose: bool) -> None:
     )
 
 
-for command in (train, predict, evaluate, export, verify, split, bases, extract, cache, data):
+for command in (
+    *(train, predict, evaluate, export, verify, audit, split, bases, extract, cache, data),
+):
     cli.add_command(command)
 
 

@@ -3,26 +3,24 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from ..options import VAL_SPLIT, BaseOptions, CacheOptions, TrainingOptions
+from ..options import BaseOptions, CacheOptions, TrainingOptions
 from .option_values import SectionedCommand, config_option, from_options
 from .options import (
     FOLDER,
     base_options,
     cache_options,
     data_options,
+    given_source,
     split_option,
     training_options,
     whole_network_options,
 )
 from .terminal import TerminalProgress
-
-if TYPE_CHECKING:
-    from ..data import Source
 
 
 @click.command(cls=SectionedCommand)
@@ -75,7 +73,7 @@ def train(
     _check_whole_network(options)
     progress = TerminalProgress()
     run = train_classifier(
-        _source(**_chosen_source(context), val_split=val_split),
+        given_source(**_chosen_source(context), val_split=val_split),
         out=out,
         base=from_options(BaseOptions, options),
         cache=from_options(CacheOptions, options),
@@ -130,7 +128,7 @@ def extract(
     from ..bottlenecks import fill_cache
 
     use = fill_cache(
-        _source(data, train, val),
+        given_source(data, train, val),
         base=from_options(BaseOptions, options),
         cache=from_options(CacheOptions, options),
         shard=_shard(shard),
@@ -179,17 +177,6 @@ def _print_fine_tuning(record: dict[str, Any]) -> None:
         f"validation accuracy {before:.4f} before, {after:.4f} after"
         + ("" if record["kept"] else "; nothing was gained, so the base stays as it was")
     )
-
-
-def _source(
-    data: Path | None, train: Path | None, val: Path | None, *, val_split: float = VAL_SPLIT
-) -> "Source":
-    from ..data import Source
-
-    try:
-        return Source(data=data, train=train, val=val, val_split=val_split)
-    except ValueError as error:
-        raise click.UsageError("Give either --data, or both --train and --val.") from error
 
 
 def _chosen_source(context: click.Context) -> dict[str, Any]:

@@ -161,6 +161,15 @@ def read_dataset(path: Path, *, labels: Sequence[str] | None = None) -> Dataset 
     return read(path, labels=labels)
 
 
+def is_split(source: Source) -> bool:
+    """Return whether the source itself says which pictures are for validation.
+
+    Raises:
+        DataError: see `read_dataset`.
+    """
+    return source.data is None or isinstance(read_dataset(source.data), Split)
+
+
 def read_validation(path: Path, *, labels: Sequence[str] | None = None) -> Dataset:
     """Read the pictures to measure on: all, or those that the column `split` marks `val`.
 
