@@ -172,6 +172,35 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
             raise RunError(f"{path}: cannot be read ({error}); train again") from error
 
+    def history(self) -> list[dict[str, float]]:
+        """Return loss and accuracy of each epoch; none where nothing was trained.
+
+        Raises:
+            RunError: `history.csv` is missing or damaged.
+        """
+        path = self.folder / HISTORY_FILE
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                return [
+                    {name: float(value) for name, value in row.items()}
+                    for row in csv.DictReader(file)
+                ]
+        except (OSError, ValueError, TypeError, csv.Error) as error:
+            raise RunError(f"{path}: cannot be read ({error}); train again") from error
+
+    def results(self) -> RunResults:
+        """Return the results of the training.
+
+        Raises:
+            RunError: one of the files is missing or damaged.
+        """
+        return RunResults(
+            record=self.record,
+            metrics=self.metrics,
+            history=self.history(),
+            validation=self.validation(),
+        )
+
     def head(self) -> "keras.Model":
         """Load the trained head, from bottleneck to probabilities.
 

@@ -12,10 +12,11 @@ from fic_export.errors import OutputError
 
 from ..bases.frozen import FrozenBase
 from ..bottlenecks import prepare
-from ..bottlenecks.cached import CacheUse
+from ..bottlenecks.cached import Bottlenecks, CacheUse
 from ..bottlenecks.live import live_pictures, prepare_live
 from ..data import Pictures, Source, read_pictures
 from ..data.dataset import each_once
+from ..data.thumbnails import thumbnail_reader
 from ..errors import DataError, HeadError
 from ..fingerprint import Fingerprint
 from ..heads.building import parse_head
@@ -23,7 +24,7 @@ from ..heads.keras_files import check_files, save_files
 from ..options import BaseOptions, CacheOptions, TrainingOptions
 from ..progress import Progress, Silence
 from ..runs import Run, write_run
-from ..runs.report import render_report
+from ..runs.report import ReportPictures, pictures_on_map, render_report
 from ..runs.run import RunResults, ValidationRow, check_run_folder
 from .data import TrainingData
 from .metrics import evaluate
@@ -82,6 +83,7 @@ def train(
     try:
         fitted = _fit(request, frozen, parts, progress)
         results = _results(request, frozen, parts, fitted, started)
+        pictures = _report_pictures(parts, request.cache)
     finally:
         parts.train.close()
     run = write_run(
@@ -89,7 +91,7 @@ def train(
         results,
         labels=parts.train.labels,
         head=fitted.trained.model,
-        report=render_report(results),
+        report=render_report(results, pictures),
         base=None if fitted.tuned is None else fitted.tuned.base,
     )
     save_files(fitted.trained.model, parts.train.labels, **files)
@@ -267,6 +269,16 @@ def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
     from ..bases.models import weights_digest
 
     return replace(base.fingerprint, weights=weights_digest(tuned.base))
+
+
+def _report_pictures(parts: _Parts, cache: CacheOptions) -> ReportPictures:
+    """Return what the report shows of the validation pictures beside their figures."""
+    digests = {path.absolute(): digest for path, digest in parts.pictures.digests.items()}
+    shown = pictures_on_map(len(parts.val))
+    rows = parts.val.plain_rows(shown) if isinstance(parts.val, Bottlenecks) else None
+    return ReportPictures(
+        thumbnails=thumbnail_reader(digests, cache.thumbnails), shown=shown, bottlenecks=rows
+    )
 
 
 def _answers(probabilities: NDArray[Any], part: TrainingData) -> list[ValidationRow]:
