@@ -45,7 +45,7 @@ def report(
     file = folder / REPORT_FILE if out is None else out
     _check_file(file, of_run=out is None)
     results = trained.results()
-    text = render_report(results, _pictures(trained, results.validation))
+    text = render_report(results, read_report_pictures(trained, results.validation))
     try:
         with whole_file(file) as part:
             part.write_text(text, encoding="utf-8")
@@ -68,7 +68,8 @@ def _check_file(file: Path, *, of_run: bool) -> None:
         raise OutputError(f"{file}: is not a report; give another name")
 
 
-def _pictures(run: Run, validation: Sequence[ValidationRow]) -> ReportPictures:
+def read_report_pictures(run: Run, validation: Sequence[ValidationRow]) -> ReportPictures:
+    """Return what is still there of the validation pictures of a run, and of their bottlenecks."""
     cache = run.cache_options
     # Without a cache there is no place for memos either: nothing of it is made anew here.
     there = cache.bottleneck_dir.is_dir()

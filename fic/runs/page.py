@@ -259,6 +259,12 @@ def gallery(items: Iterable[Item]) -> Html:
     return Html(f'<ul class="gallery">{"".join(map(_figure, items))}</ul>')
 
 
+def groups(parts: Iterable[tuple[str, Html]]) -> Html:
+    """Return parts with small headings, as many beside each other as there is room for."""
+    shown = "".join(f"<div><h3>{escape(title)}</h3>{body.text}</div>" for title, body in parts)
+    return Html(f'<div class="groups">{shown}</div>')
+
+
 def shortened(text: str) -> str:
     """Return a label or a file name no longer than a page has room for."""
     # A file name that is not UTF-8 holds surrogates, which no page can.

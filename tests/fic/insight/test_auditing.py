@@ -12,8 +12,10 @@ from fic.data import Source
 from fic.errors import DataError
 from fic.insight.findings import Audit
 from fic.options import BaseOptions, CacheOptions
+from fic.runs.page import MOST_BYTES
 from fic_export.errors import OutputError
 from tests.conftest import MakePhotos
+from tests.fic.runs.test_report import Tags
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,17 @@ def test_the_findings_are_written_with_the_paths_as_given(found: Audit, flawed: 
     assert {"path", "label", "suggested", "score"} <= first.keys()
     assert first["path"].startswith(str(flawed))
     assert all(isinstance(path, str) for group in written["duplicates"] for path in group)
+
+
+def test_the_page_shows_what_was_found(found: Audit, flawed: Path) -> None:
+    page = (flawed.with_name("audit") / "report.html").read_text("utf-8")
+    tags = Tags(page)
+    assert len(page.encode()) <= MOST_BYTES
+    shown = [group for group in found.duplicates for _ in group.paths]
+    assert tags.names.count("img") >= len(shown)
+    for text in ("broken.jpg", "exact; the labels differ", "png.jpg", "suspects.csv"):
+        assert text in tags.text
+    assert sum(cell[2] for cell in tags.charts["classes"]["cells"]) == len(found.suspects)
 
 
 def test_a_second_audit_extracts_nothing_and_finds_the_same(
