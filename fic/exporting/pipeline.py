@@ -112,7 +112,8 @@ def _gathered(
     """Return what is exported, and how, from a run and its cache."""
     geometry = base.preprocessing.geometry
     chosen = comparison_pictures(run, options.data, geometry, options.max_pictures)
-    labelled = {label for _, label in chosen} <= set(run.labels)
+    numbers = {label: number for number, label in enumerate(run.labels)}
+    labelled = all(label in numbers for _, label in chosen)
     calibration = None
     if options.quantize == "int8":
         calibration = calibration_files(
@@ -134,7 +135,7 @@ def _gathered(
     }
     return classifier, BundleOptions(
         pictures=[path for path, _ in chosen],
-        targets=[run.labels.index(label) for _, label in chosen] if labelled else None,
+        targets=[numbers[label] for _, label in chosen] if labelled else None,
         bounds=options.bounds,
         progress=progress.advance,
         base_graph=graph,
