@@ -9,7 +9,13 @@ import click
 from click.core import ParameterSource
 
 from ..options import VAL_SPLIT, BaseOptions, CacheOptions, TrainingOptions
-from .option_values import SectionedCommand, config_option, from_options
+from .option_values import (
+    SectionedCommand,
+    check_trust,
+    config_option,
+    from_options,
+    trust_option,
+)
 from .options import (
     FOLDER,
     base_options,
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
 @training_options
 @whole_network_options
 @config_option
+@trust_option
 @click.option("--out", type=FOLDER, metavar="DIR", default=Path("run"), help="Folder for the run.")
 @click.option(
     "--weight-file",
@@ -72,6 +79,7 @@ def train(
     """
     from ..training import train as train_classifier
 
+    options = check_trust(context, options)
     _check_whole_network(options)
     progress = TerminalProgress()
     run = train_classifier(

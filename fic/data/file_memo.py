@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import NamedTuple, TypeVar
 
 from ..digests import DIGEST_SIZE, digest_file
+from .memo_file import open_memo
 
 log = logging.getLogger(__name__)
 
@@ -136,16 +137,9 @@ class _Memo:
     @classmethod
     def open(cls, path: Path) -> "_Memo | None":
         try:
-            return cls(path, _connect(path))
-        except sqlite3.OperationalError as error:
+            return cls(*open_memo(path, timeout=_LOCK_TIMEOUT))
+        except sqlite3.Error as error:
             log.info("%s: no memo of file digests (%s); reading every file", path, error)
-        except (OSError, sqlite3.DatabaseError) as error:
-            log.warning("%s: damaged memo of file digests (%s); starting anew", path, error)
-            try:
-                path.unlink()
-                return cls(path, _connect(path))
-            except (OSError, sqlite3.DatabaseError) as second:
-                log.info("%s: no memo of file digests (%s); reading every file", path, second)
         return None
 
     def look_up(self, names: Sequence[bytes]) -> dict[bytes, tuple[int, int, bytes]]:
@@ -190,25 +184,6 @@ class _Memo:
             self._path.unlink()
         except OSError as second:
             log.info("%s: cannot be removed (%s)", self._path, second)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise sqlite3.OperationalError(str(error)) from error
-    connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT, check_same_thread=False)
-    try:
-        # Paths are bytes: a name that is not UTF-8 is a name all the same.
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER, "
-            "mtime_ns INTEGER, digest BLOB) WITHOUT ROWID"
-        )
-        connection.execute("SELECT path, size, mtime_ns, digest FROM files LIMIT 1").fetchall()
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
 
 
 def _try_digest(path: Path) -> bytes | OSError:

@@ -3,24 +3,31 @@
 import csv
 import io
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fic_export.errors import OutputError
+from fic_runtime.bundle.labels import is_label
+from fic_runtime.reading import read_json, read_regular
 from fic_runtime.results import check_replaceable, replacing_folder
 
-from ..bases.frozen import FrozenBase
-from ..errors import CacheError, HeadError, RunError
+from ..bases.frozen import FrozenBase, is_cache
+from ..errors import CacheError, HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
 from ..heads.keras_files import load_head, save_head
 from ..options import BaseOptions, CacheOptions, TrainingOptions
+from .csv_cells import escaped, unescaped
+from .recorded_options import recorded_options
 
 if TYPE_CHECKING:
     import keras
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 RUN_FILE = "run.json"
@@ -49,6 +56,10 @@ _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 # Options that had other names in the runs that were written first.
 _FORMER_NAMES = {"base": {"tensor": "layer"}, "bottlenecks": {"create": "recompute"}}
+
+# Bytes of the files of a run that are read: ten times what a million pictures and five thousand
+# classes take.
+_MOST_BYTES = 1 << 30
 
 _NUMBERS = re.compile(r"\[\n\s+((?:-?[\d.eE+-]+,?\n\s+)+)\]")  # strings hold no line breaks
 
@@ -86,7 +97,9 @@ class RunResults:
 class Run:
     """A trained classifier on disk: its options, its labels, its head and its figures.
 
-    `bottleneck_dir` is the cache to use instead of the one that the run was trained with.
+    `bottleneck_dir` is the cache to use instead of the one that the run was trained with. A run
+    may be a stranger's: it gets read, it says where pictures are, and nothing is written to a
+    place that it names unless a cache is there already.
     """
 
     folder: Path
@@ -119,7 +132,12 @@ class Run:
         labels = self._field("labels")
         if not isinstance(labels, list):
             raise RunError(f"{self.folder / RUN_FILE}: 'labels' is not a list; train again")
-        return tuple(str(label) for label in labels)
+        if not all(isinstance(label, str) and is_label(label) for label in labels):
+            raise RunError(
+                f"{self.folder / RUN_FILE}: 'labels' holds what is not one line of text; train "
+                "again"
+            )
+        return tuple(labels)
 
     @property
     def base_options(self) -> BaseOptions:
@@ -128,9 +146,12 @@ class Run:
 
     @property
     def cache_options(self) -> CacheOptions:
-        """Cache of the run's bottlenecks, also for those of other pictures."""
+        """Cache of the run's bottlenecks, also for those of other pictures.
+
+        Where the run names a folder that holds no cache, that of the working folder is used.
+        """
         options = self._options("bottlenecks", CacheOptions)
-        folder = self.bottleneck_dir or Path(options.bottleneck_dir)
+        folder = self.bottleneck_dir or self._recorded_cache(options.bottleneck_dir)
         return replace(options, bottleneck_dir=folder, recompute=False)
 
     def frozen_base(self) -> FrozenBase:
@@ -159,18 +180,18 @@ class Run:
         """
         path = self.folder / VALIDATION_FILE
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                return [
-                    ValidationRow(
-                        path=Path(row["path"]),
-                        label=row["label"],
-                        predicted=row["predicted"],
-                        probability=float(row["probability"]),
-                    )
-                    for row in csv.DictReader(file)
-                ]
-        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-            raise RunError(f"{path}: cannot be read ({error}); train again") from error
+            text = io.StringIO(read_regular(path, _MOST_BYTES).decode("utf-8"), newline="")
+            return [
+                ValidationRow(
+                    path=Path(_file_name(unescaped(row["path"]))),
+                    label=unescaped(row["label"]),
+                    predicted=unescaped(row["predicted"]),
+                    probability=float(row["probability"]),
+                )
+                for row in csv.DictReader(text)
+            ]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+            raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
 
     def head(self) -> "keras.Model":
         """Load the trained head, from bottleneck to probabilities.
@@ -191,12 +212,23 @@ class Run:
         except CacheError as error:
             raise RunError(f"{self.folder / RUN_FILE}: {error}; train again") from error
 
+    def _recorded_cache(self, folder: Path) -> Path:
+        default = CacheOptions.bottleneck_dir
+        if is_cache(folder) or folder == default.absolute():
+            return folder
+        # Not made there: who wrote run.json would choose where this user's files go.
+        log.info(
+            "%s: no cache of bottlenecks is there; using %s, unless another --bottleneck-dir is "
+            "given",
+            folder,
+            default,
+        )
+        return default
+
     def _options(self, section: str, kind: type[_Options]) -> _Options:
-        values = self._field(section)
-        known = {field.name for field in fields(kind)}
         try:
-            return kind(**{name: value for name, value in values.items() if name in known})
-        except (TypeError, AttributeError) as error:
+            return recorded_options(kind, self._field(section))
+        except ValueError as error:
             raise RunError(
                 f"{self.folder / RUN_FILE}: {section!r} makes no sense ({error}); train again"
             ) from error
@@ -292,13 +324,13 @@ def write_run(
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, _MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{path.parent}: no {path.name} there; give a folder that `fic train` wrote"
         ) from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); train again") from error
+        raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
     if not isinstance(values, dict):
         raise RunError(f"{path}: is not a JSON object; train again")
     return values
@@ -313,10 +345,23 @@ def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
+def _file_name(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a path holds a null byte")
+    return text
+
+
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        # Paths as texts: a relative one may begin like a formula.
+        writer.writerows(
+            {
+                name: escaped(str(value) if isinstance(value, Path) else value)
+                for name, value in row.items()
+            }
+            for row in rows
+        )
     return text.getvalue()
