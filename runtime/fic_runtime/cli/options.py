@@ -138,6 +138,11 @@ def named_pictures(arguments: Sequence[str]) -> Iterable[Path]:
     return (path for name in given if name for path in find_pictures([name]))
 
 
+def named_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return the folders among the arguments, in which no output belongs."""
+    return [Path(argument) for argument in arguments if argument and os.path.isdir(argument)]  # noqa: PTH112  # names that no path can have
+
+
 def _standard_input() -> Iterator[str]:
     try:
         descriptor = sys.stdin.fileno()
