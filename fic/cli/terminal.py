@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from fic_runtime.cli.process import surviving
+
 from ..progress import EpochFigures
 
 
@@ -27,7 +29,7 @@ class TerminalProgress:
         """Print a line, above the bar if there is one."""
         if self._bar is not None:
             self._bar.clear()
-        click.echo(text, err=True)
+        _say(text)
 
     def start(self, title: str, total: int, *, unit: str, done: int = 0) -> None:
         """Open a bar for `total` units; none where nothing is left or without a terminal."""
@@ -63,12 +65,17 @@ class TerminalProgress:
 
     def epoch(self, figures: EpochFigures, epochs: int) -> None:
         """Print one line."""
-        click.echo(
+        _say(
             f"epoch {figures.epoch:>3}/{epochs}  "
             f"loss {figures.loss:.4f}  accuracy {figures.accuracy:.4f}  "
-            f"validation loss {figures.val_loss:.4f}  accuracy {figures.val_accuracy:.4f}",
-            err=True,
+            f"validation loss {figures.val_loss:.4f}  accuracy {figures.val_accuracy:.4f}"
         )
+
+
+def _say(text: str) -> None:
+    # No training is lost because nobody listens any more (`2>&1 | head`).
+    with surviving(sys.stderr):
+        click.echo(text, err=True)
 
 
 class QuietTensorFlow(MetaPathFinder):

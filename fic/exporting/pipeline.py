@@ -9,9 +9,9 @@ from fic_export.bundle.head_only import check_no_base_at, write_head
 from fic_export.options import BundleOptions, KerasClassifier, filled
 from fic_export.signing import check_signing
 from fic_export.triton import check_triton, export_triton
-from fic_runtime.bundle import MANIFEST_FILE, open_bundle
+from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.manifest import Manifest
-from fic_runtime.results import check_place
+from fic_runtime.bundle.places import check_bundle_place
 
 from ..bases.frozen import FrozenBase
 from ..errors import RunError
@@ -77,7 +77,7 @@ def export_run(
 
 def _check_outputs(out: Path, options: ExportOptions) -> None:
     """Refuse at once what cannot be written after minutes."""
-    check_place(out, mark=MANIFEST_FILE)
+    check_bundle_place(out)
     if options.head_only:
         check_no_base_at(out)
     if options.sign is not None:

@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError
+from ..results import check_apart
 from .counting import Count, threads_each, with_paths
-from .options import add_bundle, add_device, add_images, named_pictures, open_classifier
+from .options import (
+    add_bundle,
+    add_device,
+    add_images,
+    named_folders,
+    named_pictures,
+    open_classifier,
+)
 
 if TYPE_CHECKING:
     from .options import Commands
@@ -36,8 +44,10 @@ def add_to(commands: "Commands") -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .feature_files import feature_file
+    from .feature_files import check_feature_file, feature_file
 
+    check_apart(options.out, named_folders(options.images))
+    check_feature_file(options.out)
     written = failures = 0
     count = Count(answers=False)
     pictures = named_pictures(options.images)

@@ -49,11 +49,15 @@ def check_pages(page: Path | None, site: Path | None, *, head_only: bool = False
     """
     if page is None and site is None:
         return
-    from ..bundle.pages import check_installed
+    from ..bundle.pages import check_installed, check_page, check_site
 
     if head_only:
         raise FicError("a page needs the base, and --head-only writes none; leave one of them out")
     check_installed()
+    if page is not None:
+        check_page(page)
+    if site is not None:
+        check_site(site)
 
 
 def write_pages(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..devices import MAX_THREADS
+from ..errors import ImageError
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -137,6 +138,11 @@ def named_pictures(arguments: Sequence[str]) -> Iterable[Path]:
     return (path for name in given if name for path in find_pictures([name]))
 
 
+def named_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return the folders among the arguments, in which no output belongs."""
+    return [Path(argument) for argument in arguments if argument and os.path.isdir(argument)]  # noqa: PTH112  # names that no path can have
+
+
 def _standard_input() -> Iterator[str]:
     try:
         descriptor = sys.stdin.fileno()
@@ -146,6 +152,18 @@ def _standard_input() -> Iterator[str]:
     # Not by sys.stdin itself: Python ends with a fatal error where a thread still waits in it.
     rest = b""
     while piece := os.read(descriptor, 65_536):
+        if b"\0" in piece:
+            raise ImageError(
+                "standard input: holds bytes and not paths, one per line; name the picture file "
+                "instead of -, and separate paths by line breaks"
+            )
         *lines, rest = (rest + piece).split(b"\n")
-        yield from (line.decode(sys.stdin.encoding, "surrogateescape") for line in lines)
-    yield rest.decode(sys.stdin.encoding, "surrogateescape")
+        yield from map(_path_of, lines)
+    yield _path_of(rest)
+
+
+def _path_of(line: bytes) -> str:
+    # Any name that the file system allows; on Windows programs print in the console's encoding.
+    if sys.platform == "win32":
+        return line.decode(sys.stdin.encoding, "replace")
+    return os.fsdecode(line)

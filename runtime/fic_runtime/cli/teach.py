@@ -6,9 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BundleError, ImageError
+from ..results import check_apart
 from .counting import Count
 from .heads import add_head
-from .options import add_bundle, add_device, add_images, named_pictures, open_classifier
+from .options import (
+    add_bundle,
+    add_device,
+    add_images,
+    named_folders,
+    named_pictures,
+    open_classifier,
+)
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -59,6 +67,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _teach(options: argparse.Namespace) -> int:
+    check_apart(options.out, named_folders(options.images))
+    _check_output(options)
     count = Count(answers=False)
     failures: list[ImageError] = []
     with open_classifier(options) as classifier:
@@ -88,7 +98,14 @@ def _readable(
             yield path
 
 
+def _check_output(options: argparse.Namespace) -> None:
+    from ..heads.taught import check_head_place
+
+    check_head_place(options.out)
+
+
 def _forget(options: argparse.Namespace) -> int:
+    _check_output(options)
     with open_classifier(options) as classifier:
         classifier.forget(options.label)
         return _save(classifier, options, failed=False)
