@@ -3,16 +3,22 @@
 import contextlib
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
 from collections.abc import Callable
 from importlib.abc import MetaPathFinder
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..progress import EpochFigures
+
+if TYPE_CHECKING:
+    from fic_runtime.images.picture_files import FileUse
+
+log = logging.getLogger(__name__)
 
 
 class TerminalProgress:
@@ -69,6 +75,14 @@ class TerminalProgress:
             f"validation loss {figures.val_loss:.4f}  accuracy {figures.val_accuracy:.4f}",
             err=True,
         )
+
+
+def report_files(files: "FileUse") -> None:
+    """Say on one line what became of the files that were found, unless all of them were used."""
+    for line in files.details():
+        log.info("%s", line)
+    if line := files.line():
+        click.echo(line, err=True)
 
 
 class QuietTensorFlow(MetaPathFinder):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ImageError, OutputError
 from .counting import Count
-from .options import add_bundle, add_device, add_images, named_pictures, open_classifier
+from .options import a_path, add_bundle, add_device, add_images, named_pictures, open_classifier
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,7 +31,7 @@ def add_to(commands: "Commands") -> None:
     add_images(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=a_path,
         required=True,
         metavar="DIR|FILE.png",
         help="output folder, or a .png file for one picture",
@@ -65,6 +65,7 @@ def _run(options: argparse.Namespace) -> int:
             taken.add(out)
             found = f"{explanation.label} {explanation.probability:.4f}{doubt_of(explanation)}"
             print(f"{path}\t{found}\t{out}")
+    count.report(pictures, verbose=options.verbose)
     return 1 if failures else 0
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from ..errors import BundleError, ImageError
 from .counting import Count
 from .heads import add_head
-from .options import add_bundle, add_device, add_images, named_pictures, open_classifier
+from .options import a_path, add_bundle, add_device, add_images, named_pictures, open_classifier
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
-    from .options import Commands
+    from .options import Commands, NamedPictures
 
 
 def add_to(commands: "Commands") -> None:
@@ -49,7 +49,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
-        type=Path,
+        type=a_path,
         required=True,
         metavar="HEAD",
         help="output folder, or a .zip archive, of the new head; may be that of --head",
@@ -62,23 +62,25 @@ def _teach(options: argparse.Namespace) -> int:
     count = Count(answers=False)
     failures: list[ImageError] = []
     with open_classifier(options) as classifier:
+        pictures = named_pictures(options.images)
         try:
-            classifier.teach(options.label, _readable(classifier, options, count, failures))
+            classifier.teach(options.label, _readable(classifier, pictures, count, failures))
         except ValueError as error:  # of a label
             raise BundleError(f"{error}; give another one") from None
+        count.report(pictures, verbose=options.verbose)
         return _save(classifier, options, failed=bool(failures))
 
 
 def _readable(
     classifier: "Classifier",
-    options: argparse.Namespace,
+    pictures: "NamedPictures",
     count: Count,
     failures: list[ImageError],
 ) -> Iterator[Path]:
     from ..images import read_image
 
     geometry = classifier.manifest.preprocessing.geometry
-    for path in count.of(named_pictures(options.images)):
+    for path in count.of(pictures):
         try:
             read_image(path, geometry=geometry)
         except ImageError as error:
