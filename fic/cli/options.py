@@ -1,5 +1,6 @@
 """Options shared by several commands, with the defaults of the library."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -25,7 +26,18 @@ from ..options import (
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FOLDER = click.Path(path_type=Path)
+
+class _NotEmpty(click.Path):
+    """A path; an empty one, from a variable that is not set, is not the working folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if value == "":
+            self.fail("is empty; is a variable unset?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FOLDER = _NotEmpty(path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)  # what NumPy takes
 _AT_LEAST_1 = click.IntRange(min=1)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -64,6 +76,20 @@ def data_options(command: Command) -> Command:
         ),
     )
 
+
+def _log_progress(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        logging.getLogger().setLevel(logging.INFO)
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_log_progress,
+    help="Log progress, and every file that was left out.",
+)
 
 run_cache_option = click.option(
     "--bottleneck-dir",

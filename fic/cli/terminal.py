@@ -3,18 +3,24 @@
 import contextlib
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
 from collections.abc import Callable
 from importlib.abc import MetaPathFinder
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fic_runtime.cli.process import surviving
 
 from ..progress import EpochFigures
+
+if TYPE_CHECKING:
+    from fic_runtime.images.picture_files import FileUse
+
+log = logging.getLogger(__name__)
 
 
 class TerminalProgress:
@@ -76,6 +82,14 @@ def _say(text: str) -> None:
     # No training is lost because nobody listens any more (`2>&1 | head`).
     with surviving(sys.stderr):
         click.echo(text, err=True)
+
+
+def report_files(files: "FileUse") -> None:
+    """Say on one line what became of the files that were found, unless all of them were used."""
+    for line in files.details():
+        log.info("%s", line)
+    if line := files.line():
+        _say(line)
 
 
 class QuietTensorFlow(MetaPathFinder):

@@ -1,7 +1,7 @@
 """`fic train` and `fic extract`."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,14 @@ from .options import (
     data_options,
     split_option,
     training_options,
+    verbose_option,
     whole_network_options,
 )
-from .terminal import TerminalProgress
+from .terminal import TerminalProgress, report_files
 
 if TYPE_CHECKING:
+    from fic_runtime.images.picture_files import FileUse
+
     from ..data import Source
 
 
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 @whole_network_options
 @config_option
 @trust_option
+@verbose_option
 @click.option("--out", type=FOLDER, metavar="DIR", default=Path("run"), help="Folder for the run.")
 @click.option(
     "--weight-file",
@@ -94,6 +98,7 @@ def train(
     )
     record, figures = run.record, run.metrics["val"]
     _print_skipped(record["skipped_files"])
+    report_files(_files_of(record))
     click.echo(
         f"validation accuracy {figures['accuracy']:.4f} on {figures['images']} pictures, "
         f"best epoch {record['best_epoch']}"
@@ -121,6 +126,7 @@ def train(
     help="Part I of N of the pictures, to share the work among N machines.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@verbose_option
 def extract(
     data: Path | None,
     train: Path | None,
@@ -144,11 +150,14 @@ def extract(
         shard=_shard(shard),
         progress=TerminalProgress(),
     )
-    skipped = [{"file": str(picture.path), "reason": picture.reason} for picture in use.skipped]
+    record = use.files_record()
+    report_files(use.files)
     if as_json:
-        click.echo(json.dumps({**asdict(use), "skipped": skipped}, default=str))
+        counts = {name: getattr(use, name) for name in ("hits", "extracted", "engine", "seconds")}
+        skipped = record.pop("skipped_files")
+        click.echo(json.dumps({**counts, "skipped": skipped, **record}))
         return
-    _print_skipped(skipped)
+    _print_skipped(record["skipped_files"])
     click.echo(
         f"{use.extracted} bottlenecks extracted in {use.seconds:.1f} s, {use.hits} from the cache"
     )
@@ -210,6 +219,16 @@ def _chosen_source(context: click.Context) -> dict[str, Any]:
         and context.params[name] is not None
     }
     return {name: context.params[name] if not given or name in given else None for name in names}
+
+
+def _files_of(record: Mapping[str, Any]) -> "FileUse":
+    from fic_runtime.images.picture_files import FileUse, LeftOut
+
+    return FileUse(
+        record["files"]["used"],
+        tuple(map(Path, record["files_by_content"])),
+        tuple(LeftOut(Path(each["file"]), each["kind"]) for each in record["left_out_files"]),
+    )
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ from .recorded_options import recorded_options
 
 if TYPE_CHECKING:
     import keras
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 RUN_FILE = "run.json"
@@ -148,6 +151,16 @@ class Run:
         folder = self.bottleneck_dir or self._recorded_cache(options.bottleneck_dir)
         return replace(options, bottleneck_dir=folder, recompute=False)
 
+    @property
+    def skipped(self) -> Mapping[Path, str]:
+        """Pictures that could not be read in the training, each with the reason in a sentence."""
+        return self._files("skipped_files", "reason")
+
+    @property
+    def left_out(self) -> Mapping[Path, str]:
+        """Files that were found and not used, each with its kind; none in runs of fic 0.1."""
+        return self._files("left_out_files", "kind")
+
     def frozen_base(self) -> FrozenBase:
         """Return the base that the head was trained on, known without building it.
 
@@ -198,6 +211,12 @@ class Run:
             return load_head(path, self._fingerprint, self.labels, remedy="train again")
         except HeadError as error:
             raise RunError(str(error)) from error
+
+    def _files(self, name: str, why: str) -> dict[Path, str]:
+        try:
+            return {Path(row["file"]): str(row[why]) for row in self.record.get(name, ())}
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{self.folder / RUN_FILE}: {name!r} is damaged; train again") from error
 
     @property
     def _fingerprint(self) -> Fingerprint:

@@ -9,6 +9,7 @@ from ..errors import ImageError, OutputError
 from ..results import check_apart, check_writable
 from .counting import Count
 from .options import (
+    a_path,
     add_bundle,
     add_device,
     add_images,
@@ -39,7 +40,7 @@ def add_to(commands: "Commands") -> None:
     add_images(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=a_path,
         required=True,
         metavar="DIR|FILE.png",
         help="output folder, or a .png file for one picture",
@@ -78,6 +79,7 @@ def _run(options: argparse.Namespace) -> int:
             taken.add(out)
             found = f"{explanation.label} {explanation.probability:.4f}{doubt_of(explanation)}"
             print(f"{path}\t{found}\t{out}")
+    count.report(pictures, verbose=options.verbose)
     return 1 if failures else 0
 
 

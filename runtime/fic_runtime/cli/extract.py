@@ -3,13 +3,13 @@
 import argparse
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError
 from ..results import check_apart
 from .counting import Count, threads_each, with_paths
 from .options import (
+    a_path,
     add_bundle,
     add_device,
     add_images,
@@ -35,7 +35,7 @@ def add_to(commands: "Commands") -> None:
     add_images(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=a_path,
         required=True,
         metavar="FILE",
         help="output file: .npz with the arrays `files` and `bottlenecks`, or .csv",
@@ -68,5 +68,6 @@ def _run(options: argparse.Namespace) -> int:
                     written += 1
             if not written:
                 raise ImageError("none of the pictures could be read; nothing was written")
+    count.report(pictures, verbose=options.verbose)
     print(f"{written} bottlenecks of {' x '.join(map(str, shape))} written to {options.out}")
     return 1 if failures else 0

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .options import a_path
+
 if TYPE_CHECKING:
     from ..multi_classifier import MultiClassifier
 
@@ -12,7 +14,7 @@ _HELP = "bundle whose head replaces the bundle's own; it must have been exported
 
 def add_head(parser: argparse.ArgumentParser) -> None:
     """Add one head to a command."""
-    parser.add_argument("--head", type=Path, metavar="HEAD", help=_HELP)
+    parser.add_argument("--head", type=a_path, metavar="HEAD", help=_HELP)
 
 
 def add_heads(parser: argparse.ArgumentParser) -> None:

@@ -50,7 +50,8 @@ def test_csv_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
     [
         ("", "line 1: the columns are missing"),
         ("p/1.jpg,a\n", "line 1: the columns are p/1.jpg,a; name them path,label"),
-        ("path;label\np/1.jpg;a\n", "line 1: the columns are path;label"),
+        ("path/label\np/1.jpg/a\n", "line 1: the columns are path/label"),
+        ("path,label,path\np/1.jpg,a,b\n", "line 1: the columns are path,label,path"),
         ("path,label\n", "names no pictures"),
         ("path,label\np/1.jpg,a\np/2.jpg\n", "line 3: 1 cells where the columns are path,label"),
         ("path,label\np/1.jpg,a\np/9.jpg,b\n", "line 3: no such file: .*9.jpg"),
