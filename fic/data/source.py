@@ -176,6 +176,15 @@ def read_dataset(
     return read_folder(path, labels=labels)
 
 
+def is_split(source: Source) -> bool:
+    """Return whether the source itself says which pictures are for validation.
+
+    Raises:
+        DataError: see `read_dataset`.
+    """
+    return source.data is None or isinstance(read_dataset(source.data), Split)
+
+
 def read_validation(
     path: Path, *, labels: Sequence[str] | None = None, on_error: SkipOrFail = "fail"
 ) -> Dataset:
