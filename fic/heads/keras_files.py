@@ -21,6 +21,8 @@ from fic_runtime.results import cannot_write, whole_file
 from ..bases.weights import read_layers
 from ..errors import HeadError, one_line
 from ..fingerprint import LAST_LAYER, Fingerprint
+from .dense import DenseHead, Head
+from .dense_files import read_dense, to_keras, weights_file, write_dense
 
 if TYPE_CHECKING:
     import keras
@@ -34,14 +36,29 @@ _Fault = tuple[str, str]  # what is wrong with a file, and what helps
 _SHARED = re.compile(rb'"shared_object_id": (\d+)')
 
 
-def save_head(head: "keras.Model", path: Path) -> None:
+def save_head(head: Head, path: Path) -> None:
     """Save a head in Keras's own format; same head and release of Keras, same bytes."""
+    if isinstance(head, DenseHead):
+        write_dense(head, path)
+        return
     head.save(path)
     packed = io.BytesIO()
     with zipfile.ZipFile(path) as saved, zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(saved.namelist()):
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), _timeless(name, saved.read(name)))
     path.write_bytes(packed.getvalue())
+
+
+def open_head(
+    path: Path, fingerprint: Fingerprint, labels: Sequence[str], *, remedy: str | None = None
+) -> Head:
+    """Load a head as `load_head` does, without Keras where it is a linear or mlp one."""
+    head = None if _fault_of_name(path) else read_dense(path)
+    if head is None:
+        return load_head(path, fingerprint, labels, remedy=remedy)
+    if fault := _misfit(head, fingerprint, labels):
+        raise _unusable(path, fault, remedy)
+    return head
 
 
 def load_head(
@@ -101,7 +118,7 @@ def check_files(weight_file: Path | None, label_file: Path | None) -> None:
 
 
 def save_files(
-    head: "keras.Model",
+    head: Head,
     labels: Sequence[str],
     *,
     weight_file: Path | None = None,
@@ -116,13 +133,25 @@ def save_files(
     """
     check_files(weight_file, label_file)
     if weight_file is not None:
-        weights_only = weight_file.name.endswith(WEIGHTS_SUFFIX)
         with _quiet_absl():
-            _replace(weight_file, head.save_weights if weights_only else head.save)
+            _replace(weight_file, _writer(head, weight_file))
     if label_file is not None:
         indices = {label: index for index, label in enumerate(labels)}
         text = json.dumps(indices, indent=2, ensure_ascii=False)
         _replace(label_file, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+
+def _writer(head: Head, target: Path) -> Callable[[Path], object]:
+    """Return what writes the head to a path in the format that the suffix of `target` names."""
+    weights_only = target.name.endswith(WEIGHTS_SUFFIX)
+    if isinstance(head, DenseHead):
+        if weights_only:
+            return lambda path: path.write_bytes(weights_file(head))
+        if target.suffix == ".keras":
+            return lambda path: write_dense(head, path)
+        head = to_keras(head)
+    write: Callable[[Path], object] = head.save_weights if weights_only else head.save
+    return write
 
 
 def _timeless(name: str, data: bytes) -> bytes:
@@ -155,7 +184,7 @@ def _fault_of_name(path: Path) -> _Fault | None:
     return None
 
 
-def _misfit(head: "keras.Model", fingerprint: Fingerprint, labels: Sequence[str]) -> _Fault | None:
+def _misfit(head: Head, fingerprint: Fingerprint, labels: Sequence[str]) -> _Fault | None:
     if not (_is_one_shape(head.input_shape) and _is_one_shape(head.output_shape)):
         return (
             "has several inputs or outputs",

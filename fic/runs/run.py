@@ -16,7 +16,8 @@ from fic_runtime.results import check_replaceable, replacing_folder
 from ..bases.frozen import FrozenBase
 from ..errors import CacheError, HeadError, RunError
 from ..fingerprint import Fingerprint
-from ..heads.keras_files import load_head, save_head
+from ..heads.dense import Head
+from ..heads.keras_files import load_head, open_head, save_head
 from ..options import BaseOptions, CacheOptions, TrainingOptions
 
 if TYPE_CHECKING:
@@ -184,6 +185,18 @@ class Run:
         except HeadError as error:
             raise RunError(str(error)) from error
 
+    def quick_head(self) -> Head:
+        """Load the trained head, without Keras where it is a linear or mlp one.
+
+        Raises:
+            RunError: see `head`.
+        """
+        path = self.folder / HEAD_FILE
+        try:
+            return open_head(path, self._fingerprint, self.labels, remedy="train again")
+        except HeadError as error:
+            raise RunError(str(error)) from error
+
     @property
     def _fingerprint(self) -> Fingerprint:
         try:
@@ -249,7 +262,7 @@ def write_run(
     results: RunResults,
     *,
     labels: Sequence[str],
-    head: "keras.Model",
+    head: Head,
     report: str,
     base: "keras.Model | None" = None,
 ) -> Run:

@@ -11,24 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..data.dataset import Skipped, each_once
 from ..errors import TrainingError
 from ..options import TrainingOptions
 from ..progress import EpochFigures, Progress
+from .metrics import Answers
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Loss and accuracy on the validation pictures, and the probabilities (pictures, classes)."""
+    """Loss and accuracy on the validation pictures, and the answers for them."""
 
     loss: float
     accuracy: float
-    probabilities: NDArray[Any]
+    answers: Answers
 
 
 @dataclass(frozen=True)
@@ -151,11 +150,12 @@ def take_steps(
     return TrainingPass(float(loss), float(accuracy), skipped)
 
 
-def validation_of(probabilities: NDArray[Any], targets: NDArray[Any]) -> Validation:
-    """Return the validation of probabilities (pictures, classes) against targets (pictures,)."""
-    losses = keras.losses.sparse_categorical_crossentropy(targets, probabilities)
-    right = probabilities.argmax(axis=1) == targets
-    return Validation(float(np.mean(losses)), float(np.mean(right)), probabilities)
+def validation_of(answers: Answers) -> Validation:
+    """Return the validation that the answers for the validation pictures are."""
+    loss, accuracy = answers.loss, answers.accuracy
+    if loss is None or accuracy is None:
+        raise ValueError("no pictures to validate on")
+    return Validation(loss, accuracy, answers)
 
 
 def _merit(validation: Validation, options: TrainingOptions) -> tuple[float, ...]:
@@ -180,6 +180,8 @@ class _EventFiles:
     def __init__(self, folder: Path | None) -> None:
         self._writers = {}
         if folder is not None:
+            import tensorflow as tf
+
             for kind in ("train", "validation"):
                 self._writers[kind] = tf.summary.create_file_writer(str(folder / kind))
 
@@ -195,6 +197,10 @@ class _EventFiles:
             "train": {"loss": figures.loss, "accuracy": figures.accuracy},
             "validation": {"loss": figures.val_loss, "accuracy": figures.val_accuracy},
         }
+        if not self._writers:
+            return
+        import tensorflow as tf
+
         for kind, writer in self._writers.items():
             # `tf.summary.scalar` needs the TensorBoard package; what it writes is this.
             metadata = tf.compat.v1.SummaryMetadata(data_class=1)  # DATA_CLASS_SCALAR
