@@ -139,7 +139,7 @@ def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOption
         return earlier.load(base.fingerprint, train.labels)
     choice = parse_head(options.head or "linear")
     if choice.kind in ("linear", "mlp"):
-        statistics = _statistics(train)
+        statistics = statistics_of(train)
         dense = build_dense(choice, train.shape, len(train.labels), statistics, seed=options.seed)
         return dense if earlier is None else _with_weights(dense, earlier.path)
     _seed_keras(options.seed)
@@ -147,7 +147,7 @@ def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOption
         head = custom_head(choice.file, choice.function, train.shape, len(train.labels))
     else:
         rest = _rest(base.options)
-        head = rest_head(rest, len(train.labels), _statistics(train, rest))
+        head = rest_head(rest, len(train.labels), statistics_of(train, rest))
     if earlier is not None:
         if choice.kind == "rest":
             _warn_of_statistics(earlier.path)
@@ -254,7 +254,7 @@ def _load_weights(head: "keras.Model", path: Path) -> None:
         ) from error
 
 
-def _statistics(train: TrainingData, model: "keras.Model | None" = None) -> Statistics:
+def statistics_of(train: TrainingData, model: "keras.Model | None" = None) -> Statistics:
     """Return mean and variance of each feature of the bottlenecks, maps averaged first.
 
     With `model`, of the features that it makes of the bottlenecks.

@@ -1,84 +1,38 @@
 """Dense heads trained in NumPy, against Keras's training of the same heads."""
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, get_args
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from fic.data import Dataset
-from fic.data.dataset import Skipped
-from fic.heads.building import Statistics, parse_head
+from fic.heads.building import parse_head
 from fic.heads.dense import build_dense
 from fic.heads.dense_files import to_keras
 from fic.options import Optimizer, TrainingOptions
 from fic.progress import Silence
+from fic.training.arrays import ArrayData, fit_head
 from fic.training.head import probabilities, train_head
+from fic.training.starting_head import statistics_of
 
 CLASSES = 5
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Bottlenecks in memory, with the classes of their pictures."""
-
-    bottlenecks: NDArray[Any]
-    targets: NDArray[Any]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple("abcde")
-
-    @property
-    def dataset(self) -> Dataset:
-        paths = tuple(Path(str(number)) for number in range(len(self)))
-        return Dataset(paths, tuple(self.targets.tolist()), self.labels)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.bottlenecks.shape[1:]
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def epoch(
-        self, random: np.random.Generator, batch_size: int
-    ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, Sequence[Skipped]]:
-        order = random.permutation(len(self))
-        for start in range(0, len(self), batch_size):
-            chosen = order[start : start + batch_size]
-            yield self.bottlenecks[chosen], self.targets[chosen]
-        return ()
-
-    def plain(self) -> Generator[NDArray[Any], None, None]:
-        yield self.bottlenecks
-
-    def for_statistics(self) -> Generator[NDArray[Any], None, None]:
-        yield self.bottlenecks
-
-    def close(self) -> None:
-        pass
-
-
-def pictures(seed: int, count: int, shape: tuple[int, ...]) -> Memory:
+def pictures(seed: int, count: int, shape: tuple[int, ...]) -> ArrayData:
     """Return bottlenecks of overlapping classes of different sizes."""
     random = np.random.default_rng(seed)
     targets = np.minimum(random.integers(0, CLASSES + 2, count), CLASSES - 1)
     centres = np.random.default_rng(0).normal(size=(CLASSES, shape[-1]))[targets]
     noise = random.normal(0, 1.5, (count, *shape))
     centres = centres.reshape(count, *(1 for _ in shape[:-1]), shape[-1])
-    return Memory(np.maximum(centres + noise, 0).astype(np.float32), targets)
+    features = np.maximum(centres + noise, 0).astype(np.float32)
+    return ArrayData(features, targets, tuple("abcde"))
 
 
 def difference(kind: str, options: TrainingOptions, shape: tuple[int, ...] = (20,)) -> float:
     """Return how far the answers of both trainings are from each other at most."""
     train, val = pictures(1, 150, shape), pictures(2, 60, shape)
-    features = train.bottlenecks.mean(axis=tuple(range(1, len(shape))))
-    statistics = Statistics(mean=features.mean(axis=0), variance=features.var(axis=0))
-    head = build_dense(parse_head(kind), shape, CLASSES, statistics, seed=options.seed)
+    head = build_dense(parse_head(kind), shape, CLASSES, statistics_of(train), seed=options.seed)
     # As a training with Keras would begin: the seed is set, and the layers draw theirs.
     import keras
 
@@ -120,3 +74,13 @@ def test_every_other_option_does_what_it_does_in_keras(kind: str, options: Train
 
 def test_maps_are_averaged_as_in_keras() -> None:
     assert difference("linear", replace(OPTIONS, epochs=3), shape=(3, 2, 20)) < 1e-4
+
+
+def test_a_new_head_is_fitted_on_arrays() -> None:
+    data = pictures(1, 200, (20,))
+    train, val = data.part(np.arange(150)), data.part(np.arange(150, 200))
+    trained = fit_head(train, val, replace(OPTIONS, epochs=30, learning_rate=0.01))
+    assert len(trained.history) == 30
+    assert (probabilities(trained.model, val).argmax(axis=1) == val.targets).mean() > 0.6
+    with pytest.raises(ValueError, match="only dense heads"):
+        fit_head(train, val, replace(OPTIONS, head="rest"))
