@@ -53,10 +53,11 @@ def predict_files(
         trained = run if bottleneck_dir is None else replace(run, bottleneck_dir=bottleneck_dir)
     else:
         trained = Run(Path(run), bottleneck_dir)
-    labels, head = trained.labels, trained.head()
+    labels, head = trained.labels, trained.quick_head()
     files = find_pictures(images)
     base = trained.frozen_base()
-    engine = choose_engine(trained.cache_options.engine, base).engine
+    few = len(files) <= _BATCH
+    engine = choose_engine(trained.cache_options.engine, base, few=few).engine
     geometry = base.preprocessing.geometry
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
@@ -89,14 +90,14 @@ def evaluate_run(
     Of a CSV file with the column `split`, the pictures marked `val` are taken.
 
     Returns:
-        The figures of `fic.training.metrics.evaluate`.
+        The figures of `fic.training.metrics.figures_of`.
 
     Raises:
         RunError: the run cannot be used.
         DataError: the data set has no readable picture, or a class that the run does not know.
     """
-    from .training.head import probabilities
-    from .training.metrics import evaluate
+    from .training.head import validation_answers
+    from .training.metrics import figures_of
 
     trained, progress = Run(Path(run), bottleneck_dir), progress or Silence()
     cache = trained.cache_options
@@ -121,5 +122,5 @@ def evaluate_run(
     if not len(bottlenecks):
         raise DataError(f"{data}: no picture there could be read")
     with bottlenecks.cache:
-        answers = probabilities(trained.head(), bottlenecks)
-    return evaluate(answers, bottlenecks.targets, trained.labels)
+        answers = validation_answers(trained.quick_head(), bottlenecks)
+    return figures_of(answers, trained.labels)

@@ -1,9 +1,11 @@
 """Bottlenecks of data sets: looked up in the cache, checked, and extracted where missing."""
 
+import math
 import random
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ _CHECKED = 3
 _CHECK_TOLERANCE = 1e-2
 # Rows read at once for statistics and for evaluation.
 _BLOCK = 512
+# Bottlenecks that are kept in memory through a training, of each part of the data set.
+_MOST_BYTES_HELD = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,18 @@ class Bottlenecks:
 
     def read(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Return the float32 bottlenecks at these rows, shape (len(rows), *shape)."""
-        return self.cache.read(rows)
+        if self._held is None:
+            return self.cache.read(rows)
+        held_rows, held = self._held
+        return held[np.searchsorted(held_rows, rows)]
+
+    @cached_property
+    def _held(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """All rows and their bottlenecks, where they are few: no epoch then reads a file."""
+        if 4 * self.rows.size * math.prod(self.shape) > _MOST_BYTES_HELD:
+            return None
+        rows = np.unique(self.rows)
+        return rows, self.cache.read(rows)
 
     def epoch(
         self, random: np.random.Generator, batch_size: int

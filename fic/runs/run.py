@@ -20,7 +20,8 @@ from fic_runtime.results import check_replaceable, check_writable
 from ..bases.frozen import FrozenBase, is_cache
 from ..errors import CacheError, HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
-from ..heads.keras_files import load_head
+from ..heads.dense import Head
+from ..heads.keras_files import load_head, open_head
 from ..options import BaseOptions, CacheOptions, TrainingOptions
 from .csv_cells import unescaped
 from .recorded_options import recorded_options
@@ -217,6 +218,18 @@ class Run:
             return {Path(row["file"]): str(row[why]) for row in self.record.get(name, ())}
         except (KeyError, TypeError) as error:
             raise RunError(f"{self.folder / RUN_FILE}: {name!r} is damaged; train again") from error
+
+    def quick_head(self) -> Head:
+        """Load the trained head, without Keras where it is a linear or mlp one.
+
+        Raises:
+            RunError: see `head`.
+        """
+        path = self.folder / HEAD_FILE
+        try:
+            return open_head(path, self._fingerprint, self.labels, remedy="train again")
+        except HeadError as error:
+            raise RunError(str(error)) from error
 
     @property
     def _fingerprint(self) -> Fingerprint:

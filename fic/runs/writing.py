@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fic_export.errors import OutputError
 from fic_runtime.results import cannot_write, home_of, link_or_copy, replacing_folder
 
+from ..heads.dense import Head
 from ..heads.keras_files import save_head, save_weights
 from .csv_cells import escaped
 from .run import (
@@ -49,7 +50,7 @@ def write_run(
     results: Callable[[], tuple[RunResults, str]],
     *,
     labels: Sequence[str],
-    head: "keras.Model",
+    head: Head,
     base: "keras.Model | None" = None,
     spare: Path,
 ) -> Run:
