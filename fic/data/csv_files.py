@@ -145,10 +145,10 @@ def _used_rows(file: Path, reader: "Iterator[list[str]]", columns: _Columns) -> 
         if not any(cells):
             continue
         line: int = reader.line_num  # type: ignore[attr-defined] # of csv.reader, which has no type
-        path = ""
+        name = cells[columns.path].strip() if len(cells) > columns.path else ""
         try:
             _check_cells(cells, columns)
-            name, text = cells[columns.path].strip(), cells[columns.label]
+            text = cells[columns.label]
             if text not in label_of:
                 label_of[text] = _label(text)
             if not name:
@@ -160,7 +160,8 @@ def _used_rows(file: Path, reader: "Iterator[list[str]]", columns: _Columns) -> 
             if key in first_lines:
                 raise _Unusable(f"{path} is on line {first_lines[key]} too; name each picture once")
         except _Unusable as reason:
-            rows.wrong.append(Skipped(Path(path or file), f"{file}, line {line}: {reason}"))
+            named = Path(folder, name) if name else Path(f"{file}:{line}")
+            rows.wrong.append(Skipped(named, f"{file}, line {line}: {reason}"))
             continue
         first_lines[key] = line
         rows.lines.append(line)
