@@ -25,7 +25,19 @@ from ..options import (
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FOLDER = click.Path(path_type=Path)
+
+class _AnyPath(click.Path):
+    """A path, of a file as of a folder; an empty text is none, though Python reads it as `.`."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        if value == "":
+            self.fail("it is empty; give a path (is a variable of the shell unset?)")
+        return super().convert(value, parameter, context)
+
+
+FOLDER = _AnyPath(path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)  # what NumPy takes
 _AT_LEAST_1 = click.IntRange(min=1)
 _POSITIVE = click.FloatRange(min=0, min_open=True)

@@ -15,6 +15,7 @@ from .options import (
     named_folders,
     named_pictures,
     open_classifier,
+    some_path,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def add_to(commands: "Commands") -> None:
     add_images(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=some_path,
         required=True,
         metavar="DIR|FILE.png",
         help="output folder, or a .png file for one picture",

@@ -3,7 +3,6 @@
 import argparse
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError
@@ -16,6 +15,7 @@ from .options import (
     named_folders,
     named_pictures,
     open_classifier,
+    some_path,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add_to(commands: "Commands") -> None:
     add_images(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=some_path,
         required=True,
         metavar="FILE",
         help="output file: .npz with the arrays `files` and `bottlenecks`, or .csv",

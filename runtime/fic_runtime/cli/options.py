@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def add_bundle(parser: argparse.ArgumentParser) -> None:
     """Add the bundle, the first argument of most commands."""
     parser.add_argument(
-        "bundle", metavar="BUNDLE", type=Path, help="folder or zip archive of the bundle"
+        "bundle", metavar="BUNDLE", type=some_path, help="folder or zip archive of the bundle"
     )
 
 
@@ -31,6 +31,7 @@ def add_images(parser: argparse.ArgumentParser) -> None:
         "images",
         metavar="IMAGE",
         nargs="+",
+        type=not_empty,
         help="image file or folder, or - to read paths from standard input, one per line",
     )
 
@@ -77,6 +78,18 @@ def open_classifier(
         threads=options.threads,
         channel_order=channel_order,
     )
+
+
+def some_path(text: str) -> Path:
+    """Return the path that an argument stands for; an empty one is none, and not this folder."""
+    return Path(not_empty(text))
+
+
+def not_empty(text: str) -> str:
+    """Return an argument that says something."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty (is a variable of the shell unset?)")
+    return text
 
 
 def positive(text: str) -> int:

@@ -16,6 +16,7 @@ from .options import (
     named_folders,
     named_pictures,
     open_classifier,
+    some_path,
 )
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
-        type=Path,
+        type=some_path,
         required=True,
         metavar="HEAD",
         help="output folder, or a .zip archive, of the new head; may be that of --head",
