@@ -30,17 +30,18 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _NotEmpty(click.Path):
-    """A path; an empty one, from a variable that is not set, is not the working folder."""
+class _AnyPath(click.Path):
+    """A path, of a file as of a folder; an empty text is none, though Python reads it as `.`."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path."""
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
         if value == "":
-            self.fail("is empty; is a variable unset?", param, ctx)
-        return super().convert(value, param, ctx)
+            self.fail("it is empty; give a path (is a variable of the shell unset?)")
+        return super().convert(value, parameter, context)
 
 
-FOLDER = _NotEmpty(path_type=Path)
+FOLDER = _AnyPath(path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)  # what NumPy takes
 _AT_LEAST_1 = click.IntRange(min=1)
 _POSITIVE = click.FloatRange(min=0, min_open=True)

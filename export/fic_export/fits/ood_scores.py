@@ -90,8 +90,11 @@ def class_means(features: Array, targets: Array, classes: int) -> Array:
 def largest_directions(rows: Array, count: int) -> tuple[Array, Array]:
     """Return the first right singular vectors, (features, count), and the squared singular values.
 
-    Randomised, as in Halko, Martinsson & Tropp 2011, https://arxiv.org/abs/0909.4061.
+    Randomised, as in Halko, Martinsson & Tropp 2011, https://arxiv.org/abs/0909.4061. Rows that are
+    all zero have no direction; the first axes stand in for it.
     """
+    if not rows.any():
+        return np.eye(rows.shape[1], count, dtype=np.float32), np.zeros(count)
     width = min(count + _OVERSAMPLING, *rows.shape)
     basis = np.random.default_rng(_SEED).standard_normal((rows.shape[1], width), np.float32)
     for _ in range(_POWER_ITERATIONS):

@@ -9,13 +9,13 @@ from ..errors import ImageError, OutputError
 from ..results import check_apart, check_writable
 from .counting import Count
 from .options import (
-    a_path,
     add_bundle,
     add_device,
     add_images,
     named_folders,
     named_pictures,
     open_classifier,
+    some_path,
 )
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def add_to(commands: "Commands") -> None:
     add_images(parser)
     parser.add_argument(
         "--out",
-        type=a_path,
+        type=some_path,
         required=True,
         metavar="DIR|FILE.png",
         help="output folder, or a .png file for one picture",

@@ -9,13 +9,13 @@ from ..errors import ImageError
 from ..results import check_apart
 from .counting import Count, threads_each, with_paths
 from .options import (
-    a_path,
     add_bundle,
     add_device,
     add_images,
     named_folders,
     named_pictures,
     open_classifier,
+    some_path,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add_to(commands: "Commands") -> None:
     add_images(parser)
     parser.add_argument(
         "--out",
-        type=a_path,
+        type=some_path,
         required=True,
         metavar="FILE",
         help="output file: .npz with the arrays `files` and `bottlenecks`, or .csv",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FicError
-from .options import a_path, add_bundle
+from .options import add_bundle, some_path
 
 if TYPE_CHECKING:
     from .options import Commands
@@ -23,11 +23,13 @@ def add_to(commands: "Commands") -> None:
     add_bundle(parser)
     parser.add_argument(
         "--out",
-        type=a_path,
+        type=some_path,
         metavar="FILE",
         help="output file: one HTML page, which needs neither a network nor a server",
     )
-    parser.add_argument("--web", type=a_path, metavar="DIR", help="output folder for a static host")
+    parser.add_argument(
+        "--web", type=some_path, metavar="DIR", help="output folder for a static host"
+    )
     parser.add_argument(
         "--title", metavar="TEXT", help="title of the page (default: the labels as a question)"
     )

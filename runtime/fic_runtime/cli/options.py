@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def add_bundle(parser: argparse.ArgumentParser) -> None:
     """Add the bundle, the first argument of most commands."""
     parser.add_argument(
-        "bundle", metavar="BUNDLE", type=a_path, help="folder or zip archive of the bundle"
+        "bundle", metavar="BUNDLE", type=some_path, help="folder or zip archive of the bundle"
     )
 
 
@@ -84,16 +84,16 @@ def open_classifier(
     )
 
 
-def not_empty(text: str) -> str:
-    """Return an argument; an empty one is not the name of the working folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; is a variable unset?")
-    return text
-
-
-def a_path(text: str) -> Path:
-    """Return the path that an argument stands for."""
+def some_path(text: str) -> Path:
+    """Return the path that an argument stands for; an empty one is none, and not this folder."""
     return Path(not_empty(text))
+
+
+def not_empty(text: str) -> str:
+    """Return an argument that says something."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty (is a variable of the shell unset?)")
+    return text
 
 
 def positive(text: str) -> int:

@@ -10,13 +10,13 @@ from ..results import check_apart
 from .counting import Count
 from .heads import add_head
 from .options import (
-    a_path,
     add_bundle,
     add_device,
     add_images,
     named_folders,
     named_pictures,
     open_classifier,
+    some_path,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
-        type=a_path,
+        type=some_path,
         required=True,
         metavar="HEAD",
         help="output folder, or a .zip archive, of the new head; may be that of --head",
