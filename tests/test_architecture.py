@@ -35,7 +35,7 @@ MAY_NOT_IMPORT = {
 FIC_GROUND = {"errors", "options", "progress", "digests", "fingerprint"}
 EXPORT_GROUND = {"errors", "options", "versions"}
 RUNTIME_GROUND = {
-    *("errors", "logs", "devices", "preprocessing", "results", "predictions"),
+    *("errors", "reading", "devices", "preprocessing", "results", "predictions"),
     *("streaming", "watching"),
 }
 ALLOWED = {
@@ -85,11 +85,11 @@ ALLOWED = {
     },
     "fic_runtime": {
         "errors": set[str](),
-        "logs": set[str](),
+        "reading": set[str](),
         "predictions": set[str](),
-        "devices": {"errors", "logs"},
+        "devices": {"errors"},
         "preprocessing": {"errors"},
-        "results": {"errors"},
+        "results": {"errors", "reading"},
         "streaming": {"errors", "devices"},
         "watching": {"errors", "predictions"},
         "images": RUNTIME_GROUND,

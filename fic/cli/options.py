@@ -1,5 +1,6 @@
 """Options shared by several commands, with the defaults of the library."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -28,7 +29,19 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FOLDER = click.Path(path_type=Path)
+
+class _AnyPath(click.Path):
+    """A path, of a file as of a folder; an empty text is none, though Python reads it as `.`."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        if value == "":
+            self.fail("it is empty; give a path (is a variable of the shell unset?)")
+        return super().convert(value, parameter, context)
+
+
+FOLDER = _AnyPath(path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)  # what NumPy takes
 _AT_LEAST_1 = click.IntRange(min=1)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -67,6 +80,20 @@ def data_options(command: Command) -> Command:
         ),
     )
 
+
+def _log_progress(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        logging.getLogger().setLevel(logging.INFO)
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_log_progress,
+    help="Log progress, and every file that was left out.",
+)
 
 run_cache_option = click.option(
     "--bottleneck-dir",

@@ -3,10 +3,12 @@
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
+
+from .memo_file import Table as Table
+from .memo_file import open_memo
 
 log = logging.getLogger(__name__)
 
@@ -18,26 +20,6 @@ _LOCK_TIMEOUT = 5.0  # seconds to wait for another process's transaction
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table whose first column is its key, of bytes.
-
-    Attributes:
-        name: of the table.
-        columns: names of the columns with their types, the key first.
-        holds: what it remembers, in the words of a log.
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    holds: str
-
-    @property
-    def names(self) -> list[str]:
-        """The columns without their types."""
-        return [column.split()[0] for column in self.columns]
-
-
 class Memo:
     """The SQLite file; whatever goes wrong with it switches it off with a line in the log."""
 
@@ -47,19 +29,13 @@ class Memo:
 
     @classmethod
     def open(cls, path: Path, table: Table) -> "Memo | None":
-        """Open the file, made anew if it is damaged; None where that cannot be done."""
+        """Open the file, or one beside it where it is not fic's; None where that cannot be done."""
         try:
-            return cls(path, table, _connect(path, table))
-        except sqlite3.OperationalError as error:
+            file, connection = open_memo(path, table, timeout=_LOCK_TIMEOUT)
+        except sqlite3.Error as error:
             log.info("%s: no memo of %s (%s); reading every file", path, table.holds, error)
-        except (OSError, sqlite3.DatabaseError) as error:
-            log.warning("%s: damaged memo of %s (%s); starting anew", path, table.holds, error)
-            try:
-                path.unlink()
-                return cls(path, table, _connect(path, table))
-            except (OSError, sqlite3.DatabaseError) as second:
-                log.info("%s: no memo of %s (%s); reading every file", path, table.holds, second)
-        return None
+            return None
+        return cls(file, table, connection)
 
     def look_up(self, keys: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
         """Return the other columns of the rows with these keys, at most `BATCH`."""
@@ -111,20 +87,3 @@ def batches(items: Iterable[_T], size: int = BATCH) -> Iterator[list[_T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
-
-
-def _connect(path: Path, table: Table) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise sqlite3.OperationalError(str(error)) from error
-    connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT, check_same_thread=False)
-    try:
-        key, *others = table.columns
-        columns = ", ".join([f"{key} PRIMARY KEY", *others])
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}) WITHOUT ROWID")
-        connection.execute(f"SELECT {', '.join(table.names)} FROM {table.name} LIMIT 1").fetchall()
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection

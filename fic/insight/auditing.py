@@ -124,7 +124,7 @@ def _inspect(
         duplicates=duplicates,
         outliers=_outliers(pictures, distinct, neighbors),
         confusions=confused_classes(errors, pictures.targets, pictures.labels),
-        files=check_files(pictures.paths, thumbnails, use.skipped),
+        files=check_files(pictures.paths, thumbnails, use.skipped, use.files.left_out),
         agreement=float((errors.probabilities.argmax(axis=1) == pictures.targets).mean()),
         cache={"hits": use.hits, "extracted": use.extracted},
         seconds=time.perf_counter() - started,

@@ -47,7 +47,7 @@
     const dash = (name) => (series.indexOf(name) % 2 ? "5,3" : null);
     const last = series.map((name) => spec.points.filter((point) => point.series === name).at(-1));
     return Plot.plot({
-      width, height: 250, marginLeft: 52, marginRight: 86,
+      width, height: 250, marginLeft: 52, marginRight: 86, marginBottom: 40,
       x: { label: spec.x, ...(spec.logarithmic ? { type: "log" } : {}), tickFormat: "~s" },
       y: { label: spec.y, grid: true, nice: true, ...(spec.percent ? { tickFormat: "%" } : {}) },
       marks: [
@@ -72,7 +72,7 @@
 
   function bars(spec, width) {
     return Plot.plot({
-      width, height: 250, marginLeft: 52, marginRight: 26,
+      width, height: 250, marginLeft: 52, marginRight: 26, marginBottom: 40,
       x: { label: spec.x, domain: [spec.bins[0].low, spec.bins.at(-1).high], ...(spec.percent ? { tickFormat: "%" } : {}) },
       y: { label: spec.y, grid: true, nice: true },
       marks: [
@@ -92,7 +92,7 @@
   function reliability(spec, width) {
     const side = Math.min(width, 420);
     return Plot.plot({
-      width: side, height: side * 0.8, marginLeft: 52, marginRight: 26,
+      width: side, height: side * 0.8, marginLeft: 52, marginRight: 26, marginBottom: 40,
       x: { label: "confidence", domain: [0, 1], tickFormat: "%" },
       y: { label: "right", domain: [0, 1], tickFormat: "%", grid: true },
       marks: [
@@ -226,7 +226,7 @@
 
   function points(spec, width) {
     return Plot.plot({
-      width, height: 320, marginLeft: 56, marginRight: 90,
+      width, height: 320, marginLeft: 56, marginRight: 90, marginBottom: 40,
       x: { label: spec.x, grid: true, ...(spec.logarithmic ? { type: "log", tickFormat: "~s" } : {}) },
       y: { label: spec.y, grid: true, nice: true, ...(spec.percent ? { tickFormat: "%" } : {}) },
       marks: [
