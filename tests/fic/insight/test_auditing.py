@@ -73,7 +73,7 @@ def test_the_findings_are_written_with_the_paths_as_given(found: Audit, flawed: 
     written = json.loads((flawed.with_name("audit") / "audit.json").read_text("utf-8"))
     assert written == json.loads(json.dumps(found.to_dict()))
     first = written["suspects"][0]
-    assert {"path", "label", "suggested", "score"} <= first.keys()
+    assert list(first) == ["path", "label", "suggested", "score"]
     assert first["path"].startswith(str(flawed))
     assert all(isinstance(path, str) for group in written["duplicates"] for path in group)
 
