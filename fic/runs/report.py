@@ -16,7 +16,7 @@ from .run import RunResults, ValidationRow
 ReadThumbnails = Callable[[Sequence[Path]], Mapping[Path, bytes]]
 """Returns small JPEG files of pictures, without those that are gone."""
 
-MOST_ON_MAP = 600
+MOST_ON_MAP = 400
 _GALLERY = 24
 _BINS = 10
 _Z = 1.959964  # of the normal distribution, for 95 %
