@@ -13,6 +13,7 @@ from fic.digests import digest_file
 from fic.runs import Run
 from fic.runs.page import MOST_BYTES
 from fic.runs.report import (
+    MOST_ON_MAP,
     ReportPictures,
     confidence_bins,
     on_a_plane,
@@ -205,7 +206,7 @@ def test_a_report_of_many_pictures_stays_below_its_limit(tmp_path: Path) -> None
     pictures = ReportPictures(
         thumbnails=lambda wanted: {path: noise[path] for path in wanted},
         shown=pictures_on_map(600),
-        bottlenecks=random.standard_normal((600, 8)),
+        bottlenecks=random.standard_normal((MOST_ON_MAP, 8)),
     )
     validation = [row(path, "cat", "dog", 0.9) for path in paths]
     page = report(pictures, validation=validation)
