@@ -48,7 +48,7 @@ def report(
     text = render_report(results, read_report_pictures(trained, results.validation))
     try:
         with whole_file(file) as part:
-            part.write_text(text, encoding="utf-8")
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise cannot_write(file, error) from error
     return file

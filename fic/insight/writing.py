@@ -58,6 +58,8 @@ def write_audit(folder: Path, audit: Audit, *, report: str, split: bool) -> None
             (temporary / SUSPECTS_FILE).write_text(
                 decisions_csv(audit, split=split), encoding="utf-8", errors=ERRORS, newline=""
             )
-            (temporary / REPORT_FILE).write_text(report, encoding="utf-8")
+            (temporary / REPORT_FILE).write_text(
+                report, encoding="utf-8", errors="backslashreplace"
+            )
     except OSError as error:
         raise cannot_write(folder, error) from error

@@ -273,7 +273,8 @@ def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
 
 def _report_pictures(parts: _Parts, cache: CacheOptions) -> ReportPictures:
     """Return what the report shows of the validation pictures beside their figures."""
-    digests = {path.absolute(): digest for path, digest in parts.pictures.digests.items()}
+    known = parts.pictures.digests
+    digests = {path.absolute(): known[path] for path in parts.val.dataset.paths if path in known}
     shown = pictures_on_map(len(parts.val))
     rows = parts.val.plain_rows(shown) if isinstance(parts.val, Bottlenecks) else None
     return ReportPictures(
