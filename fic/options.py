@@ -206,6 +206,7 @@ class ExportOptions:
         single_graph: write base and head fused in one file as well, with the score for unknown
             pictures if there is one.
         with_bottleneck: let that file give the bottleneck as well.
+        float_input: let that file take float32 pixels, 0..255, instead of uint8.
         triton: folder for a model repository of NVIDIA's Triton Inference Server as well.
         triton_name: name of the ensemble in that repository.
         sign: PEM file with the private key that signs the bundle.
@@ -232,6 +233,7 @@ class ExportOptions:
     calibration_data: Path | None = None
     single_graph: bool = False
     with_bottleneck: bool = False
+    float_input: bool = False
     triton: Path | None = None
     triton_name: str = TRITON_NAME
     sign: Path | None = None
@@ -242,6 +244,8 @@ class ExportOptions:
             raise OptionsError("{deployed} is for {head_only}: a whole bundle has its own base")
         if self.with_bottleneck and not self.single_graph:
             raise OptionsError("{with_bottleneck} is for {single_graph}: a bundle gives it anyway")
+        if self.float_input and not self.single_graph:
+            raise OptionsError("{float_input} is for {single_graph}: a bundle takes uint8")
         if not self.head_only:
             return
         if self.single_graph:

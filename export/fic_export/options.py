@@ -87,6 +87,7 @@ class BundleOptions:
         single_graph: write base and head fused in one file, `classifier.onnx`, as well; it gives
             the score for unknown pictures, too, if the bundle has one.
         with_bottleneck: let that file give the bottleneck as well.
+        float_input: let that file take float32 pixels, 0..255, instead of uint8.
         sign: PEM file with the private key that signs the bundle; see `fic_export.signing`.
         origin: where the base comes from, for the manifest.
         metrics: what the training measured, for the manifest.
@@ -108,6 +109,7 @@ class BundleOptions:
     with_feature_map: bool = False
     single_graph: bool = False
     with_bottleneck: bool = False
+    float_input: bool = False
     sign: str | Path | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)

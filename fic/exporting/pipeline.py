@@ -150,6 +150,7 @@ def _gathered(
         with_feature_map=options.with_feature_map,
         single_graph=options.single_graph,
         with_bottleneck=options.with_bottleneck,
+        float_input=options.float_input,
         sign=options.sign,
         origin=_origin(base),
         metrics=metrics,

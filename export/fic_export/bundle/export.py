@@ -44,7 +44,7 @@ from .explanations import (
 from .golden import write_golden
 from .model_card import model_card
 from .parity import compare, threshold_on_graphs
-from .single_graph import compare_single_graph, write_single_graph
+from .single_graph import SingleGraph, compare_single_graph, write_single_graph
 
 if TYPE_CHECKING:
     import keras
@@ -234,10 +234,9 @@ def finish(
     """
     folder = draft.folder
     if options.single_graph:
-        also = options.with_bottleneck
-        write_single_graph(folder, draft.manifest, with_bottleneck=also)
-        entry = compare_single_graph(folder, draft.manifest, pictures, with_bottleneck=also)
-        draft.note(single_graph=entry)
+        form = SingleGraph(options.with_bottleneck, options.float_input)
+        write_single_graph(folder, draft.manifest, form=form)
+        draft.note(single_graph=compare_single_graph(folder, draft.manifest, pictures, form=form))
     write_golden(folder / GOLDEN_FILE, folder, with_pictures=not head_only)
     if head_only:
         draft.drop_base()
