@@ -12,16 +12,17 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fic_runtime.bundle.opening import file_digest
 from fic_runtime.preprocessing import Preprocessing
 
-from ..cache.locks import new_temporary, publish, remove_abandoned_temporaries
 from ..digests import digest_bytes, digest_file
-from ..errors import CacheError, WeightsError
+from ..errors import WeightsError
 from ..fingerprint import LAST_LAYER, Fingerprint
 from ..options import BaseOptions, CacheDtype
+from .keras_file import KerasFile
+from .memos import read_json, write_atomically, write_json
 from .table import Base, find_base
 
 if TYPE_CHECKING:
@@ -40,7 +41,11 @@ class FrozenBase:
         fingerprint: that of an earlier run, so that nothing has to be built to know it.
         tuned_weights: the file of a fine-tuned base's weights, which stand in for those of
             `options`; `fingerprint` must then be given.
+        own: the Keras model of a file, in place of a row of the table.
     """
+
+    in_keras = True
+    """Whether there is a Keras model of it."""
 
     def __init__(
         self,
@@ -50,16 +55,35 @@ class FrozenBase:
         dtype: CacheDtype = "float32",
         fingerprint: Fingerprint | None = None,
         tuned_weights: Path | None = None,
+        own: KerasFile | None = None,
     ) -> None:
         self.options = options
         self.cache_dir = cache_dir
-        self.spec: Base = find_base(options.base_model)
-        self.preprocessing: Preprocessing = self.spec.preprocessing(
-            size=options.image_size, resize=options.resize
+        self.spec: Base = find_base(options.base_model) if own is None else own.spec
+        self.preprocessing: Preprocessing = (
+            self.spec.preprocessing(size=options.image_size, resize=options.resize)
+            if own is None
+            else own.preprocessing
         )
+        self._own = own
         self._dtype: CacheDtype = dtype
         self._given = fingerprint
         self._tuned_weights = tuned_weights
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.spec.name if self._own is None else self._own.file.name
+
+    @property
+    def base_model(self) -> str:
+        """What finds it again, from every working folder."""
+        return self.spec.name if self._own is None else self._own.file.base_model
+
+    @property
+    def source(self) -> dict[str, str]:
+        """Where it comes from, for manifests; nothing for a row of the table."""
+        return {} if self._own is None else dict(self._own.file.source)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -71,7 +95,7 @@ class FrozenBase:
             model, digest = self._built
             known = digest, tuple(model.output_shape[1:])
             recipe = {**asdict(self.options), "weights_digest": digest, "shape": known[1]}
-            _write_json(self._recipe_file, recipe)
+            write_json(self._recipe_file, recipe)
         weights, shape = known
         return Fingerprint(
             base=self.spec.name,
@@ -96,6 +120,25 @@ class FrozenBase:
             WeightsError: the weights cannot be loaded, or are not those that were loaded before.
         """
         return self._built[0]
+
+    @property
+    def reference(self) -> "keras.Model":
+        """What an export compares the bundle with: `model`."""
+        return self.model
+
+    def check_explanations(self) -> None:
+        """Accept to export what explains, as far as is known before the model is built."""
+
+    def build_rest(self) -> "keras.Model":
+        """Return a trainable copy of what comes after the cut; see `models.build_rest`."""
+        from .models import build_rest
+
+        options = self.options
+        if options.layer is None:
+            raise ValueError("the rest of a base begins after a layer that has to be named")
+        return build_rest(
+            self.spec, options.layer, weights=options.weights, size=options.image_size
+        )
 
     def copy_model(self) -> "keras.Model":
         """Return a Keras model with the same weights that may be changed.
@@ -128,15 +171,15 @@ class FrozenBase:
             log.info("converting %s to ONNX, once for this cache", self.spec.name)
             graph = convert_base(self.model, self.preprocessing)
             data = graph.SerializeToString(deterministic=True)
-            _write_atomically(file, data)
+            write_atomically(file, data)
             digest = hashlib.sha256(data).hexdigest()
-            _write_json(self._graph_note, {"sha256": digest, "made_with": _converter()})
+            write_json(self._graph_note, {"sha256": digest, "made_with": _converter()})
         return file
 
     @property
     def has_graph(self) -> bool:
         """Whether the cache holds the converted base, whole and of this release's converter."""
-        file, note = self.folder / "base.onnx", _read_json(self._graph_note)
+        file, note = self.folder / "base.onnx", read_json(self._graph_note)
         return (
             file.is_file()
             and note.get("made_with") == _converter()
@@ -187,7 +230,7 @@ class FrozenBase:
     @cached_property
     def _remembered(self) -> tuple[str, tuple[int, ...]] | None:
         """Weights digest and bottleneck shape of an earlier build with the same options."""
-        recipe = _read_json(self._recipe_file)
+        recipe = read_json(self._recipe_file)
         try:
             return str(recipe["weights_digest"]), tuple(map(int, recipe["shape"]))
         except (KeyError, TypeError, ValueError):
@@ -209,6 +252,8 @@ class FrozenBase:
             options = replace(options, weights=content)
         row = {name: value for name, value in asdict(self.spec).items() if value is not None}
         made_of = {**asdict(options), "row": row, "keras": version("keras")}
+        for name in ("pixels", "preprocessor"):
+            del made_of[name]  # they are in the row of a file, and others have none
         made_of["tensor"] = made_of.pop("layer")  # the names that earlier caches were made with
         recipe = json.dumps(made_of, sort_keys=True)
         return self.cache_dir / "recipes" / f"{digest_bytes(recipe.encode()).hex()}.json"
@@ -216,30 +261,3 @@ class FrozenBase:
 
 def _converter() -> dict[str, str]:
     return {name: version(name) for name in ("fast-image-classification", "tf2onnx")}
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # By the rules of the cache and not as `whole_file`: this is a folder of the cache, whose
-        # sweeps know what a killed process left and what another one is writing now.
-        remove_abandoned_temporaries(path.parent)
-        with new_temporary(path.parent) as file:
-            publish(file, data, path)
-    except OSError as error:
-        raise CacheError(
-            f"{path}: cannot be written ({error.strerror}); make room or give another "
-            "--bottleneck-dir, and run the command again"
-        ) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # a memo that cannot be read counts as absent
-    return values if isinstance(values, dict) else {}
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    _write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fic_export.errors import OutputError
 from fic_runtime.results import check_replaceable, replacing_folder
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase, open_base
 from ..errors import CacheError, HeadError, RunError
 from ..fingerprint import Fingerprint
 from ..heads.keras_files import load_head, save_head
@@ -133,7 +133,7 @@ class Run:
         folder = self.bottleneck_dir or Path(options.bottleneck_dir)
         return replace(options, bottleneck_dir=folder, recompute=False)
 
-    def frozen_base(self) -> FrozenBase:
+    def frozen_base(self) -> AnyBase:
         """Return the base that the head was trained on, known without building it.
 
         Raises:
@@ -143,7 +143,7 @@ class Run:
         tuned = self.folder / BASE_WEIGHTS_FILE if self.record.get("base_weights") else None
         if tuned is not None and not tuned.is_file():
             raise RunError(f"{tuned}: is missing; put it back or train again")
-        return FrozenBase(
+        return open_base(
             self.base_options,
             self.cache_options.bottleneck_dir,
             dtype=fingerprint.dtype,

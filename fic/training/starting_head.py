@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bases.frozen import FrozenBase
-from ..bases.models import build_rest
+from ..bases.opening import AnyBase
 from ..errors import HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
 from ..heads.building import Statistics, build_head, parse_head
 from ..heads.keras_files import WEIGHTS_SUFFIX, load_head
-from ..options import BaseOptions, TrainingOptions
+from ..options import TrainingOptions
 from ..runs import Run
 from .data import TrainingData
 
@@ -113,7 +112,7 @@ class EarlierHead:
         return _with_labels(head, self.run.labels, labels, self.path)
 
 
-def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOptions) -> "keras.Model":
+def starting_head(train: TrainingData, base: AnyBase, options: TrainingOptions) -> "keras.Model":
     """Return the head that the options ask for, untrained or as `load_weights` has it.
 
     Raises:
@@ -124,7 +123,7 @@ def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOption
     if earlier is not None and not earlier.is_weights_only:
         return earlier.load(base.fingerprint, train.labels)
     choice = parse_head(options.head or "linear")
-    rest = _rest(base.options) if choice.kind == "rest" else None
+    rest = base.build_rest() if choice.kind == "rest" else None
     statistics = None if choice.kind == "custom" else _statistics(train, rest)
     head = build_head(choice, train.shape, len(train.labels), statistics=statistics, rest=rest)
     if earlier is None:
@@ -217,13 +216,3 @@ def _statistics(train: TrainingData, model: "keras.Model | None") -> Statistics:
             count += len(features)
     mean = total / count
     return Statistics(mean=mean, variance=np.maximum(squares / count - np.square(mean), 0.0))
-
-
-def _rest(base: BaseOptions) -> "keras.Model":
-    from ..bases import find_base
-
-    if base.layer is None:
-        raise ValueError("the rest of a base begins after a layer that has to be named")
-    return build_rest(
-        find_base(base.base_model), base.layer, weights=base.weights, size=base.image_size
-    )
