@@ -8,7 +8,7 @@ for ever.
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,12 @@ class HubReference:
         return f"{HUB}{self.repository}{revision}" + ("" if self.path is None else f":{self.path}")
 
 
-def hub_file(base_model: str) -> BaseFile:
+def hub_file(base_model: str, *, needed: bool = True) -> BaseFile:
     """Return a network of the hub, downloaded unless it is here.
+
+    Args:
+        base_model: the reference.
+        needed: whether its configs must be known: a run has what they said.
 
     Raises:
         BaseOptionError: the reference has another form.
@@ -89,7 +93,7 @@ def hub_file(base_model: str) -> BaseFile:
             beside = (Path(reference.path).parent / location).as_posix()
             if ".." not in beside and not beside.startswith("/"):
                 hub.fetched(reference, beside)
-    for config in _CONFIGS:
+    for config in _CONFIGS if needed else ():
         hub.fetch_if_there(reference, config)
     return BaseFile(
         path=path,
@@ -110,13 +114,15 @@ class _Hub:
     def __init__(self, reference: HubReference) -> None:
         try:
             import huggingface_hub
+            from huggingface_hub import constants, errors
         except ImportError:
             raise WeightsError(
                 f"{reference}: needs the library of the Hugging Face hub; "
                 'pip install "fast-image-classification[hub]"'
             ) from None
         self._library: Any = huggingface_hub
-        self._errors: Any = huggingface_hub.errors
+        self._settings: Any = constants
+        self._errors: Any = errors
         self._reference = reference
 
     def pinned(self) -> HubReference:
@@ -124,14 +130,18 @@ class _Hub:
         own = self._reference
         if own.path is not None and own.revision is not None and _COMMIT.fullmatch(own.revision):
             return own  # nothing to be asked: a warm run needs no network
-        if self._library.constants.HF_HUB_OFFLINE:
+        if self._settings.HF_HUB_OFFLINE:
             return self._pinned_offline()
-        info = self._asked(
-            lambda: self._library.HfApi().model_info(own.repository, revision=own.revision),
-            own.repository,
-        )
-        names = [sibling.rfilename for sibling in info.siblings or ()]
-        return HubReference(own.repository, info.sha, own.path or self._choice(names))
+        path = own.path
+        if path is None:
+            info = self._asked(
+                lambda: self._library.HfApi().model_info(own.repository, revision=own.revision),
+                own.repository,
+            )
+            path = self._choice([sibling.rfilename for sibling in info.siblings or ()])
+        # By its branch, so that the library remembers which commit that is, for HF_HUB_OFFLINE.
+        branch = HubReference(own.repository, own.revision or _DEFAULT_REVISION, path)
+        return replace(branch, revision=_commit_of(self.fetched(branch, path), path))
 
     def _pinned_offline(self) -> HubReference:
         """Return the reference as far as the cache of the hub's library knows it."""
@@ -140,9 +150,7 @@ class _Hub:
         for path in (own.path,) if own.path else CANDIDATES:
             found = self._library.try_to_load_from_cache(own.repository, path, revision=revision)
             if isinstance(found, str):
-                # …/snapshots/COMMIT/PATH, which may have folders
-                commit = Path(found).parents[len(Path(path).parts) - 1].name
-                return HubReference(own.repository, commit, path)
+                return HubReference(own.repository, _commit_of(Path(found), path), path)
         raise WeightsError(
             f"{own}: is not in the cache of the hub's library, and HF_HUB_OFFLINE forbids to "
             "download it; unset it once"
@@ -187,7 +195,7 @@ class _Hub:
         try:
             self._library.hf_hub_download(pinned.repository, path, revision=pinned.revision)
         except (self._errors.LocalEntryNotFoundError, self._errors.OfflineModeIsEnabled) as error:
-            if not self._library.constants.HF_HUB_OFFLINE:
+            if not self._settings.HF_HUB_OFFLINE:
                 raise self._sentence(error, path) from error
             log.debug("%s: not in the cache", path)
         except self._errors.EntryNotFoundError:
@@ -222,7 +230,12 @@ class _Hub:
             reason = f"has no {what}; give another path after a colon"
         else:
             reason = (
-                f"{what} could not be downloaded ({one_line(error)}); run again to go on where it "
-                "ended, or check the network and HF_ENDPOINT"
+                f"{what} could not be downloaded ({one_line(error)}); run again, or check the "
+                "network and HF_ENDPOINT"
             )
         return WeightsError(f"{own}: {reason}")
+
+
+def _commit_of(file: Path, path: str) -> str:
+    """Return the commit of a file in the library's cache: .../snapshots/COMMIT/PATH."""
+    return file.parents[len(Path(path).parts) - 1].name

@@ -37,7 +37,7 @@ def open_base(
     if options.base_model.startswith(HUB):
         from .hub import hub_file
 
-        file = hub_file(options.base_model)
+        file = hub_file(options.base_model, needed=fingerprint is None)
     else:
         file = local_file(options.base_model, needed=fingerprint is None)
     if file.path.suffix.casefold() == KERAS_SUFFIX:
