@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fic_runtime.errors import ImageError
 from fic_runtime.images.picture_files import FileUse
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase, open_base
 from ..cache import BottleneckCache
 from ..cache.keys import key_digests, make_keys
 from ..cache.maintenance import remove_entries
@@ -146,7 +146,7 @@ class CacheUse:
 
 
 def prepare(
-    pictures: Pictures, base: FrozenBase, options: CacheOptions, progress: Progress
+    pictures: Pictures, base: AnyBase, options: CacheOptions, progress: Progress
 ) -> tuple[Bottlenecks, Bottlenecks, CacheUse]:
     """Return the bottlenecks of training and validation pictures, extracting what is missing.
 
@@ -205,7 +205,7 @@ def fill_cache(
     """
     base, cache, progress = base or BaseOptions(), cache or CacheOptions(), progress or Silence()
     source.keep_apart(cache.bottleneck_dir)
-    frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
+    frozen = open_base(base, cache.bottleneck_dir, dtype=cache.dtype)
     # Any picture of one folder may be for training, with one seed or another: all get all views.
     pictures = read_pictures(
         source, memo=cache.memo, seed=None, on_error=cache.on_error, progress=progress
@@ -235,7 +235,7 @@ def kept_digests(path: Path, progress: Progress, *, memo: Path | None = None) ->
 def _fill(
     cache: BottleneckCache,
     wanted: "_Wanted",
-    base: FrozenBase,
+    base: AnyBase,
     options: CacheOptions,
     progress: Progress,
 ) -> tuple[NDArray[Any], CacheUse]:
@@ -320,7 +320,7 @@ def _self_check(
     rows: NDArray[Any],
     wanted: _Wanted,
     engine: Engine,
-    base: FrozenBase,
+    base: AnyBase,
 ) -> None:
     """Extract a few entries again, so that nobody trains on a cache that was filled wrongly."""
     there = np.flatnonzero(rows >= 0).tolist()

@@ -17,7 +17,8 @@ from fic_runtime.bundle.labels import is_label
 from fic_runtime.reading import read_json, read_regular
 from fic_runtime.results import check_replaceable, check_writable
 
-from ..bases.frozen import FrozenBase, is_cache
+from ..bases.frozen import is_cache
+from ..bases.opening import AnyBase, open_base
 from ..errors import CacheError, HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
 from ..heads.dense import Head
@@ -162,7 +163,7 @@ class Run:
         """Files that were found and not used, each with its kind; none in runs of fic 0.1."""
         return self._files("left_out_files", "kind")
 
-    def frozen_base(self) -> FrozenBase:
+    def frozen_base(self) -> AnyBase:
         """Return the base that the head was trained on, known without building it.
 
         Raises:
@@ -172,7 +173,7 @@ class Run:
         tuned = self.folder / BASE_WEIGHTS_FILE if self.record.get("base_weights") else None
         if tuned is not None and not tuned.is_file():
             raise RunError(f"{tuned}: is missing; put it back or train again")
-        return FrozenBase(
+        return open_base(
             self.base_options,
             self.cache_options.bottleneck_dir,
             dtype=fingerprint.dtype,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fic_export.errors import OutputError
 from fic_runtime.results import check_writable
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase, open_base
 from ..bottlenecks import prepare
 from ..bottlenecks.cached import CacheUse
 from ..bottlenecks.live import live_pictures, prepare_live
@@ -104,7 +104,7 @@ def train(
 
 def _check(
     request: TrainingRequest, out: Path, *, weight_file: Path | None, label_file: Path | None
-) -> tuple[TrainingRequest, FrozenBase, EarlierHead | None]:
+) -> tuple[TrainingRequest, AnyBase, EarlierHead | None]:
     """Check options and outputs before the work begins.
 
     Returns:
@@ -117,7 +117,9 @@ def _check(
     check_files(weight_file, label_file)
     earlier = EarlierHead.of(options)
     request = replace(request, base=_for_head(request.base, options))
-    frozen = FrozenBase(request.base, cache.bottleneck_dir, dtype=cache.dtype)
+    frozen = open_base(request.base, cache.bottleneck_dir, dtype=cache.dtype)
+    if not frozen.in_keras and parse_head(options.head or "linear").kind == "rest":
+        frozen.build_rest()  # which says why there is none
     if options.fine_tune:
         from .fine_tuning import check_layers
 
@@ -166,7 +168,7 @@ class _Parts:
 
 def _prepare(
     request: TrainingRequest,
-    frozen: FrozenBase,
+    frozen: AnyBase,
     earlier: EarlierHead | None,
     progress: Progress,
 ) -> _Parts:
@@ -215,9 +217,7 @@ class _Fitted:
     seconds: float
 
 
-def _fit(
-    request: TrainingRequest, frozen: FrozenBase, parts: _Parts, progress: Progress
-) -> _Fitted:
+def _fit(request: TrainingRequest, frozen: AnyBase, parts: _Parts, progress: Progress) -> _Fitted:
     """Train the head, and the last layers of the base if that was asked for."""
     started = time.perf_counter()
     options = request.options
@@ -237,11 +237,11 @@ def _fit(
 
 
 def _results(
-    request: TrainingRequest, frozen: FrozenBase, parts: _Parts, fitted: _Fitted, started: float
+    request: TrainingRequest, frozen: AnyBase, parts: _Parts, fitted: _Fitted, started: float
 ) -> RunResults:
     """Measure the classifier on the validation pictures and record the training."""
     record = run_record(
-        replace(request, base=replace(request.base, base_model=frozen.spec.name)),
+        replace(request, base=replace(request.base, base_model=frozen.base_model)),
         fingerprint=_fingerprint(frozen, fitted.tuned),
         images={"train": len(parts.train), "val": len(parts.val)},
         best_epoch=fitted.trained.best_epoch,
@@ -261,7 +261,7 @@ def _results(
     )
 
 
-def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
+def _fingerprint(base: AnyBase, tuned: "FineTuned | None") -> Fingerprint:
     """Return that of the run's base: a tuned one has a cache folder of its own."""
     if tuned is None or tuned.base is None:
         return base.fingerprint

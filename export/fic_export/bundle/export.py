@@ -169,6 +169,7 @@ def convert(
         return
     base = options.base_graph or convert_base(classifier.base, classifier.preprocessing)
     if options.with_feature_map:
+        base = base.read_bytes() if isinstance(base, Path) else base
         base, feature_map = expose_feature_map(base, classifier.base, draft.manifest.base.output)
         draft.note(feature_map=feature_map)
     write_graph(base, draft.folder / BASE_FILE, of_pictures(classifier.preprocessing))

@@ -6,6 +6,7 @@ MetadataProps.md. Both are in `docs/reference/bundle-format.md`, with what was l
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,14 +44,32 @@ def check(model: onnx.ModelProto) -> None:
         _check(model, model.graph.name)
 
 
-def write_graph(graph: bytes | onnx.ModelProto, file: Path, metadata: Mapping[str, str]) -> None:
+def write_graph(
+    graph: bytes | Path | onnx.ModelProto,
+    file: Path,
+    metadata: Mapping[str, str],
+    *,
+    checked: bool = True,
+) -> None:
     """Write a graph; the weights of a large one go to `weights_file` beside it.
 
     A large model that was given is emptied of its weights.
 
+    Args:
+        graph: a model, its bytes, or a file that this function wrote.
+        file: where it goes.
+        metadata: what it says of itself.
+        checked: check a large model: others were checked before.
+
     Raises:
         ConversionError: a large one is not valid ONNX.
     """
+    if isinstance(graph, Path):
+        beside = graph.with_name(weights_file(graph.name))
+        if beside.exists():
+            # The name by which the graph knows it.
+            shutil.copyfile(beside, file.with_name(beside.name))
+        graph = graph.read_bytes()
     if isinstance(graph, bytes):
         # Messages of protobuf merge when their bytes are joined: the weights are not parsed again.
         file.write_bytes(graph + _serialised(add_metadata(onnx.ModelProto(), metadata)))
@@ -67,7 +86,8 @@ def write_graph(graph: bytes | onnx.ModelProto, file: Path, metadata: Mapping[st
         location=weights_file(file.name),
         size_threshold=_SMALLEST_OUTSIDE,
     )
-    _check(file, file.name)
+    if checked:
+        _check(file, file.name)
 
 
 def of_pictures(preprocessing: Preprocessing) -> dict[str, str]:
