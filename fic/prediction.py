@@ -1,5 +1,6 @@
 """Predictions and accuracy of a run before its export."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from .errors import DataError
 from .heads.standalone import HeadFile
 from .progress import Progress, Silence
 from .runs import Run
+
+log = logging.getLogger(__name__)
 
 _BATCH = 16
 
@@ -98,14 +101,24 @@ def evaluate_run(
 
     trained, progress = Run(Path(run), bottleneck_dir), progress or Silence()
     cache = trained.cache_options
-    dataset = read_validation(data, labels=trained.labels)
-    digests, skipped = read_digests([dataset], cache.memo, progress)
+    dataset = read_validation(data, labels=trained.labels, on_error="skip")
+    digests, unreadable = read_digests([dataset], cache.memo, progress)
     readable = dataset.subset([i for i, path in enumerate(dataset.paths) if path in digests])
-    pictures = Pictures(train=dataset.subset([]), val=readable, digests=digests, skipped=skipped)
+    pictures = Pictures(
+        train=dataset.subset([]),
+        val=readable,
+        digests=digests,
+        skipped=[*dataset.skipped, *unreadable],
+        files=dataset.files,
+    )
     base = trained.frozen_base()
     _, bottlenecks, use = prepare(pictures, base, cache, progress)
     for picture in use.skipped:
         progress.note(f"skipped: {picture.reason}")
+    for detail in use.files.details():
+        log.info("%s", detail)
+    if line := use.files.line():
+        progress.note(line)
     if not len(bottlenecks):
         raise DataError(f"{data}: no picture there could be read")
     with bottlenecks.cache:

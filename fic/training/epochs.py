@@ -4,9 +4,11 @@ One loop for the head alone and for fine-tuning, with what goes with it: the his
 for TensorBoard, and the progress that the user sees.
 """
 
+import logging
 import math
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.dataset import Skipped, each_once
-from ..errors import TrainingError
+from ..errors import TrainingError, one_line
 from ..options import TrainingOptions
 from ..progress import EpochFigures, Progress
 from .metrics import Answers
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -178,21 +182,42 @@ class _EventFiles:
     """Each epoch's figures as TensorBoard events, written without TensorBoard itself."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._writers = {}
+        self._folder = folder
+        self._writers: dict[str, Any] = {}
         if folder is not None:
             import tensorflow as tf
 
-            for kind in ("train", "validation"):
-                self._writers[kind] = tf.summary.create_file_writer(str(folder / kind))
+            with self._surviving():
+                for kind in ("train", "validation"):
+                    self._writers[kind] = tf.summary.create_file_writer(os.fsencode(folder / kind))
 
     def __enter__(self) -> "_EventFiles":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        with self._surviving():
+            for writer in self._writers.values():
+                writer.close()
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """Go on without the files where they cannot be written: the training is worth more."""
+        if self._folder is None:
+            yield
+            return
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError as error:
+            self._writers = {}
+            log.warning("%s: cannot be written any more (%s)", self._folder, one_line(error))
 
     def write(self, figures: EpochFigures) -> None:
+        with self._surviving():
+            self._write(figures)
+
+    def _write(self, figures: EpochFigures) -> None:
         values = {
             "train": {"loss": figures.loss, "accuracy": figures.accuracy},
             "validation": {"loss": figures.val_loss, "accuracy": figures.val_accuracy},

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fic_export.errors import OutputError
+from fic_runtime.results import check_writable
 
 from ..bases.frozen import FrozenBase
 from ..bottlenecks import prepare
@@ -22,7 +23,7 @@ from ..options import BaseOptions, CacheOptions, TrainingOptions
 from ..progress import Progress, Silence
 from ..runs import Run, write_run
 from ..runs.report import render_report
-from ..runs.run import RunResults, ValidationRow, check_run_folder
+from ..runs.run import RUN_FILE, RunResults, ValidationRow, check_run_folder, previous_run
 from .data import TrainingData
 from .head import TrainedHead, train_head, validation_answers
 from .metrics import Answers, figures_of
@@ -48,7 +49,7 @@ def train(
 
     Args:
         source: the pictures.
-        out: the run folder; an earlier run there is replaced.
+        out: the run folder; an earlier run there goes to a folder beside it, `OUT.previous`.
         base: which base, and where it is cut.
         cache: how bottlenecks are extracted and kept.
         options: how the head is trained.
@@ -77,19 +78,26 @@ def train(
     files = {"weight_file": weight_file, "label_file": label_file}
     request, frozen, earlier = _check(request, out, **files)
     parts = _prepare(request, frozen, earlier, progress)
+    earlier_run = (out / RUN_FILE).is_file()
     try:
         fitted = _fit(request, frozen, parts, progress)
-        results = _results(request, frozen, parts, fitted, started)
+
+        def results() -> tuple[RunResults, str]:
+            found = _results(request, frozen, parts, fitted, started)
+            return found, render_report(found)
+
+        run = write_run(
+            out,
+            results,
+            labels=parts.train.labels,
+            head=fitted.trained.model,
+            base=None if fitted.tuned is None else fitted.tuned.base,
+            spare=request.cache.bottleneck_dir,
+        )
     finally:
         parts.train.close()
-    run = write_run(
-        out,
-        results,
-        labels=parts.train.labels,
-        head=fitted.trained.model,
-        report=render_report(results),
-        base=None if fitted.tuned is None else fitted.tuned.base,
-    )
+    if earlier_run:
+        progress.note(f"the earlier run is kept in {previous_run(out)} until the next training")
     save_files(fitted.trained.model, parts.train.labels, **files)
     return run
 
@@ -130,6 +138,7 @@ def _check_outputs(request: TrainingRequest, out: Path, *files: Path) -> None:
                 "give a path beside it"
             )
     if logs is not None:
+        check_writable(logs / "train")
         logs.mkdir(parents=True, exist_ok=True)
 
 
