@@ -147,7 +147,7 @@ class TrainingOptions:
     batch_size: int = 32
     optimizer: Optimizer = "adam"
     learning_rate: float | None = None
-    weight_decay: float = 0.03
+    weight_decay: float = 0.05
     class_weights: ClassWeights = "none"
     label_smoothing: float = 0.0
     monitor: Monitor = "loss"

@@ -8,7 +8,6 @@ A graph is what an export ships, so it is believed only in a folder where nobody
 as an ssh key is; of a shared cache it is kept in this user's own folder instead.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -16,12 +15,13 @@ import re
 import shutil
 import tempfile
 import weakref
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fic_runtime.graphs.cache import cache_folder
 from fic_runtime.preprocessing import Preprocessing
@@ -33,7 +33,8 @@ from ..errors import WeightsError
 from ..fingerprint import LAST_LAYER, Fingerprint, bottleneck_shape
 from ..options import BaseOptions, CacheDtype
 from .keras_file import KerasFile
-from .memos import own_digest, read_json, write_atomically, write_json
+from .machine import GRAPH, RECIPES, KnownBases, is_whole, known_bases, write_graph
+from .memos import read_json, write_json
 from .table import Base, find_base
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_GRAPH = "base.onnx"
-_RECIPES = "recipes"
 _RECIPE = re.compile(r"[0-9a-f]{32}\.json")
 _FOLDER = re.compile(r".+-[0-9a-f]{16}")
 _DIGEST = re.compile(r"[0-9a-f]{1,128}")
@@ -55,7 +54,7 @@ def is_cache(folder: Path) -> bool:
     Whoever names a folder in a file that others read cannot make it a cache by doing so.
     """
     try:
-        if any(_RECIPE.fullmatch(name) for name in _names(folder / _RECIPES)):
+        if any(_RECIPE.fullmatch(name) for name in _names(folder / RECIPES)):
             return True
         return any(
             (folder / name / "fingerprint.json").is_file()
@@ -199,38 +198,45 @@ class FrozenBase:
         )
 
     def graph_file(self) -> Path:
-        """Return the converted base; converts it once.
+        """Return the converted base; converts it once for this machine.
 
-        It lies beside its bottlenecks in the cache, or, where others may write there, in this
-        user's own folder of caches.
+        It lies beside its bottlenecks in the cache that it was converted for, and in this user's
+        own folder of caches, where other caches find it (`fic.bases.machine`).
 
         Raises:
             ConversionError: the base cannot be expressed in ONNX.
             CacheError: the graph cannot be written.
         """
-        file = self._graph_folder / _GRAPH
-        if not self.has_graph:
-            from fic_export.conversion import convert_base
+        if (known := self._known_graph()) is not None:
+            return known
+        from fic_export.conversion import convert_base
 
-            log.info("converting %s to ONNX, once for this cache", self.spec.name)
-            graph = convert_base(self.model, self.preprocessing)
-            data = graph.SerializeToString(deterministic=True)
-            write_atomically(file, data)
-            digest = hashlib.sha256(data).hexdigest()
-            write_json(self._graph_note, {"sha256": digest, "made_with": _converter()})
+        log.info("converting %s to ONNX, once for this machine", self.spec.name)
+        graph = convert_base(self.model, self.preprocessing)
+        data = graph.SerializeToString(deterministic=True)
+        file = self._graph_folder / GRAPH
+        write_graph(file, data, _converter())
+        if self._machine is not None:
+            self._machine.keep_graph(self.folder.name, data, _converter())
         return file
 
     @property
     def has_graph(self) -> bool:
         """Whether the converted base is at hand: whole, of this release's converter, and ours."""
-        note = read_json(self._graph_note)
-        return note.get("made_with") == _converter() and note.get("sha256") == own_digest(
-            self._graph_folder / _GRAPH
-        )
+        return self._known_graph() is not None
 
-    @property
-    def _graph_note(self) -> Path:
-        return self._graph_folder / "base.json"
+    def _known_graph(self) -> Path | None:
+        file = self._graph_folder / GRAPH
+        if is_whole(file, _converter()):
+            return file
+        if self._machine is None:
+            return None
+        return self._machine.graph(self.folder.name, _converter())
+
+    @cached_property
+    def _machine(self) -> KnownBases | None:
+        # What was fine-tuned belongs to one run.
+        return None if self._tuned_weights is not None else known_bases()
 
     @cached_property
     def _graph_folder(self) -> Path:
@@ -300,21 +306,28 @@ class FrozenBase:
     @cached_property
     def _remembered(self) -> tuple[str, tuple[int, ...]] | None:
         """Weights digest and bottleneck shape of an earlier build with the same options."""
-        recipe = read_json(self._recipe_file)
-        try:
-            digest, shape = recipe["weights_digest"], bottleneck_shape(recipe["shape"])
-        except (KeyError, ValueError):
-            return None
-        if not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
-            return None
-        return digest, shape
+        found = _digest_and_shape(read_json(self._recipe_file))
+        if found is None and self._machine is not None:
+            found = _digest_and_shape(self._machine.recipe(self._machine_recipe))
+            if found is not None:
+                self._remember(*found)
+        return found
 
     def _remember(self, digest: str, shape: tuple[int, ...]) -> None:
+        recipe = {**asdict(self.options), "weights_digest": digest, "shape": shape}
+        if self._machine is not None:
+            self._machine.remember(self._machine_recipe, recipe)
         file = self._recipe_file
         if file.parent.is_symlink():
             log.warning("%s: is a link, which is not followed within a cache", file.parent)
             return
-        write_json(file, {**asdict(self.options), "weights_digest": digest, "shape": shape})
+        write_json(file, recipe)
+
+    @property
+    def _machine_recipe(self) -> str:
+        # Keras finds the weights of ImageNet in another folder with it, where others may lie.
+        home = os.environ.get("KERAS_HOME", "")
+        return f"{digest_bytes(f'{self._recipe_file.stem} {home}'.encode()).hex()}.json"
 
     @cached_property
     def _recipe_file(self) -> Path:
@@ -336,7 +349,18 @@ class FrozenBase:
             del made_of[name]  # they are in the row of a file, and others have none
         made_of["tensor"] = made_of.pop("layer")  # the names that earlier caches were made with
         recipe = json.dumps(made_of, sort_keys=True)
-        return self.cache_dir / _RECIPES / f"{digest_bytes(recipe.encode()).hex()}.json"
+        return self.cache_dir / RECIPES / f"{digest_bytes(recipe.encode()).hex()}.json"
+
+
+def _digest_and_shape(recipe: Mapping[str, Any]) -> tuple[str, tuple[int, ...]] | None:
+    """Return what a recipe says; None where it makes no sense."""
+    try:
+        digest, shape = recipe["weights_digest"], bottleneck_shape(recipe["shape"])
+    except (KeyError, ValueError):
+        return None
+    if not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
+        return None
+    return digest, shape
 
 
 def _converter() -> dict[str, str]:
