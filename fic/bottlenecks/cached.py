@@ -101,6 +101,15 @@ class Bottlenecks:
         """Yield blocks of the plain view's bottlenecks."""
         return self._blocks(self.rows[:, 0])
 
+    def plain_rows(self, pictures: Sequence[int]) -> NDArray[Any]:
+        """Return the plain view's bottlenecks of these pictures, (len(pictures), width).
+
+        A feature map counts as its mean.
+        """
+        rows = self.read(self.rows[np.asarray(pictures, np.int64), 0])
+        mean: NDArray[Any] = rows.reshape(len(rows), -1, self.shape[-1]).mean(axis=1)
+        return mean
+
     def for_statistics(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the bottlenecks of all views."""
         return self._blocks(self.rows.ravel())

@@ -202,6 +202,34 @@ class Run:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
             raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
 
+    def history(self) -> list[dict[str, float]]:
+        """Return loss and accuracy of each epoch; none where nothing was trained.
+
+        Raises:
+            RunError: `history.csv` is missing or damaged.
+        """
+        path = self.folder / HISTORY_FILE
+        try:
+            text = io.StringIO(read_regular(path, _MOST_BYTES).decode("utf-8"), newline="")
+            return [
+                {name: float(value) for name, value in row.items()} for row in csv.DictReader(text)
+            ]
+        except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
+            raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
+
+    def results(self) -> RunResults:
+        """Return the results of the training.
+
+        Raises:
+            RunError: one of the files is missing or damaged.
+        """
+        return RunResults(
+            record=self.record,
+            metrics=self.metrics,
+            history=self.history(),
+            validation=self.validation(),
+        )
+
     def head(self) -> "keras.Model":
         """Load the trained head, from bottleneck to probabilities.
 

@@ -11,10 +11,11 @@ from fic_runtime.results import check_writable
 
 from ..bases.opening import AnyBase, open_base
 from ..bottlenecks import prepare
-from ..bottlenecks.cached import CacheUse
+from ..bottlenecks.cached import Bottlenecks, CacheUse
 from ..bottlenecks.live import live_pictures, prepare_live
 from ..data import Pictures, Source, read_pictures
 from ..data.dataset import each_once
+from ..data.thumbnails import thumbnail_reader
 from ..errors import DataError, HeadError
 from ..fingerprint import Fingerprint
 from ..heads.building import parse_head
@@ -22,7 +23,7 @@ from ..heads.keras_files import check_files, save_files
 from ..options import BaseOptions, CacheOptions, TrainingOptions
 from ..progress import Progress, Silence
 from ..runs import Run, write_run
-from ..runs.report import render_report
+from ..runs.report import ReportPictures, pictures_on_map, render_report
 from ..runs.run import RUN_FILE, RunResults, ValidationRow, check_run_folder, previous_run
 from .data import TrainingData
 from .head import TrainedHead, train_head, validation_answers
@@ -84,7 +85,7 @@ def train(
 
         def results() -> tuple[RunResults, str]:
             found = _results(request, frozen, parts, fitted, started)
-            return found, render_report(found)
+            return found, render_report(found, _report_pictures(parts, request.cache))
 
         run = write_run(
             out,
@@ -268,6 +269,17 @@ def _fingerprint(base: AnyBase, tuned: "FineTuned | None") -> Fingerprint:
     from ..bases.models import weights_digest
 
     return replace(base.fingerprint, weights=weights_digest(tuned.base))
+
+
+def _report_pictures(parts: _Parts, cache: CacheOptions) -> ReportPictures:
+    """Return what the report shows of the validation pictures beside their figures."""
+    known = parts.pictures.digests
+    digests = {path.absolute(): known[path] for path in parts.val.dataset.paths if path in known}
+    shown = pictures_on_map(len(parts.val))
+    rows = parts.val.plain_rows(shown) if isinstance(parts.val, Bottlenecks) else None
+    return ReportPictures(
+        thumbnails=thumbnail_reader(digests, cache.thumbnails), shown=shown, bottlenecks=rows
+    )
 
 
 def _rows(answers: Answers, part: TrainingData) -> list[ValidationRow]:
