@@ -1,4 +1,10 @@
-"""Memo of content digests: an unchanged file is read only once."""
+"""Memo of content digests: an unchanged file is read only once.
+
+A file counts as unchanged while path, inode, size and both times stay the same. The time of
+modification alone does not do: `mv`, `cp -p`, `rsync -t` and `tar` bring another content under a
+path with a time of their choice. The time of change cannot be chosen, and a rename changes it, or
+brings another inode.
+"""
 
 import logging
 import os
@@ -16,7 +22,7 @@ from ..digests import DIGEST_SIZE, digest_file
 log = logging.getLogger(__name__)
 
 # A file written within one tick of its file system's clock can change again and keep its size and
-# time. FAT has the coarsest clock in use, 2 s.
+# times. FAT has the coarsest clock in use, 2 s.
 _RACY_NS = 2_000_000_000
 
 
@@ -37,12 +43,23 @@ class Digests(NamedTuple):
 
 
 class _Stamp(NamedTuple):
-    size: int
-    mtime_ns: int
+    """What an unchanged file keeps, and when it last changed in any way."""
+
+    text: bytes
+    time_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "_Stamp":
+        # As text: SQLite has no room for the inodes of some file systems.
+        return cls(
+            b"%d:%d:%d:%d"
+            % (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino),
+            max(status.st_mtime_ns, status.st_ctime_ns),
+        )
 
 
 class FileDigests:
-    """Digests of files, remembered by path, size and time of modification.
+    """Digests of files, remembered by path, inode, size, and times of modification and change.
 
     The memo is a SQLite file. It only saves time: one that is damaged, locked, read-only or
     deleted costs a second reading of the files and nothing else. Processes may share it.
@@ -78,6 +95,15 @@ class FileDigests:
                     progress(len(batch))
         return found
 
+    def forget(self, paths: Iterable[Path] | None = None) -> None:
+        """Forget the digests of these files, or all: they are read anew when asked for again."""
+        if self._memo is None:
+            return
+        if paths is None:
+            self._memo.forget_all()
+        else:
+            self._memo.forget([_name(path) for path in paths])
+
     def close(self) -> None:
         """Close the memo's file."""
         if self._memo is not None:
@@ -95,7 +121,7 @@ class FileDigests:
         self.close()
 
     def _resolve(self, paths: Sequence[Path], found: Digests, pool: ThreadPoolExecutor) -> None:
-        names = [os.fsencode(os.path.abspath(path)) for path in paths]  # noqa: PTH100  # 4x Path's
+        names = list(map(_name, paths))
         known = {} if self._memo is None else self._memo.look_up(names)
         unread: list[tuple[Path, bytes, _Stamp]] = []
         for path, name in zip(paths, names, strict=True):
@@ -104,10 +130,10 @@ class FileDigests:
             except (OSError, ValueError) as error:
                 found.failures[path] = _sentence(path, error)
                 continue
-            stamp = _Stamp(status.st_size, status.st_mtime_ns)
+            stamp = _Stamp.of(status)
             remembered = known.get(name)
-            if remembered is not None and remembered[:2] == stamp:
-                found.digests[path] = remembered[2]
+            if remembered is not None and remembered[0] == stamp.text:
+                found.digests[path] = remembered[1]
             else:
                 unread.append((path, name, stamp))
         fresh = []
@@ -118,8 +144,8 @@ class FileDigests:
         ):
             if isinstance(digest, bytes):
                 found.digests[path] = digest
-                if stamp.mtime_ns < racy:
-                    fresh.append((name, *stamp, digest))
+                if stamp.time_ns < racy:
+                    fresh.append((name, stamp.text, digest))
             else:
                 found.failures[path] = _sentence(path, digest)
         if fresh and self._memo is not None:
@@ -148,30 +174,37 @@ class _Memo:
                 log.info("%s: no memo of file digests (%s); reading every file", path, second)
         return None
 
-    def look_up(self, names: Sequence[bytes]) -> dict[bytes, tuple[int, int, bytes]]:
+    def look_up(self, names: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
         if self._connection is None:
             return {}
         marks = ",".join("?" * len(names))
-        query = f"SELECT path, size, mtime_ns, digest FROM files WHERE path IN ({marks})"
+        query = f"SELECT path, stamp, digest FROM file_digests WHERE path IN ({marks})"
         try:
             rows = self._connection.execute(query, names).fetchall()
         except sqlite3.DatabaseError as error:
             self._give_up(error)
             return {}
         return {
-            path: (size, mtime_ns, digest)
-            for path, size, mtime_ns, digest in rows
+            path: (stamp, digest)
+            for path, stamp, digest in rows
             if isinstance(digest, bytes) and len(digest) == DIGEST_SIZE
         }
 
-    def remember(self, rows: Sequence[tuple[bytes, int, int, bytes]]) -> None:
+    def remember(self, rows: Sequence[tuple[bytes, bytes, bytes]]) -> None:
+        self._change("INSERT OR REPLACE INTO file_digests VALUES (?, ?, ?)", rows)
+
+    def forget(self, names: Sequence[bytes]) -> None:
+        self._change("DELETE FROM file_digests WHERE path = ?", [(name,) for name in names])
+
+    def forget_all(self) -> None:
+        self._change("DELETE FROM file_digests", [()])
+
+    def _change(self, statement: str, rows: Sequence[tuple[bytes, ...]]) -> None:
         if self._connection is None:
             return
         try:
             with self._connection:
-                self._connection.executemany(
-                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows
-                )
+                self._connection.executemany(statement, rows)
         except sqlite3.DatabaseError as error:
             self._give_up(error)
 
@@ -200,15 +233,23 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT, check_same_thread=False)
     try:
         # Paths are bytes: a name that is not UTF-8 is a name all the same.
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER, "
-            "mtime_ns INTEGER, digest BLOB) WITHOUT ROWID"
-        )
-        connection.execute("SELECT path, size, mtime_ns, digest FROM files LIMIT 1").fetchall()
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if "file_digests" not in tables:
+            # The table of fic 0.1 knew files by size and time of modification alone.
+            connection.execute("DROP TABLE IF EXISTS files")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS file_digests (path BLOB PRIMARY KEY, stamp BLOB, "
+                "digest BLOB) WITHOUT ROWID"
+            )
+        connection.execute("SELECT path, stamp, digest FROM file_digests LIMIT 1").fetchall()
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def _name(path: Path) -> bytes:
+    return os.fsencode(os.path.abspath(path))  # noqa: PTH100  # a quarter of Path's time
 
 
 def _try_digest(path: Path) -> bytes | OSError:
