@@ -23,6 +23,8 @@ from ..cache.maintenance import remove_entries
 from ..data import Dataset, Pictures, Source, read_pictures
 from ..data.dataset import Skipped
 from ..data.duplicates import Duplicates
+from ..data.file_memo import FileDigests
+from ..digests import digest_file
 from ..errors import CacheError
 from ..options import BaseOptions, CacheOptions
 from ..progress import Progress, Silence
@@ -255,7 +257,7 @@ def _fill(
         return rows, CacheUse()
     hits = int((rows >= 0).sum())
     chosen = choose_engine(options.engine, base, few=hits == len(rows))
-    _self_check(cache, rows, wanted, chosen.engine, base)
+    _self_check(cache, rows, wanted, chosen.engine, base, options.memo)
     missing = np.flatnonzero(rows < 0)
     skipped: Sequence[Skipped] = ()
     if len(missing):
@@ -273,6 +275,10 @@ def _fill(
             )
         finally:
             progress.finish()
+        if skipped:
+            # Some may have changed since; whatever is wrong with them, the next run looks anew.
+            with FileDigests(options.memo) as digests:
+                digests.forget([picture.path for picture in skipped])
         rows = cache.find(keys)
     extracted = int((rows >= 0).sum()) - hits
     return rows, CacheUse(
@@ -330,18 +336,35 @@ def _self_check(
     wanted: _Wanted,
     engine: Engine,
     base: AnyBase,
+    memo: Path,
 ) -> None:
-    """Extract a few entries again, so that nobody trains on a cache that was filled wrongly."""
+    """Extract a few entries again, so that nobody trains on a cache that was filled wrongly.
+
+    Raises:
+        CacheError: an entry differs; or a picture has another content than the memo says, which is
+            emptied then.
+    """
     there = np.flatnonzero(rows >= 0).tolist()
     indices = random.sample(there, min(_CHECKED, len(there)))
     for index in indices:
         (picture,) = wanted.pictures([index])
+        try:
+            digest = digest_file(picture.path)
+        except OSError:
+            continue  # gone or locked since it was listed, which says nothing about the cache
+        if digest != picture.digest:
+            with FileDigests(memo) as digests:
+                digests.forget()
+            raise CacheError(
+                f"{picture.path}: has another content than {memo} remembered, which has been "
+                "emptied; run again"
+            )
         row = rows[index : index + 1]
         stored = cache.read(row)
         try:
             fresh = bottlenecks_of(picture, engine, base.preprocessing.geometry)
         except ImageError:
-            continue  # gone or locked since it was extracted, which says nothing about the cache
+            continue  # likewise
         scale = float(np.abs(fresh).max()) or 1.0
         difference = float(np.abs(stored - fresh).max()) / scale
         if not difference <= _CHECK_TOLERANCE:
