@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DataError
-from ..options import VAL_SPLIT, SkipOrFail
+from ..options import VAL_SPLIT, AnyPath, SkipOrFail
 from ..progress import Progress
 from .csv_files import read_csv
 from .dataset import Dataset, Skipped, Split
@@ -27,10 +27,10 @@ class Source:
         val: the validation pictures.
     """
 
-    data: Path | None = None
+    data: AnyPath[Path | None] = AnyPath(None)  # noqa: RUF009  # a descriptor
     val_split: float = VAL_SPLIT
-    train: Path | None = None
-    val: Path | None = None
+    train: AnyPath[Path | None] = AnyPath(None)  # noqa: RUF009  # a descriptor
+    val: AnyPath[Path | None] = AnyPath(None)  # noqa: RUF009  # a descriptor
 
     def __post_init__(self) -> None:
         if len(self.paths) != (2 if self.data is None else 1):

@@ -14,10 +14,11 @@ from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.bundle.places import check_bundle_place
 
 from ..bases.frozen import FrozenBase
+from ..bases.keras_setup import keras_settings
 from ..errors import RunError
-from ..options import ExportOptions
-from ..progress import Progress, Silence
-from ..runs import Run
+from ..options import ExportOptions, StrPath
+from ..progress import Progress, shown
+from ..runs import Run, as_run
 from .fits import measure_reliability, teaching_of
 from .pictures import calibration_files, comparison_pictures
 
@@ -28,21 +29,22 @@ _FORMER_NAMES = {
 }
 
 
+@keras_settings()
 def export_run(
-    run: str | Path,
+    run: StrPath | Run,
     *,
-    out: str | Path,
+    out: StrPath,
     options: ExportOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **keywords: Any,
 ) -> Manifest:
     """Export a run as a bundle, compared with Keras on real pictures of its data set.
 
     Args:
-        run: folder that `fic train` wrote.
+        run: folder that `fic train` wrote, or what `train` returned.
         out: the bundle's folder, or an archive ending in .zip; an earlier bundle is replaced.
         options: what is exported and what it is compared on.
-        progress: hears of each step.
+        progress: hears of each step; by default bars where somebody watches, and False for none.
         **keywords: fields of `ExportOptions`, instead of `options` or in place of some of them:
             `export_run("run", out="bundle", quantize="int8")`.
 
@@ -57,9 +59,9 @@ def export_run(
     options = filled(
         options or ExportOptions(), keywords, function="export_run", former=_FORMER_NAMES
     )
-    out, progress = Path(out), progress or Silence()
+    out, progress = Path(out), shown(progress)
     _check_outputs(out, options)
-    trained = Run(Path(run), options.bottleneck_dir)
+    trained = as_run(run, options.bottleneck_dir)
     base = trained.frozen_base()
     if options.deployed is not None:
         _check_origin(_origin(base), Path(options.deployed), trained)

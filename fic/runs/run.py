@@ -17,7 +17,7 @@ from ..bases.frozen import FrozenBase
 from ..errors import CacheError, HeadError, RunError
 from ..fingerprint import Fingerprint
 from ..heads.keras_files import load_head
-from ..options import BaseOptions, CacheOptions, TrainingOptions
+from ..options import BaseOptions, CacheOptions, StrPath, TrainingOptions
 
 if TYPE_CHECKING:
     import keras
@@ -83,11 +83,25 @@ class RunResults:
 class Run:
     """A trained classifier on disk: its options, its labels, its head and its figures.
 
+    It stands for its folder wherever a path is taken.
+
     `bottleneck_dir` is the cache to use instead of the one that the run was trained with.
     """
 
     folder: Path
     bottleneck_dir: Path | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(self, folder: StrPath, bottleneck_dir: StrPath | None = None) -> None: ...
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+        if self.bottleneck_dir is not None:
+            object.__setattr__(self, "bottleneck_dir", Path(self.bottleneck_dir))
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     @cached_property
     def record(self) -> Mapping[str, Any]:
@@ -217,12 +231,20 @@ def path_of_text(text: str) -> Path:
     return Path(_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text))
 
 
-def read_record(path: Path) -> Mapping[str, Any]:
+def as_run(run: StrPath | Run, bottleneck_dir: StrPath | None = None) -> Run:
+    """Return the run of a folder, or a run itself, with another cache if one is given."""
+    if not isinstance(run, Run):
+        return Run(run, bottleneck_dir)
+    return run if bottleneck_dir is None else Run(run.folder, bottleneck_dir)
+
+
+def read_record(path: StrPath) -> Mapping[str, Any]:
     """Return the content of a `run.json`, given the file or its folder.
 
     Raises:
         RunError: it is missing, damaged, or written by a newer fic.
     """
+    path = Path(path)
     path = path / RUN_FILE if path.is_dir() else path
     record = _read_json(path)
     if record.get("format") != FORMAT:

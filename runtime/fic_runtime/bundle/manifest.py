@@ -127,7 +127,9 @@ class Manifest:
         values = {
             name: value for name, value in asdict(self).items() if value or name not in _LATER
         }
-        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # The name of a picture may be no text: JSON has the same escape for its bytes as Python.
+        return text.encode("utf-8", "backslashreplace").decode()
 
     @classmethod
     def from_json(cls, text: str, *, name: str = MANIFEST_FILE) -> "Manifest":
