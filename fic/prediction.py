@@ -13,6 +13,7 @@ from fic_runtime.errors import ImageError
 from fic_runtime.images import load_image
 from fic_runtime.images.picture_files import find_pictures
 from fic_runtime.predictions import Prediction
+from fic_runtime.results import check_apart
 
 from .bases.keras_setup import keras_settings
 from .bottlenecks import prepare
@@ -107,6 +108,8 @@ def evaluate_run(
 
     trained, data, progress = as_run(run, bottleneck_dir), Path(data), shown(progress)
     cache = trained.cache_options
+    if bottleneck_dir is not None and data.is_dir():
+        check_apart(cache.bottleneck_dir, [data])
     dataset = read_validation(data, labels=trained.labels)
     digests, skipped = read_digests([dataset], cache.memo, progress)
     readable = dataset.subset([i for i, path in enumerate(dataset.paths) if path in digests])

@@ -12,15 +12,17 @@ from fic_export.triton import check_triton, export_triton
 from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.bundle.places import check_bundle_place
+from fic_runtime.images.picture_files import find_pictures
 
 from ..bases.frozen import FrozenBase
 from ..bases.keras_setup import keras_settings
-from ..errors import RunError
+from ..errors import DataError, RunError
 from ..options import ExportOptions, StrPath
 from ..progress import Progress, shown
 from ..runs import Run, as_run
 from .fits import measure_reliability, teaching_of
 from .pictures import calibration_files, comparison_pictures
+from .whereabouts import check_apart_from_pictures, moved_source
 
 # Fields of `ExportOptions` by the names that callers once gave them.
 _FORMER_NAMES = {
@@ -60,8 +62,13 @@ def export_run(
         options or ExportOptions(), keywords, function="export_run", former=_FORMER_NAMES
     )
     out, progress = Path(out), shown(progress)
-    _check_outputs(out, options)
     trained = as_run(run, options.bottleneck_dir)
+    check_apart_from_pictures(
+        trained,
+        [out, *filter(None, [options.triton, options.bottleneck_dir])],
+        *(options.data, options.calibration_data, options.reliability.foreign),
+    )
+    _check_outputs(out, options)
     base = trained.frozen_base()
     if options.deployed is not None:
         _check_origin(_origin(base), Path(options.deployed), trained)
@@ -82,6 +89,11 @@ def _check_outputs(out: Path, options: ExportOptions) -> None:
     check_bundle_place(out)
     if options.head_only:
         check_no_base_at(out)
+    foreign = options.reliability.foreign
+    if foreign is not None:
+        if not foreign.exists():
+            raise DataError(f"{foreign}: no such folder; give --foreign a folder of pictures")
+        find_pictures([foreign])  # which refuses a folder without any
     if options.sign is not None:
         check_signing(Path(options.sign))
     if options.triton is not None:
@@ -113,12 +125,13 @@ def _gathered(
 ) -> tuple[KerasClassifier, BundleOptions]:
     """Return what is exported, and how, from a run and its cache."""
     geometry = base.preprocessing.geometry
-    chosen = comparison_pictures(run, options.data, geometry, options.max_pictures)
+    moved = moved_source(run, options.data)
+    chosen = comparison_pictures(run, options.data, geometry, options.max_pictures, moved)
     labelled = {label for _, label in chosen} <= set(run.labels)
     calibration = None
     if options.quantize == "int8":
         calibration = calibration_files(
-            run, options.calibration_data, geometry, options.max_calibration_pictures
+            run, options.calibration_data, geometry, options.max_calibration_pictures, moved
         )
     graph = None
     if options.deployed is None:
@@ -127,7 +140,7 @@ def _gathered(
     classifier = KerasClassifier(
         base=base.model, head=run.head(), labels=run.labels, preprocessing=base.preprocessing
     )
-    measured = measure_reliability(run, base, classifier.head, options.reliability, progress)
+    measured = measure_reliability(run, base, classifier.head, options.reliability, progress, moved)
     # The matrix grows with the square of the classes, and devices have no use for it.
     metrics = {
         name: value
@@ -147,7 +160,7 @@ def _gathered(
         max_accuracy_drop=options.max_accuracy_drop,
         calibration=measured.calibration,
         ood_score=measured.ood_score,
-        teaching=teaching_of(run, progress) if options.teachable else None,
+        teaching=teaching_of(run, progress, moved) if options.teachable else None,
         with_feature_map=options.with_feature_map,
         single_graph=options.single_graph,
         with_bottleneck=options.with_bottleneck,

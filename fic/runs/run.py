@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fic_export.errors import OutputError
+from fic_runtime.bundle import MANIFEST_FILE
 from fic_runtime.results import check_replaceable, check_writable
 
 from ..bases.frozen import FrozenBase
@@ -141,7 +142,10 @@ class Run:
     def cache_options(self) -> CacheOptions:
         """Cache of the run's bottlenecks, also for those of other pictures."""
         options = self._options("bottlenecks", CacheOptions)
-        folder = self.bottleneck_dir or Path(options.bottleneck_dir)
+        folder = self.bottleneck_dir or options.bottleneck_dir
+        if self.bottleneck_dir is None and not folder.parent.is_dir():
+            # A run from another machine: what was there is not made here.
+            folder = self.folder.absolute().parent / CacheOptions.bottleneck_dir
         return replace(options, bottleneck_dir=folder, recompute=False)
 
     def frozen_base(self) -> FrozenBase:
@@ -290,13 +294,21 @@ def _is_record(file: Path) -> bool:
     return isinstance(record, dict) and {"format", "labels"} <= record.keys()
 
 
+def _no_run(folder: Path, file: str) -> RunError:
+    if not os.path.lexists(folder):
+        return RunError(f"{folder}: no such folder; give one that `fic train` wrote")
+    if (folder / MANIFEST_FILE).is_file() or folder.suffix == ".zip":
+        return RunError(
+            f"{folder}: is a bundle, not a run; call `fic-runtime predict {folder}` instead"
+        )
+    return RunError(f"{folder}: no {file} there; give a folder that `fic train` wrote")
+
+
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(
-            f"{path.parent}: no {path.name} there; give a folder that `fic train` wrote"
-        ) from None
+        raise _no_run(path.parent, path.name) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); train again") from error
     if not isinstance(values, dict):
