@@ -3,24 +3,34 @@
 Building a Keras base costs seconds, so two things are remembered in the cache folder: which
 fingerprint a set of options had (`recipes/`), and the converted graph (`base.onnx` beside the
 shards). On a warm cache a run needs neither TensorFlow's base nor the converter.
+
+A graph is what an export ships, so it is believed only in a folder where nobody else can write,
+as an ssh key is; of a shared cache it is kept in this user's own folder instead.
 """
 
 import hashlib
 import json
 import logging
+import os
+import re
+import shutil
+import tempfile
+import weakref
 from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fic_runtime.bundle.opening import file_digest
+from fic_runtime.graphs.cache import cache_folder
 from fic_runtime.preprocessing import Preprocessing
+from fic_runtime.reading import is_private, open_regular, private_folder, read_json
 
-from ..cache.locks import new_temporary, publish, remove_abandoned_temporaries
+from ..cache.locks import make_folder, new_temporary, publish, remove_abandoned_temporaries
 from ..digests import digest_bytes, digest_file
 from ..errors import CacheError, WeightsError
-from ..fingerprint import LAST_LAYER, Fingerprint
+from ..fingerprint import LAST_LAYER, Fingerprint, bottleneck_shape
 from ..options import BaseOptions, CacheDtype
 from .table import Base, find_base
 
@@ -28,6 +38,38 @@ if TYPE_CHECKING:
     import keras
 
 log = logging.getLogger(__name__)
+
+_GRAPH = "base.onnx"
+_RECIPES = "recipes"
+_RECIPE = re.compile(r"[0-9a-f]{32}\.json")
+_FOLDER = re.compile(r".+-[0-9a-f]{16}")
+_DIGEST = re.compile(r"[0-9a-f]{1,128}")
+_MOST_BYTES = 1 << 20  # of a note or a recipe, which have some hundreds
+_MOST_ENTRIES = 10_000  # of a folder that are looked at to tell whether it is a cache
+
+
+def is_cache(folder: Path) -> bool:
+    """Return whether fic has kept bottlenecks, or what it knows of bases, in this folder before.
+
+    Whoever names a folder in a file that others read cannot make it a cache by doing so.
+    """
+    try:
+        if any(_RECIPE.fullmatch(name) for name in _names(folder / _RECIPES)):
+            return True
+        return any(
+            (folder / name / "fingerprint.json").is_file()
+            for name in _names(folder)
+            if _FOLDER.fullmatch(name)
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in islice(entries, _MOST_ENTRIES)]
 
 
 class FrozenBase:
@@ -70,8 +112,7 @@ class FrozenBase:
         if known is None:
             model, digest = self._built
             known = digest, tuple(model.output_shape[1:])
-            recipe = {**asdict(self.options), "weights_digest": digest, "shape": known[1]}
-            _write_json(self._recipe_file, recipe)
+            self._remember(digest, known[1])
         weights, shape = known
         return Fingerprint(
             base=self.spec.name,
@@ -115,13 +156,16 @@ class FrozenBase:
         )
 
     def graph_file(self) -> Path:
-        """Return the converted base, beside its bottlenecks in the cache; converts it once.
+        """Return the converted base; converts it once.
+
+        It lies beside its bottlenecks in the cache, or, where others may write there, in this
+        user's own folder of caches.
 
         Raises:
             ConversionError: the base cannot be expressed in ONNX.
-            CacheError: the graph cannot be written into the cache.
+            CacheError: the graph cannot be written.
         """
-        file = self.folder / "base.onnx"
+        file = self._graph_folder / _GRAPH
         if not self.has_graph:
             from fic_export.conversion import convert_base
 
@@ -135,17 +179,43 @@ class FrozenBase:
 
     @property
     def has_graph(self) -> bool:
-        """Whether the cache holds the converted base, whole and of this release's converter."""
-        file, note = self.folder / "base.onnx", _read_json(self._graph_note)
-        return (
-            file.is_file()
-            and note.get("made_with") == _converter()
-            and note.get("sha256") == file_digest(file)
+        """Whether the converted base is at hand: whole, of this release's converter, and ours."""
+        note = _read_json(self._graph_note)
+        return note.get("made_with") == _converter() and note.get("sha256") == _own_digest(
+            self._graph_folder / _GRAPH
         )
 
     @property
     def _graph_note(self) -> Path:
-        return self.folder / "base.json"
+        return self._graph_folder / "base.json"
+
+    @cached_property
+    def _graph_folder(self) -> Path:
+        """A folder where nobody else can put a graph of theirs."""
+        try:
+            make_folder(self.folder)
+            for folder in (self.cache_dir, self.folder):
+                private_folder(folder)
+        except OSError as error:
+            return self._own_graph_folder(f"{error.filename}: {error.strerror}")
+        return self.folder
+
+    def _own_graph_folder(self, reason: str) -> Path:
+        own = cache_folder()
+        if own is not None:
+            folder = own / "bases" / self.folder.name
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private_folder(folder)
+            except OSError as error:
+                log.info("%s: not used (%s)", folder, error.strerror)
+            else:
+                log.warning("%s; so the graph of the base is kept in %s", reason, folder)
+                return folder
+        log.warning("%s; so the graph of the base is converted anew and not kept", reason)
+        passing = tempfile.mkdtemp(prefix="fic-base-")
+        weakref.finalize(self, shutil.rmtree, passing, ignore_errors=True)
+        return Path(passing)
 
     @cached_property
     def _built(self) -> tuple["keras.Model", str]:
@@ -189,9 +259,19 @@ class FrozenBase:
         """Weights digest and bottleneck shape of an earlier build with the same options."""
         recipe = _read_json(self._recipe_file)
         try:
-            return str(recipe["weights_digest"]), tuple(map(int, recipe["shape"]))
-        except (KeyError, TypeError, ValueError):
+            digest, shape = recipe["weights_digest"], bottleneck_shape(recipe["shape"])
+        except (KeyError, ValueError):
             return None
+        if not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
+            return None
+        return digest, shape
+
+    def _remember(self, digest: str, shape: tuple[int, ...]) -> None:
+        file = self._recipe_file
+        if file.parent.is_symlink():
+            log.warning("%s: is a link, which is not followed within a cache", file.parent)
+            return
+        _write_json(file, {**asdict(self.options), "weights_digest": digest, "shape": shape})
 
     @cached_property
     def _recipe_file(self) -> Path:
@@ -211,7 +291,7 @@ class FrozenBase:
         made_of = {**asdict(options), "row": row, "keras": version("keras")}
         made_of["tensor"] = made_of.pop("layer")  # the names that earlier caches were made with
         recipe = json.dumps(made_of, sort_keys=True)
-        return self.cache_dir / "recipes" / f"{digest_bytes(recipe.encode()).hex()}.json"
+        return self.cache_dir / _RECIPES / f"{digest_bytes(recipe.encode()).hex()}.json"
 
 
 def _converter() -> dict[str, str]:
@@ -220,11 +300,13 @@ def _converter() -> dict[str, str]:
 
 def _write_atomically(path: Path, data: bytes) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         # By the rules of the cache and not as `whole_file`: this is a folder of the cache, whose
         # sweeps know what a killed process left and what another one is writing now.
         remove_abandoned_temporaries(path.parent)
         with new_temporary(path.parent) as file:
+            if hasattr(os, "fchmod"):  # a graph that a group may write would not be believed
+                os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & 0o755)
             publish(file, data, path)
     except OSError as error:
         raise CacheError(
@@ -233,9 +315,20 @@ def _write_atomically(path: Path, data: bytes) -> None:
         ) from error
 
 
+def _own_digest(file: Path) -> str | None:
+    """Return the SHA-256 of a file that nobody else can write; None where it is no such file."""
+    try:
+        with open_regular(file, follow_link=False) as stream:
+            if is_private(os.fstat(stream.fileno())):
+                return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type] # a FileIO
+    except OSError as error:
+        log.debug("%s: %s", file, error.strerror)
+    return None
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, _MOST_BYTES, follow_link=False)
     except (OSError, ValueError):
         return {}  # a memo that cannot be read counts as absent
     return values if isinstance(values, dict) else {}

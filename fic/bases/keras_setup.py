@@ -46,7 +46,11 @@ def keras_settings() -> Iterator[None]:
 def quiet_tensorflow() -> None:
     """Keep TensorFlow's notices about this machine out of the user's way, once it is imported."""
     # Its notices about the processor and absent GPUs would bury what the user asked for.
-    if os.environ.setdefault(_VERBOSITY, "3") not in ("0", "1") and "tensorflow" not in sys.modules:
+    asked = os.environ.setdefault(_VERBOSITY, "3") in ("0", "1")
+    waits = any(
+        isinstance(each, _Importing) and each.waits_for("tensorflow") for each in sys.meta_path
+    )
+    if not (asked or waits or "tensorflow" in sys.modules):
         sys.meta_path.insert(0, _Importing("tensorflow", _held_back))
 
 
@@ -128,6 +132,10 @@ class _Importing(MetaPathFinder):
     def __init__(self, name: str, load: Callable[[Callable[[Any], None], Any], None]) -> None:
         self._name = name
         self._load = load
+
+    def waits_for(self, name: str) -> bool:
+        """Return whether this is for that package."""
+        return name == self._name
 
     def find_spec(
         self, fullname: str, path: Any = None, target: Any = None

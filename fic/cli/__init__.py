@@ -18,6 +18,7 @@ from fic_runtime.cli.process import (
 from fic_runtime.errors import FicError
 
 from ..bases.keras_setup import quiet_tensorflow
+from .audit import audit
 from .bases import bases
 from .cache import cache
 from .data import data, split
@@ -71,7 +72,9 @@ def cli(verbose: bool) -> None:
     )
 
 
-for command in (train, predict, evaluate, export, verify, split, bases, extract, cache, data):
+for command in (
+    *(train, predict, evaluate, export, verify, audit, split, bases, extract, cache, data),
+):
     cli.add_command(command)
 
 

@@ -1,12 +1,19 @@
 """Progress on a terminal: bars for long work, lines elsewhere."""
 
+import logging
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from fic_runtime.cli.process import surviving
 
 from ..progress import Bars
+
+if TYPE_CHECKING:
+    from fic_runtime.images.picture_files import FileUse
+
+log = logging.getLogger(__name__)
 
 
 class TerminalProgress(Bars):
@@ -28,3 +35,11 @@ def _say(text: str) -> None:
     # No training is lost because nobody listens any more (`2>&1 | head`).
     with surviving(sys.stderr):
         click.echo(text, err=True)
+
+
+def report_files(files: "FileUse") -> None:
+    """Say on one line what became of the files that were found, unless all of them were used."""
+    for line in files.details():
+        log.info("%s", line)
+    if line := files.line():
+        _say(line)

@@ -127,7 +127,8 @@ def _gathered(
     geometry = base.preprocessing.geometry
     moved = moved_source(run, options.data)
     chosen = comparison_pictures(run, options.data, geometry, options.max_pictures, moved)
-    labelled = {label for _, label in chosen} <= set(run.labels)
+    numbers = {label: number for number, label in enumerate(run.labels)}
+    labelled = all(label in numbers for _, label in chosen)
     calibration = None
     if options.quantize == "int8":
         calibration = calibration_files(
@@ -149,7 +150,7 @@ def _gathered(
     }
     return classifier, BundleOptions(
         pictures=[path for path, _ in chosen],
-        targets=[run.labels.index(label) for _, label in chosen] if labelled else None,
+        targets=[numbers[label] for _, label in chosen] if labelled else None,
         bounds=options.bounds,
         progress=progress.advance,
         base_graph=graph,

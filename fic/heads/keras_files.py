@@ -21,6 +21,8 @@ from fic_runtime.results import cannot_write, check_own_file, check_writable, wh
 from ..bases.weights import locking_remedy, read_layers
 from ..errors import HeadError, one_line
 from ..fingerprint import LAST_LAYER, Fingerprint
+from .dense import DenseHead, Head
+from .dense_files import read_dense, to_keras, weights_file, write_dense
 
 if TYPE_CHECKING:
     import keras
@@ -36,8 +38,11 @@ _HDF5_BYTES = 1 << 17  # more than the format takes beside the numbers
 _SHARED = re.compile(rb'"shared_object_id": (\d+)')
 
 
-def save_head(head: "keras.Model", path: Path) -> None:
+def save_head(head: Head, path: Path) -> None:
     """Save a head in Keras's own format; same head and release of Keras, same bytes."""
+    if isinstance(head, DenseHead):
+        write_dense(head, path)
+        return
     head.save(path)
     packed = io.BytesIO()
     with zipfile.ZipFile(path) as saved, zipfile.ZipFile(packed, "w") as archive:
@@ -54,6 +59,18 @@ def save_weights(model: "keras.Model", path: Path) -> None:
     """
     _check_room(path, model)
     model.save_weights(path)
+
+
+def open_head(
+    path: Path, fingerprint: Fingerprint, labels: Sequence[str], *, remedy: str | None = None
+) -> Head:
+    """Load a head as `load_head` does, without Keras where it is a linear or mlp one."""
+    head = None if _fault_of_name(path) else read_dense(path)
+    if head is None:
+        return load_head(path, fingerprint, labels, remedy=remedy)
+    if fault := _misfit(head, fingerprint, labels):
+        raise _unusable(path, fault, remedy)
+    return head
 
 
 def load_head(
@@ -118,7 +135,7 @@ def check_files(weight_file: Path | None, label_file: Path | None) -> None:
 
 
 def save_files(
-    head: "keras.Model",
+    head: Head,
     labels: Sequence[str],
     *,
     weight_file: Path | None = None,
@@ -141,16 +158,23 @@ def save_files(
         _replace(label_file, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _save_marked(head: "keras.Model", path: Path, *, weights_only: bool) -> None:
+def _save_marked(head: Head, path: Path, *, weights_only: bool) -> None:
     """Save a head with a mark by which a later training knows it for one of fic's."""
     import h5py
 
+    if isinstance(head, DenseHead) and not weights_only and path.suffix != ".keras":
+        head = to_keras(head)
     if path.suffix == ".keras":
-        head.save(path)
+        if isinstance(head, DenseHead):
+            write_dense(head, path)
+        else:
+            head.save(path)
         with zipfile.ZipFile(path, "a") as archive:
             archive.comment = _MARK.encode()
         return
-    if weights_only:
+    if isinstance(head, DenseHead):
+        path.write_bytes(weights_file(head))
+    elif weights_only:
         save_weights(head, path)
     else:
         _check_room(path, head)
@@ -222,7 +246,7 @@ def _fault_of_name(path: Path) -> _Fault | None:
     return None
 
 
-def _misfit(head: "keras.Model", fingerprint: Fingerprint, labels: Sequence[str]) -> _Fault | None:
+def _misfit(head: Head, fingerprint: Fingerprint, labels: Sequence[str]) -> _Fault | None:
     if not (_is_one_shape(head.input_shape) and _is_one_shape(head.output_shape)):
         return (
             "has several inputs or outputs",

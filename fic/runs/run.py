@@ -1,27 +1,36 @@
 """The run folder: what `fic train` writes and the other commands read."""
 
 import csv
+import io
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fic_export.errors import OutputError
 from fic_runtime.bundle import MANIFEST_FILE
+from fic_runtime.bundle.labels import is_label
+from fic_runtime.reading import read_json, read_regular
 from fic_runtime.results import check_replaceable, check_writable
 
-from ..bases.frozen import FrozenBase
-from ..errors import CacheError, HeadError, RunError
+from ..bases.frozen import FrozenBase, is_cache
+from ..errors import CacheError, HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
-from ..heads.keras_files import load_head
+from ..heads.dense import Head
+from ..heads.keras_files import load_head, open_head
 from ..options import BaseOptions, CacheOptions, StrPath, TrainingOptions
+from .csv_cells import unescaped
+from .recorded_options import recorded_options
 
 if TYPE_CHECKING:
     import keras
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 RUN_FILE = "run.json"
@@ -48,6 +57,9 @@ RUN_FILES: frozenset[str] = frozenset(
 # Options that had other names in the runs that were written first.
 _FORMER_NAMES = {"base": {"tensor": "layer"}, "bottlenecks": {"create": "recompute"}}
 
+# Bytes of the files of a run that are read: ten times what a million pictures and five thousand
+# classes take.
+_MOST_BYTES = 1 << 30
 _ESCAPE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 _Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
@@ -86,7 +98,9 @@ class Run:
 
     It stands for its folder wherever a path is taken.
 
-    `bottleneck_dir` is the cache to use instead of the one that the run was trained with.
+    `bottleneck_dir` is the cache to use instead of the one that the run was trained with. A run
+    may be a stranger's: it gets read, it says where pictures are, and nothing is written to a
+    place that it names unless a cache is there already.
     """
 
     folder: Path
@@ -131,7 +145,12 @@ class Run:
         labels = self._field("labels")
         if not isinstance(labels, list):
             raise RunError(f"{self.folder / RUN_FILE}: 'labels' is not a list; train again")
-        return tuple(str(label) for label in labels)
+        if not all(isinstance(label, str) and is_label(label) for label in labels):
+            raise RunError(
+                f"{self.folder / RUN_FILE}: 'labels' holds what is not one line of text; train "
+                "again"
+            )
+        return tuple(labels)
 
     @property
     def base_options(self) -> BaseOptions:
@@ -140,13 +159,23 @@ class Run:
 
     @property
     def cache_options(self) -> CacheOptions:
-        """Cache of the run's bottlenecks, also for those of other pictures."""
+        """Cache of the run's bottlenecks, also for those of other pictures.
+
+        Where the run names a folder that holds no cache, that of the working folder is used.
+        """
         options = self._options("bottlenecks", CacheOptions)
-        folder = self.bottleneck_dir or options.bottleneck_dir
-        if self.bottleneck_dir is None and not folder.parent.is_dir():
-            # A run from another machine: what was there is not made here.
-            folder = self.folder.absolute().parent / CacheOptions.bottleneck_dir
+        folder = self.bottleneck_dir or self._recorded_cache(options.bottleneck_dir)
         return replace(options, bottleneck_dir=folder, recompute=False)
+
+    @property
+    def skipped(self) -> Mapping[Path, str]:
+        """Pictures that could not be read in the training, each with the reason in a sentence."""
+        return self._files("skipped_files", "reason")
+
+    @property
+    def left_out(self) -> Mapping[Path, str]:
+        """Files that were found and not used, each with its kind; none in runs of fic 0.1."""
+        return self._files("left_out_files", "kind")
 
     def frozen_base(self) -> FrozenBase:
         """Return the base that the head was trained on, known without building it.
@@ -174,18 +203,18 @@ class Run:
         """
         path = self.folder / VALIDATION_FILE
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                return [
-                    ValidationRow(
-                        path=path_of_text(row["path"]),
-                        label=row["label"],
-                        predicted=row["predicted"],
-                        probability=float(row["probability"]),
-                    )
-                    for row in csv.DictReader(file)
-                ]
-        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-            raise RunError(f"{path}: cannot be read ({error}); train again") from error
+            text = io.StringIO(read_regular(path, _MOST_BYTES).decode("utf-8"), newline="")
+            return [
+                ValidationRow(
+                    path=path_of_text(_file_name(unescaped(row["path"]))),
+                    label=unescaped(row["label"]),
+                    predicted=unescaped(row["predicted"]),
+                    probability=float(row["probability"]),
+                )
+                for row in csv.DictReader(text)
+            ]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+            raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
 
     def head(self) -> "keras.Model":
         """Load the trained head, from bottleneck to probabilities.
@@ -199,6 +228,24 @@ class Run:
         except HeadError as error:
             raise RunError(str(error)) from error
 
+    def _files(self, name: str, why: str) -> dict[Path, str]:
+        try:
+            return {Path(row["file"]): str(row[why]) for row in self.record.get(name, ())}
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{self.folder / RUN_FILE}: {name!r} is damaged; train again") from error
+
+    def quick_head(self) -> Head:
+        """Load the trained head, without Keras where it is a linear or mlp one.
+
+        Raises:
+            RunError: see `head`.
+        """
+        path = self.folder / HEAD_FILE
+        try:
+            return open_head(path, self._fingerprint, self.labels, remedy="train again")
+        except HeadError as error:
+            raise RunError(str(error)) from error
+
     @property
     def _fingerprint(self) -> Fingerprint:
         try:
@@ -206,12 +253,23 @@ class Run:
         except CacheError as error:
             raise RunError(f"{self.folder / RUN_FILE}: {error}; train again") from error
 
+    def _recorded_cache(self, folder: Path) -> Path:
+        default = CacheOptions.bottleneck_dir
+        if is_cache(folder) or folder == default.absolute():
+            return folder
+        # Not made there: who wrote run.json would choose where this user's files go.
+        log.info(
+            "%s: no cache of bottlenecks is there; using %s, unless another --bottleneck-dir is "
+            "given",
+            folder,
+            default,
+        )
+        return default
+
     def _options(self, section: str, kind: type[_Options]) -> _Options:
-        values = self._field(section)
-        known = {field.name for field in fields(kind)}
         try:
-            return kind(**{name: value for name, value in values.items() if name in known})
-        except (TypeError, AttributeError) as error:
+            return recorded_options(kind, self._field(section))
+        except ValueError as error:
             raise RunError(
                 f"{self.folder / RUN_FILE}: {section!r} makes no sense ({error}); train again"
             ) from error
@@ -306,11 +364,17 @@ def _no_run(folder: Path, file: str) -> RunError:
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, _MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise _no_run(path.parent, path.name) from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); train again") from error
+        raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
     if not isinstance(values, dict):
         raise RunError(f"{path}: is not a JSON object; train again")
     return values
+
+
+def _file_name(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a path holds a null byte")
+    return text

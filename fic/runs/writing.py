@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from fic_export.errors import OutputError
 from fic_runtime.results import cannot_write, home_of, link_or_copy, replacing_folder
 
+from ..heads.dense import Head
 from ..heads.keras_files import save_head, save_weights
+from .csv_cells import escaped
 from .run import (
     BASE_WEIGHTS_FILE,
     FORMAT,
@@ -48,7 +50,7 @@ def write_run(
     results: Callable[[], tuple[RunResults, str]],
     *,
     labels: Sequence[str],
-    head: "keras.Model",
+    head: Head,
     base: "keras.Model | None" = None,
     spare: Path,
 ) -> Run:
@@ -172,5 +174,5 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     if rows:
         writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: escaped(value) for name, value in row.items()} for row in rows)
     return text.getvalue()

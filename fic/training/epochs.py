@@ -13,26 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..data.dataset import Skipped, each_once
 from ..errors import TrainingError, one_line
 from ..options import TrainingOptions
 from ..progress import EpochFigures, Progress
+from .metrics import Answers
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Loss and accuracy on the validation pictures, and the probabilities (pictures, classes)."""
+    """Loss and accuracy on the validation pictures, and the answers for them."""
 
     loss: float
     accuracy: float
-    probabilities: NDArray[Any]
+    answers: Answers
 
 
 @dataclass(frozen=True)
@@ -155,11 +154,12 @@ def take_steps(
     return TrainingPass(float(loss), float(accuracy), skipped)
 
 
-def validation_of(probabilities: NDArray[Any], targets: NDArray[Any]) -> Validation:
-    """Return the validation of probabilities (pictures, classes) against targets (pictures,)."""
-    losses = keras.losses.sparse_categorical_crossentropy(targets, probabilities)
-    right = probabilities.argmax(axis=1) == targets
-    return Validation(float(np.mean(losses)), float(np.mean(right)), probabilities)
+def validation_of(answers: Answers) -> Validation:
+    """Return the validation that the answers for the validation pictures are."""
+    loss, accuracy = answers.loss, answers.accuracy
+    if loss is None or accuracy is None:
+        raise ValueError("no pictures to validate on")
+    return Validation(loss, accuracy, answers)
 
 
 def _merit(validation: Validation, options: TrainingOptions) -> tuple[float, ...]:
@@ -185,6 +185,8 @@ class _EventFiles:
         self._folder = folder
         self._writers: dict[str, Any] = {}
         if folder is not None:
+            import tensorflow as tf
+
             with self._surviving():
                 for kind in ("train", "validation"):
                     self._writers[kind] = tf.summary.create_file_writer(os.fsencode(folder / kind))
@@ -200,6 +202,11 @@ class _EventFiles:
     @contextmanager
     def _surviving(self) -> Iterator[None]:
         """Go on without the files where they cannot be written: the training is worth more."""
+        if self._folder is None:
+            yield
+            return
+        import tensorflow as tf
+
         try:
             yield
         except tf.errors.OpError as error:
@@ -215,6 +222,10 @@ class _EventFiles:
             "train": {"loss": figures.loss, "accuracy": figures.accuracy},
             "validation": {"loss": figures.val_loss, "accuracy": figures.val_accuracy},
         }
+        if not self._writers:
+            return
+        import tensorflow as tf
+
         for kind, writer in self._writers.items():
             # `tf.summary.scalar` needs the TensorBoard package; what it writes is this.
             metadata = tf.compat.v1.SummaryMetadata(data_class=1)  # DATA_CLASS_SCALAR

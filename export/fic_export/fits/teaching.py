@@ -7,7 +7,7 @@ import numpy as np
 from fic_runtime.heads.ood_scores import Array
 from fic_runtime.heads.statistics import ClassStatistics
 
-from .ood_scores import largest_directions
+from .ood_scores import class_means, largest_directions
 from .softmax import cross_entropies
 
 _DIRECTIONS = 64  # 128 are not better on flowers (docs/why/ood-and-teaching.md)
@@ -47,8 +47,9 @@ def fit_teaching(
 def _best_extra_variance(features: Array, targets: Array, counts: Array, kept: int) -> float:
     # Every class has its share of each fold: the pictures of a class take turns.
     turn = np.empty(len(targets), np.int64)
-    for target, count in enumerate(counts):
-        turn[targets == target] = np.arange(count) % _FOLDS
+    turn[np.argsort(targets, kind="stable")] = np.concatenate(
+        [np.arange(count) % _FOLDS for count in counts]
+    )
     folds = []
     for fold in range(_FOLDS):
         own, left_out = targets[turn != fold], turn == fold
@@ -70,7 +71,7 @@ def _best_extra_variance(features: Array, targets: Array, counts: Array, kept: i
 
 def _statistics(features: Array, targets: Array, counts: Array, kept: int) -> ClassStatistics:
     classes = len(counts)
-    means = np.stack([features[targets == target].mean(axis=0) for target in range(classes)])
+    means = class_means(features, targets, classes)
     within = features - means[targets]
     if not within.any():
         return _without_spread(means, counts)

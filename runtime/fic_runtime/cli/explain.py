@@ -79,6 +79,7 @@ def _run(options: argparse.Namespace) -> int:
             taken.add(out)
             found = f"{explanation.label} {explanation.probability:.4f}{doubt_of(explanation)}"
             print(f"{path}\t{found}\t{out}")
+    count.report(pictures, verbose=options.verbose)
     return 1 if failures else 0
 
 

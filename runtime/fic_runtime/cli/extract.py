@@ -68,5 +68,6 @@ def _run(options: argparse.Namespace) -> int:
                     written += 1
             if not written:
                 raise ImageError("none of the pictures could be read; nothing was written")
+    count.report(pictures, verbose=options.verbose)
     print(f"{written} bottlenecks of {' x '.join(map(str, shape))} written to {options.out}")
     return 1 if failures else 0

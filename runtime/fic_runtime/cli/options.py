@@ -3,15 +3,16 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..devices import MAX_THREADS
 from ..errors import ImageError
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
+    from ..images.picture_files import FileUse
     from ..preprocessing import ChannelOrder
 
     # argparse has no public name for it.
@@ -33,6 +34,9 @@ def add_images(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=not_empty,
         help="image file or folder, or - to read paths from standard input, one per line",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="list every file that was left out"
     )
 
 
@@ -136,19 +140,52 @@ def thread_count(text: str) -> int:
     return number
 
 
-def named_pictures(arguments: Sequence[str]) -> Iterable[Path]:
-    """Return the pictures that arguments name, and those that standard input names for `-`."""
-    from ..images.picture_files import find_pictures
+class NamedPictures(Protocol):
+    """Pictures that arguments name; `files` says what became of those found so far."""
 
-    if "-" not in arguments:
-        return find_pictures(arguments)
-    # As they come: what writes the paths may take its time.
-    given = (
-        line.rstrip("\r\n")
-        for argument in arguments
-        for line in (_standard_input() if argument == "-" else [argument])
-    )
-    return (path for name in given if name for path in find_pictures([name]))
+    @property
+    def files(self) -> "FileUse":
+        """What became of the files that were found."""
+
+    def __iter__(self) -> Iterator[Path]:
+        """Yield the pictures."""
+
+
+def named_pictures(arguments: Sequence[str]) -> NamedPictures:
+    """Return the pictures that arguments name, and those that standard input names for `-`.
+
+    Raises:
+        ImageError: see `list_pictures`.
+    """
+    from ..images.picture_files import list_pictures
+
+    return _ComingPictures(arguments) if "-" in arguments else list_pictures(arguments)
+
+
+class _ComingPictures:
+    """Pictures that standard input names, as they come: what writes them may take its time."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        from ..images.picture_files import FileUse
+
+        self._arguments = arguments
+        self.files = FileUse()
+
+    def __iter__(self) -> Iterator[Path]:
+        from ..images.picture_files import list_pictures
+
+        for argument in self._arguments:
+            for line in _standard_input() if argument == "-" else [argument]:
+                name = line.rstrip("\r\n")
+                if not name:
+                    continue
+                try:
+                    found = list_pictures([name])
+                except ImageError:  # which reading says at its place
+                    yield Path(name)
+                else:
+                    self.files += found.files
+                    yield from found
 
 
 def named_folders(arguments: Sequence[str]) -> list[Path]:

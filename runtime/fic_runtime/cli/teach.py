@@ -21,7 +21,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
-    from .options import Commands
+    from .options import Commands, NamedPictures
 
 
 def add_to(commands: "Commands") -> None:
@@ -73,23 +73,25 @@ def _teach(options: argparse.Namespace) -> int:
     count = Count(answers=False)
     failures: list[ImageError] = []
     with open_classifier(options) as classifier:
+        pictures = named_pictures(options.images)
         try:
-            classifier.teach(options.label, _readable(classifier, options, count, failures))
+            classifier.teach(options.label, _readable(classifier, pictures, count, failures))
         except ValueError as error:  # of a label
             raise BundleError(f"{error}; give another one") from None
+        count.report(pictures, verbose=options.verbose)
         return _save(classifier, options, failed=bool(failures))
 
 
 def _readable(
     classifier: "Classifier",
-    options: argparse.Namespace,
+    pictures: "NamedPictures",
     count: Count,
     failures: list[ImageError],
 ) -> Iterator[Path]:
     from ..images import read_image
 
     geometry = classifier.manifest.preprocessing.geometry
-    for path in count.of(named_pictures(options.images)):
+    for path in count.of(pictures):
         try:
             read_image(path, geometry=geometry)
         except ImageError as error:

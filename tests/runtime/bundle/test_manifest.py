@@ -196,7 +196,5 @@ def test_a_figure_that_is_no_number_cannot_be_written(golden):
 
 def test_a_run_is_told_from_a_bundle(tmp_path):
     (tmp_path / "run.json").touch()
-    with pytest.raises(
-        BundleError, match="is a run, not a bundle; make one of it"
-    ):
+    with pytest.raises(BundleError, match="is a run, not a bundle; make one of it"):
         read_manifest(bundle_files(tmp_path))
