@@ -4,6 +4,7 @@ The signature is the file `model.sig` of the bundle and covers every other one, 
 `model_signing verify key` checks it as well as `verify_bundle` does.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ def sign_folder(folder: Path, private_key: Path) -> None:
     _signer(private_key).sign(folder, folder / SIGNATURE_FILE)
 
 
-def verify_bundle(bundle: str | Path, public_key: str | Path) -> None:
+def verify_bundle(bundle: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> None:
     """Verify the signature of a bundle, a folder or an archive, and the digests of its files.
 
     Raises:

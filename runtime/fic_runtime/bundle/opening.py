@@ -1,6 +1,7 @@
 """A bundle on disk: its manifest, and its files checked against their digests."""
 
 import hashlib
+import os
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ class Bundle:
         return " ".join(self.manifest.files[name] for name in (file, *self.weights[file]))
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | os.PathLike[str]) -> Bundle:
     """Read the manifest of a folder or zip archive and check every file that it names.
 
     Of a head-only bundle the files of the base are elsewhere; `heads.open_head` compares them.

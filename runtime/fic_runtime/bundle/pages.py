@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import html
 import io
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -46,7 +47,7 @@ _NOTHING_ELSE = {
 }
 
 
-def write_page(bundle: str | Path, out: Path, *, title: str | None = None) -> int:
+def write_page(bundle: str | os.PathLike[str], out: Path, *, title: str | None = None) -> int:
     """Write one HTML file that classifies pictures in a browser, without a network.
 
     Args:
@@ -91,7 +92,7 @@ def write_page(bundle: str | Path, out: Path, *, title: str | None = None) -> in
     return _write_file(out, page.encode())
 
 
-def write_site(bundle: str | Path, folder: Path, *, title: str | None = None) -> int:
+def write_site(bundle: str | os.PathLike[str], folder: Path, *, title: str | None = None) -> int:
     """Write the same as a folder for a static host, with a strict Content-Security-Policy.
 
     The policy is in the page, and in `_headers` for hosts that read it. An earlier folder is
@@ -193,7 +194,7 @@ def _asset(name: str) -> bytes:
         ) from error
 
 
-def _opened(bundle: str | Path) -> Bundle:
+def _opened(bundle: str | os.PathLike[str]) -> Bundle:
     opened = open_bundle(bundle)
     check_has_base(opened)
     if any(opened.weights.values()):

@@ -34,8 +34,22 @@ class PillowImage(Protocol):
         """Return the EXIF tags, by number."""
 
 
+class ReadableFile(Protocol):
+    """An open file, or what a web framework makes of an upload."""
+
+    def read(self) -> Any:
+        """Return the bytes of a picture file."""
+
+
 ImageSource: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[Any] | PillowImage
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | NDArray[Any]
+    | PillowImage
+    | ReadableFile
 )
 
 # EXIF orientation → (swap rows and columns first, then cv2.flip's code: 0 top-bottom, 1 left-right,
@@ -76,7 +90,9 @@ def to_rgb(
     channel_order: ChannelOrder = "rgb",
     geometry: Geometry | None = None,
 ) -> Pixels8:
-    """Return the pixels of a path, a file's bytes, an array or a PIL image: uint8 RGB, (h, w, 3).
+    """Return the pixels of any picture: uint8 RGB, (h, w, 3).
+
+    That is a path, a file's bytes, an open file or an upload, an array or a PIL image.
 
     An array is uint8 of shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4); `channel_order` says how
     its channels are ordered, and is ignored for files and PIL images, which know it. The input is
@@ -93,6 +109,8 @@ def to_rgb(
         return decode_image(bytes(image), geometry=geometry)
     if hasattr(image, "getexif") and hasattr(image, "convert"):
         return _from_pillow(image)
+    if hasattr(image, "read"):
+        return _from_file(image, geometry)
     if hasattr(image, "__array__"):
         return _from_array(np.asarray(image), channel_order)
     if image is None:
@@ -100,7 +118,7 @@ def to_rgb(
             "the image is None, which OpenCV returns where it finds no picture; check the source"
         )
     raise TypeError(
-        "an image is a path, bytes, a uint8 array or a PIL image; "
+        "an image is a path, bytes, an open file, a uint8 array or a PIL image; "
         f"received {type(image).__module__}.{type(image).__qualname__}"
     )
 
@@ -254,6 +272,37 @@ def _from_pillow(image: Any) -> Pixels8:
     except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes only now
         raise ImageError(f"a PIL image cannot be decoded ({error}); repair its file") from error
     return _turn_upright(pixels, orientation if orientation in _UPRIGHT else 1)
+
+
+def _from_file(file: Any, geometry: Geometry | None) -> Pixels8:
+    """Decode what is left to read of a file; one that can be rewound is left where it was."""
+    from inspect import iscoroutine, iscoroutinefunction  # some milliseconds of a start
+
+    name = getattr(file, "filename", None) or getattr(file, "name", None)
+    name = name if isinstance(name, str) else "an open file"
+    # Of uploads that are read with await, the file inside can be read here.
+    if iscoroutinefunction(file.read):
+        file = getattr(file, "file", file)
+    try:
+        position = file.tell() if hasattr(file, "seek") else None
+    except (OSError, ValueError, NotImplementedError):
+        position = None  # a pipe, a socket
+    try:
+        data = file.read()
+        if position is not None:
+            file.seek(position)
+    except (OSError, ValueError) as error:  # ValueError: it is closed, or its text is none
+        raise ImageError(f"{name}: cannot be read ({error}); open the picture again") from error
+    if not isinstance(data, bytes | bytearray | memoryview):
+        if iscoroutine(data):
+            data.close()
+        raise ImageError(
+            f"{name}: read() gives {type(data).__name__} and not bytes; open it with mode 'rb', or "
+            "give what await read() gives"
+        )
+    if not len(data):
+        raise ImageError(f"{name}: nothing is left to read; rewind it with seek(0)")
+    return decode_image(bytes(data), name=name, geometry=geometry)
 
 
 def _from_array(array: NDArray[Any], channel_order: ChannelOrder) -> Pixels8:
