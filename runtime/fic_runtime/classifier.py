@@ -446,14 +446,15 @@ class ServedBase:
     ) -> None:
         if channel_order not in ("rgb", "bgr"):
             raise ValueError(f"channel_order is 'rgb' or 'bgr'; received {channel_order!r}")
-        self.bundle: Bundle = open_bundle(bundle)
-        check_has_base(self.bundle)
+        opened = open_bundle(bundle)
+        check_has_base(opened)
+        self.bundle: Bundle = opened.released()
         self.channel_order: ChannelOrder = channel_order
         self._graph_cache = graph_cache
         self._options = options
         manifest = self.bundle.manifest
         self._geometry = manifest.preprocessing.geometry
-        self.graph: Graph = self._open_graph(self.bundle, manifest.base.file)
+        self.graph: Graph = self._open_graph(opened, manifest.base.file)
         self.graph.check(manifest.base, manifest.further_outputs)
 
     def load(self, image: "ImageSource") -> Pixels8:
@@ -519,10 +520,10 @@ class ServedBase:
         if file == manifest.base.file:
             further = len(manifest.further_outputs)
         return Graph(
-            bundle.files.model(file),
+            bundle.model(file),
             name=str(bundle.files.path(file)),
             digest=bundle.graph_digest(file) if self._graph_cache else None,
-            reopen=partial(bundle.checked_model, file),
+            reopen=partial(bundle.released().checked_model, file),
             further_outputs=further,
             **options,
         )

@@ -9,6 +9,7 @@ FicError                 one sentence for the user; a command line exits with `e
 └── ServerError          the server cannot start here
 
 The training side adds its own branches to the same root: `fic.errors` and `fic_export.errors`.
+`Log` is for what is no error, and what only some want to hear of.
 """
 
 import re

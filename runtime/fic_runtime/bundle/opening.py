@@ -1,15 +1,15 @@
 """A bundle on disk: its manifest, and its files checked against their digests."""
 
-import hashlib
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..errors import BundleError
-from .files import BundleFiles, bundle_files
-from .graph_contents import KNOWN_TYPES, contents_of_file
+from .files import BundleFiles, CheckedFiles, bundle_files
+from .graph_contents import KNOWN_TYPES, read_contents
 from .manifest import Manifest, read_manifest
+from .names import MOST_BYTES, MOST_WEIGHTS
 
 BASE_FILE = "base.onnx"
 HEAD_FILE = "head.onnx"
@@ -18,6 +18,7 @@ GOLDEN_FILE = "golden.npz"
 CARD_FILE = "README.md"
 CLASS_WEIGHTS_FILE = "class_weights.npz"
 TEACHING_FILE = "teaching.npz"
+_GRAPH_SUFFIX = ".onnx"
 
 
 @dataclass(frozen=True)
@@ -25,31 +26,54 @@ class Bundle:
     """What `fic export` wrote; use `open_bundle` to get one that was checked.
 
     Attributes:
-        files: where the files lie.
+        files: where the files lie; each is compared with its digest whenever it is read.
         manifest: what is said of them.
         path: the absolute path of the folder or archive.
         weights: of each graph, the files that hold weights of it.
+        graphs: the graphs that were looked into, by name, until they are open; see `released`.
     """
 
     files: BundleFiles
     manifest: Manifest
     path: Path
     weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    graphs: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
-    def checked_model(self, file: str) -> Path | bytes:
-        """Return a graph as ONNX Runtime takes it, if it is still the one that was opened.
+    def model(self, file: str) -> Path | bytes:
+        """Return a graph as ONNX Runtime takes it: the very bytes that were looked into.
+
+        Of a graph with weights in files of their own, the path: ONNX Runtime finds them beside it.
 
         Raises:
             BundleError: it is another one by now, or gone.
         """
-        files = bundle_files(self.path)  # the working folder may be another one by now
-        for name in (file, *self.weights[file]):
-            _check(files, name, self.manifest)
-        return files.model(file)
+        return self.graphs[file] if file in self.graphs else self.checked_model(file)
+
+    def checked_model(self, file: str) -> Path | bytes:
+        """Return a graph as ONNX Runtime takes it, if it is still the one that was looked into.
+
+        Raises:
+            BundleError: it is another one by now, or gone.
+        """
+        # The path is absolute: the working folder may be another one by now.
+        files = CheckedFiles(bundle_files(self.path), self.manifest.files)
+        beside = self.weights.get(file, ())
+        try:
+            if not beside:
+                return files.read(file)
+            for name in (file, *beside):
+                files.digest(name, MOST_WEIGHTS)
+        except OSError as error:
+            raise _unreadable(files.path(file), error) from error
+        return files.path(file)
 
     def graph_digest(self, file: str) -> str:
         """Return what identifies a graph: its SHA-256, and those of its files of weights."""
         return " ".join(self.manifest.files[name] for name in (file, *self.weights[file]))
+
+    def released(self) -> "Bundle":
+        """Return the bundle without the graphs that it holds in memory."""
+        return replace(self, graphs={})
 
 
 def open_bundle(path: str | Path) -> Bundle:
@@ -60,37 +84,43 @@ def open_bundle(path: str | Path) -> Bundle:
     Raises:
         BundleError: a bundle is not there, or a file is missing or not what was exported.
     """
-    files = bundle_files(Path(path))
-    manifest = read_manifest(files)
+    found = bundle_files(Path(path))
+    manifest = read_manifest(found)
+    files = CheckedFiles(found, manifest.files)
+    needed = {manifest.head.file}
+    if not manifest.head_only:
+        needed.add(manifest.base.file)
+    weights: dict[str, tuple[str, ...]] = {}
+    graphs: dict[str, bytes] = {}
     for file in manifest.own_files:
-        _check(files, file, manifest)
-    graphs = [manifest.head] if manifest.head_only else [manifest.base, manifest.head]
-    weights = {spec.file: _check_contents(files, spec.file, manifest) for spec in graphs}
-    return Bundle(files, manifest, Path(path).absolute(), weights)
+        try:
+            if file.lower().endswith(_GRAPH_SUFFIX):
+                graph = files.read(file)
+                weights[file] = _check_contents(files, file, graph, manifest)
+                if file in needed and not weights[file]:
+                    graphs[file] = graph
+                del graph
+            elif file == LABELS_FILE:
+                _check_labels(files, manifest)
+            else:
+                files.digest(file, MOST_WEIGHTS if file in manifest.base_files else MOST_BYTES)
+        except OSError as error:
+            raise _unreadable(files.path(file), error) from error
+        except MemoryError as error:
+            raise _too_much(files.path(file)) from error
+    return Bundle(files, manifest, Path(path).absolute(), weights, graphs)
 
 
-def _check(files: BundleFiles, file: str, manifest: Manifest) -> None:
-    try:
-        found = files.digest(file)
-    except OSError as error:
-        raise _unreadable(files.path(file), error) from error
-    if found != manifest.files[file]:
-        raise BundleError(
-            f"{files.path(file)}: does not match its checksum in the manifest; "
-            "copy the bundle again or export it again"
-        )
-
-
-def _check_contents(files: BundleFiles, file: str, manifest: Manifest) -> tuple[str, ...]:
+def _check_contents(
+    files: BundleFiles, file: str, model: bytes, manifest: Manifest
+) -> tuple[str, ...]:
     """Refuse a graph that would run code, or read files, that are not of the bundle.
 
     Return the files that hold weights of it.
     """
-    path, model = files.path(file), files.model(file)
+    path = files.path(file)
     try:
-        contents = contents_of_file(model)
-    except OSError as error:
-        raise _unreadable(path, error) from error
+        contents = read_contents(model)
     except ValueError as error:
         raise BundleError(
             f"{path}: is not an ONNX graph ({error}); export the bundle again"
@@ -99,6 +129,11 @@ def _check_contents(files: BundleFiles, file: str, manifest: Manifest) -> tuple[
         raise BundleError(
             f"{path}: uses custom operators ({reprlib.repr(sorted(contents.custom))}), which this "
             "runtime never loads; export it from layers that ONNX has operators for"
+        )
+    if contents.control_flow:
+        raise BundleError(
+            f"{path}: holds loops or branches ({reprlib.repr(sorted(contents.control_flow))}), "
+            "which may run for ever, and this runtime never loads; export it from layers without"
         )
     if unknown := sorted(contents.types - KNOWN_TYPES):
         raise BundleError(
@@ -112,7 +147,7 @@ def _check_contents(files: BundleFiles, file: str, manifest: Manifest) -> tuple[
                 f"{path}: has weights in {reprlib.repr(location)}, which is not a file of the "
                 "bundle; export it again"
             )
-        if isinstance(model, bytes):
+        if not files.in_folder:
             raise BundleError(
                 f"{path}: has its weights in a file beside it, which ONNX Runtime cannot read "
                 "inside an archive; unpack the archive and give the folder"
@@ -120,11 +155,21 @@ def _check_contents(files: BundleFiles, file: str, manifest: Manifest) -> tuple[
     return tuple(sorted(contents.locations))
 
 
+def _check_labels(files: BundleFiles, manifest: Manifest) -> None:
+    """Make sure that other programs, which read `labels.txt`, have the labels that are served."""
+    expected = "".join(f"{label}\n" for label in manifest.labels).encode()
+    found = files.read(LABELS_FILE)
+    if found.replace(b"\r\n", b"\n") != expected:  # as export once wrote them on Windows
+        raise BundleError(
+            f"{files.path(LABELS_FILE)}: holds other labels than the manifest; export the bundle "
+            "again"
+        )
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a bundle's file in hex."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return bundle_files(path.parent).digest(path.name, MOST_WEIGHTS)
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -132,4 +177,10 @@ def file_digest(path: Path) -> str:
 def _unreadable(path: Path, error: OSError) -> BundleError:
     return BundleError(
         f"{path}: cannot be read ({error.strerror}); copy the bundle again or export it again"
+    )
+
+
+def _too_much(path: Path) -> BundleError:
+    return BundleError(
+        f"{path}: takes more memory than there is; free some or use a smaller bundle"
     )
