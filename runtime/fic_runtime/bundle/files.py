@@ -3,11 +3,11 @@
 import errno
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import BundleError
+from ..errors import BundleError, FicError
 from ..reading import open_regular, read_regular, too_large
 from .names import MOST_BYTES
 
@@ -85,6 +85,13 @@ class HeldFiles:
         return hashlib.sha256(self.read(file, limit)).hexdigest()
 
 
+def _damaged(path: Path) -> FicError:
+    return BundleError(
+        f"{path}: does not match its checksum in the manifest; copy the bundle again or export it "
+        "again"
+    )
+
+
 class CheckedFiles:
     """Files of a bundle, each of which is compared with its digest whenever it is read.
 
@@ -93,11 +100,18 @@ class CheckedFiles:
     Args:
         files: where they lie.
         digests: SHA-256 in hex, by name; what is not among them cannot be read.
+        otherwise: what is raised for a path, where content and digest differ.
     """
 
-    def __init__(self, files: BundleFiles, digests: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        files: BundleFiles,
+        digests: Mapping[str, str],
+        otherwise: Callable[[Path], FicError] = _damaged,
+    ) -> None:
         self._files = files
         self._digests = digests
+        self._otherwise = otherwise
         self.in_folder = files.in_folder
 
     def path(self, file: str) -> Path:
@@ -134,10 +148,7 @@ class CheckedFiles:
 
     def _compare(self, file: str, found: str) -> None:
         if found != self._digests.get(file):
-            raise BundleError(
-                f"{self.path(file)}: does not match its checksum in the manifest; "
-                "copy the bundle again or export it again"
-            )
+            raise self._otherwise(self.path(file))
 
 
 class _Folder:

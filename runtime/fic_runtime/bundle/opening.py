@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import BundleError
 from .files import BundleFiles, CheckedFiles, bundle_files
 from .graph_contents import KNOWN_TYPES, read_contents
-from .manifest import Manifest, read_manifest
+from .manifest import MANIFEST_FILE, Manifest, read_manifest
 from .names import MOST_BYTES, MOST_WEIGHTS
 
 BASE_FILE = "base.onnx"
@@ -31,6 +31,7 @@ class Bundle:
         path: the absolute path of the folder or archive.
         weights: of each graph, the files that hold weights of it.
         graphs: the graphs that were looked into, by name, until they are open; see `released`.
+        public_key: whose holder has signed it; None if nobody looked.
     """
 
     files: BundleFiles
@@ -38,6 +39,7 @@ class Bundle:
     path: Path
     weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     graphs: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    public_key: Path | None = None
 
     def model(self, file: str) -> Path | bytes:
         """Return a graph as ONNX Runtime takes it: the very bytes that were looked into.
@@ -76,17 +78,26 @@ class Bundle:
         return replace(self, graphs={})
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | Path, *, public_key: str | Path | None = None) -> Bundle:
     """Read the manifest of a folder or zip archive and check every file that it names.
 
     Of a head-only bundle the files of the base are elsewhere; `heads.open_head` compares them.
 
+    Args:
+        path: the folder or archive.
+        public_key: a PEM file; the holder of its private key must have signed every file.
+
     Raises:
         BundleError: a bundle is not there, or a file is missing or not what was exported.
+        SignatureError: it was not signed with this key, or changed since.
+        SigningError: the package `cryptography` is missing, or the file holds no such key.
     """
     found = bundle_files(Path(path))
-    manifest = read_manifest(found)
-    files = CheckedFiles(found, manifest.files)
+    if public_key is None:
+        manifest = read_manifest(found)
+        files = CheckedFiles(found, manifest.files)
+    else:
+        manifest, files = _signed(found, public_key)
     needed = {manifest.head.file}
     if not manifest.head_only:
         needed.add(manifest.base.file)
@@ -108,7 +119,30 @@ def open_bundle(path: str | Path) -> Bundle:
             raise _unreadable(files.path(file), error) from error
         except MemoryError as error:
             raise _too_much(files.path(file)) from error
-    return Bundle(files, manifest, Path(path).absolute(), weights, graphs)
+    key = None if public_key is None else Path(public_key)
+    return Bundle(files, manifest, Path(path).absolute(), weights, graphs, key)
+
+
+def _signed(found: BundleFiles, public_key: str | Path) -> tuple[Manifest, CheckedFiles]:
+    """Return the manifest that was signed, and the files as they were signed.
+
+    No file is read twice for it: the digests of the manifest have to be those of the signature.
+    """
+    from .signature import SIGNATURE_FILE, not_signed, signed_digests
+
+    signed = signed_digests(found, public_key)
+    root = found.path("")
+    files = CheckedFiles(found, signed, lambda path: not_signed(root, [path.name]))
+    manifest = read_manifest(files)
+    changed = {
+        name for name, digest in manifest.own_files.items() if signed.get(name, digest) != digest
+    }
+    changed |= manifest.own_files.keys() - signed.keys()
+    if changed:
+        raise not_signed(root, changed)
+    for name in signed.keys() - manifest.own_files.keys() - {MANIFEST_FILE, SIGNATURE_FILE}:
+        files.digest(name)
+    return manifest, files
 
 
 def _check_contents(

@@ -6,18 +6,28 @@ without allocating the picture. Where a decoder would still do harm, it gets a c
 without what harms: text that inflates, frames of an animation, tags that it misreads.
 """
 
+import os
 import struct
 from dataclasses import replace
 
 from ..errors import ImageError
+from .avif import read_avif
 from .formats import READERS, REMEDY, TRUNCATED, DamageError, ImageHeader
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "MAX_WORKING_BYTES", "ImageHeader", "read_header"]
+__all__ = [
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "MAX_WORKING_BYTES",
+    "ImageHeader",
+    "chosen_max_pixels",
+    "read_header",
+]
 
 MAX_PIXELS = 2**27  # 134 megapixels: a 100-megapixel photo passes
 MAX_WORKING_BYTES = 10**9  # of memory while decoding; see ImageHeader.bytes_per_pixel
 MAX_SIDE = 65535  # of a JPEG, and more than any picture to classify needs
 
+_READERS = {**READERS, "AVIF": read_avif}
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -34,6 +44,25 @@ _MAGIC = {
 }
 
 
+def chosen_max_pixels(max_pixels: int | None) -> int:
+    """Return how many pixels a picture may have: those given, FIC_MAX_PIXELS, or `MAX_PIXELS`.
+
+    Raises:
+        ImageError: FIC_MAX_PIXELS is not such a number.
+        ValueError: `max_pixels` is out of range.
+    """
+    if max_pixels is not None:
+        if max_pixels < 1:
+            raise ValueError(f"max_pixels is at least 1; received {max_pixels}")
+        return max_pixels
+    text = os.environ.get("FIC_MAX_PIXELS")
+    if not text:
+        return MAX_PIXELS
+    if not (text.isascii() and text.isdecimal()) or len(text) > 12 or not int(text):
+        raise ImageError(f"FIC_MAX_PIXELS is {text!r}; set it to a number of pixels, at least 1")
+    return int(text)
+
+
 def read_header(data: bytes, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> ImageHeader:
     """Walk the blocks of a picture file, given as bytes; `name` is used in errors.
 
@@ -45,11 +74,11 @@ def read_header(data: bytes, *, name: str = "image", max_pixels: int = MAX_PIXEL
     format = _find_format(data)
     if format is None:
         raise ImageError(
-            f"{name}: not a picture of a known format ({', '.join(READERS)}); "
+            f"{name}: not a picture of a known format ({', '.join(_READERS)}); "
             "convert it to JPEG or PNG, or leave it out"
         )
     try:
-        header = READERS[format](data)
+        header = _READERS[format](data)
     except (struct.error, IndexError, OverflowError):  # read past the end
         raise ImageError(f"{name}: the {format} file {TRUNCATED}") from None
     except DamageError as damage:
