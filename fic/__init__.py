@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .data import Source as Source
     from .errors import FicError as FicError
     from .exporting import export_run as export_run
+    from .insight import audit as audit
     from .options import BaseOptions as BaseOptions
     from .options import CacheOptions as CacheOptions
     from .options import ExportOptions as ExportOptions
@@ -32,6 +33,7 @@ _HOME = {
     "Run": "runs",
     "Source": "data",
     "TrainingOptions": "options",
+    "audit": "insight",
     "export_run": "exporting",
     "train": "training",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "Run",
     "Source",
     "TrainingOptions",
+    "audit",
     "export_run",
     "train",
 ]

@@ -89,6 +89,11 @@ class CacheOptions:
         """The file that remembers the digests of unchanged pictures."""
         return self.bottleneck_dir / "files.sqlite"
 
+    @property
+    def thumbnails(self) -> Path:
+        """The file that remembers thumbnails for reports."""
+        return self.bottleneck_dir / "thumbnails.sqlite"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:

@@ -56,9 +56,9 @@ def build_base(
 
     Raises:
         WeightsError: the weights cannot be downloaded or read, or do not fit the base.
-        BaseOptionError: no layer is called `layer`, or `size` is too small for the base.
+        BaseOptionError: no layer is called `layer`, or `size` is too small or too large.
     """
-    side = base.size if size is None else size
+    side = base.preprocessing(size=size).geometry.width
     if side < base.minimum_size:
         raise BaseOptionError(
             f"{base.name}: an image size of {side} is too small; "

@@ -129,18 +129,18 @@ def open_layers(path: Path) -> Iterator[list[StoredLayer]]:
         yield []
         return
     with h5py.File(path) as file:
-        group = _member(file, "model_weights") if "model_weights" in file else file
+        group = hdf5_member(file, "model_weights") if "model_weights" in file else file
         layers = []
         for name in _names(group, "layer_names"):
-            own = _member(group, name)
-            weights = [_data_set(own, key) for key in _names(own, "weight_names")]
+            own = hdf5_member(group, name)
+            weights = [hdf5_array(own, key) for key in _names(own, "weight_names")]
             if weights:
                 layers.append(StoredLayer(name, weights))
         yield layers
 
 
-def _member(group: Any, path: str) -> Any:
-    """Return a member of a group, reached without a link to another place or file.
+def hdf5_member(group: Any, path: str) -> Any:
+    """Return a member of an HDF5 group, reached without a link to another place or file.
 
     Raises:
         ValueError: it is no member, or a link.
@@ -157,7 +157,7 @@ def _member(group: Any, path: str) -> Any:
     return group
 
 
-def _data_set(group: Any, path: str) -> Any:
+def hdf5_array(group: Any, path: str) -> Any:
     """Return a data set of numbers that are in the file itself.
 
     Raises:
@@ -165,7 +165,7 @@ def _data_set(group: Any, path: str) -> Any:
     """
     import h5py
 
-    found = _member(group, path)
+    found = hdf5_member(group, path)
     if not isinstance(found, h5py.Dataset) or found.shape is None:
         raise ValueError(f"{path} holds no array")
     if found.is_virtual or found.external:

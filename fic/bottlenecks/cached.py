@@ -1,9 +1,11 @@
 """Bottlenecks of data sets: looked up in the cache, checked, and extracted where missing."""
 
+import math
 import random
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fic_runtime.errors import ImageError
+from fic_runtime.images.picture_files import FileUse
 
 from ..bases.frozen import FrozenBase
 from ..cache import BottleneckCache
@@ -19,6 +22,7 @@ from ..cache.keys import key_digests, make_keys
 from ..cache.maintenance import remove_entries
 from ..data import Dataset, Pictures, Source, read_pictures
 from ..data.dataset import Skipped
+from ..data.duplicates import Duplicates
 from ..errors import CacheError
 from ..options import BaseOptions, CacheOptions
 from ..progress import Progress, Silence
@@ -32,6 +36,8 @@ _CHECKED = 3
 _CHECK_TOLERANCE = 1e-2
 # Rows read at once for statistics and for evaluation.
 _BLOCK = 512
+# Bottlenecks that are kept in memory through a training, of each part of the data set.
+_MOST_BYTES_HELD = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,18 @@ class Bottlenecks:
 
     def read(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Return the float32 bottlenecks at these rows, shape (len(rows), *shape)."""
-        return self.cache.read(rows)
+        if self._held is None:
+            return self.cache.read(rows)
+        held_rows, held = self._held
+        return held[np.searchsorted(held_rows, rows)]
+
+    @cached_property
+    def _held(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """All rows and their bottlenecks, where they are few: no epoch then reads a file."""
+        if 4 * self.rows.size * math.prod(self.shape) > _MOST_BYTES_HELD:
+            return None
+        rows = np.unique(self.rows)
+        return rows, self.cache.read(rows)
 
     def epoch(
         self, random: np.random.Generator, batch_size: int
@@ -101,7 +118,8 @@ class Bottlenecks:
 class CacheUse:
     """Use of the cache: bottlenecks found in it, and bottlenecks extracted.
 
-    `hits` and `extracted` count bottlenecks: one for each view of each different picture.
+    `hits` and `extracted` count bottlenecks: one for each view of each different picture. `files`
+    says what became of all files that were found, `skipped` which pictures cannot be read.
     """
 
     hits: int = 0
@@ -109,6 +127,22 @@ class CacheUse:
     skipped: Sequence[Skipped] = ()
     engine: str | None = None
     seconds: float = 0.0
+    files: FileUse = field(default=FileUse(), repr=False)
+    duplicates: Duplicates = field(default=Duplicates(), repr=False)
+
+    def files_record(self) -> dict[str, Any]:
+        """Return for JSON which files were skipped, left out, doubled, and used by content."""
+        return {
+            "files": {"used": self.files.used, "left_out": len(self.files.left_out)},
+            "skipped_files": [
+                {"file": str(picture.path), "reason": picture.reason} for picture in self.skipped
+            ],
+            "left_out_files": [
+                {"file": str(each.path), "kind": each.kind} for each in self.files.left_out
+            ],
+            "files_by_content": [str(path) for path in self.files.by_content],
+            "duplicates": self.duplicates.to_dict(),
+        }
 
 
 def prepare(
@@ -125,6 +159,7 @@ def prepare(
     """
     started = time.perf_counter()
     wanted = _Wanted()
+    duplicates = pictures.note_duplicates(progress)
     train = wanted.add(pictures.train, pictures.digests, options.views)
     val = wanted.add(pictures.val, pictures.digests, 1)
     if options.recompute:
@@ -141,6 +176,8 @@ def prepare(
     use = replace(
         use,
         skipped=(*pictures.skipped, *_with_copies(use.skipped, pictures)),
+        files=pictures.files,
+        duplicates=duplicates,
         seconds=time.perf_counter() - started,
     )
     return (
@@ -180,14 +217,17 @@ def fill_cache(
     return use
 
 
-def kept_digests(path: Path, progress: Progress) -> set[bytes]:
+def kept_digests(path: Path, progress: Progress, *, memo: Path | None = None) -> set[bytes]:
     """Return the digests under which the pictures of a data set, and their views, are cached.
+
+    Args:
+        memo: file that remembers digests of unchanged files, or none.
 
     Raises:
         DataError: the data set cannot be used, or a picture of it cannot be read.
     """
     pictures = read_pictures(
-        Source(data=path), memo=None, seed=None, on_error="fail", progress=progress
+        Source(data=path), memo=memo, seed=None, on_error="fail", progress=progress
     )
     return {begin for digest in pictures.digests.values() for begin in key_digests(digest)}
 

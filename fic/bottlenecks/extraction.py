@@ -28,6 +28,8 @@ from .engines import Engine
 from .views import draw_view
 from .worker_threads import in_parallel
 
+_LARGE = 1 << 20  # pixels of an input; at most 16 of that size go through a base together
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -131,7 +133,7 @@ def bottleneck_batches(
 
     # Where the base takes one batch at a time, every processor can decode ahead of it.
     workers = engine.passes if engine.passes > 1 else usable_cpus() + 1
-    chunks = _chunks(pictures, batch_size)
+    chunks = _chunks(pictures, _at_once(batch_size, geometry))
     batches = in_parallel(chunks, work, workers=workers, in_order=in_order)
     with _one_opencv_thread(), closing(batches):
         yield from batches
@@ -144,12 +146,18 @@ def pixel_batches(
 
     Close the generator to end its threads.
     """
-    chunks = _chunks(pictures, batch_size)
+    chunks = _chunks(pictures, _at_once(batch_size, geometry))
     batches = in_parallel(
         chunks, lambda chunk: _decode(chunk, geometry), workers=usable_cpus(), in_order=True
     )
     with _one_opencv_thread(), closing(batches):
         yield from batches
+
+
+def _at_once(batch_size: int, geometry: Geometry) -> int:
+    """Return how many pictures to take together: fewer where they are very large."""
+    pixels = geometry.width * geometry.height
+    return batch_size if pixels <= _LARGE else max(1, min(batch_size, 16 * _LARGE // pixels))
 
 
 def _chunks(pictures: Iterable[Picture], batch_size: int) -> Iterator[list[Picture]]:

@@ -15,6 +15,7 @@ from ..options import (
     ReliabilityOptions,
     TrainingOptions,
 )
+from .options import FOLDER
 
 Options = TypeVar(
     "Options", BaseOptions, CacheOptions, TrainingOptions, ExportOptions, ReliabilityOptions
@@ -134,7 +135,7 @@ def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None
 config_option = click.option(
     "--config",
     metavar="RUN|FILE",
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     is_eager=True,
     expose_value=False,
     callback=_take_from_run,

@@ -254,13 +254,40 @@ def _attempt(url: str, part: _Part, size: int | None, progress: Progress, timeou
     if size is not None and have > size:
         part.delete()
         have = 0
+    response = _open(url, part, have, timeout)
+    with response:
+        if response.status != 206 or _first_byte(response) != have:
+            have = 0
+            # A weak tag does not promise the same bytes.
+            etag = response.headers.get("ETag", "")
+            part.begin("" if etag.startswith("W/") else etag)
+        length = response.headers.get("Content-Length", "")
+        # Digits of ASCII: others are no length, and int() takes no more than some thousands.
+        stated = have + int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+        if size is not None and stated is not None and stated > size:
+            raise _too_much(url, size)
+        end = stated if size is None else size
+        progress.start(f"downloading {part.file.stem}", end or have, unit="byte", done=have)
+        try:
+            _append(response, part, progress)
+            if size is not None and part.size > size:
+                part.delete()
+                raise _too_much(url, size)
+        finally:
+            progress.finish()
+    if end is not None and part.size < end:
+        raise _Interrupted(f"the connection was cut after {part.size} of {end} bytes")
+
+
+def _open(url: str, part: _Part, have: int, timeout: float) -> http.client.HTTPResponse:
+    """Ask the server for what comes after the first `have` bytes."""
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
     if have:
         request.add_header("Range", f"bytes={have}-")
         if part.etag:
             request.add_header("If-Range", part.etag)
     try:
-        response = _OPENER.open(request, timeout=timeout)
+        response: http.client.HTTPResponse = _OPENER.open(request, timeout=timeout)
     except _RefusedRedirectError as error:
         raise DownloadError(
             f"{url}: leads to {error}, which is not fetched; check the address, or a proxy on the "
@@ -287,28 +314,7 @@ def _attempt(url: str, part: _Part, size: int | None, progress: Progress, timeou
                 f"check the clock and the certificates of this machine"
             ) from error
         raise _Interrupted(_sentence(reason)) from error
-    with response:
-        if response.status != 206 or _first_byte(response) != have:
-            have = 0
-            # A weak tag does not promise the same bytes.
-            etag = response.headers.get("ETag", "")
-            part.begin("" if etag.startswith("W/") else etag)
-        length = response.headers.get("Content-Length", "")
-        # Digits of ASCII: others are no length, and int() takes no more than some thousands.
-        stated = have + int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
-        if size is not None and stated is not None and stated > size:
-            raise _too_much(url, size)
-        end = stated if size is None else size
-        progress.start(f"downloading {part.file.stem}", end or have, unit="byte", done=have)
-        try:
-            _append(response, part, progress)
-            if size is not None and part.size > size:
-                part.delete()
-                raise _too_much(url, size)
-        finally:
-            progress.finish()
-    if end is not None and part.size < end:
-        raise _Interrupted(f"the connection was cut after {part.size} of {end} bytes")
+    return response
 
 
 def _too_much(url: str, size: int | None) -> DownloadError:

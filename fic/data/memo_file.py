@@ -2,7 +2,7 @@
 
 It lies in a folder that others may write, or where the user keeps files of his own under the same
 name: nothing is taken for a memo, and so nothing is ever written to or removed, that does not have
-exactly the tables that fic makes.
+exactly the table that fic makes.
 """
 
 import errno
@@ -10,13 +10,10 @@ import logging
 import os
 import sqlite3
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 
 log = logging.getLogger(__name__)
-
-# Paths are bytes: a name that is not UTF-8 is a name all the same.
-_TABLE = "files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest BLOB) WITHOUT ROWID"
-_SCHEMA = [("table", "files", f"CREATE TABLE {_TABLE}")]
 
 _MAGIC = b"SQLite format 3\0"
 # Far more than looking up one batch takes; a query that takes more has no end.
@@ -24,15 +21,42 @@ _MOST_STEPS = 10_000_000
 _MOST_VALUE_BYTES = 1 << 20  # of a path
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column is its key, of bytes.
+
+    Attributes:
+        name: of the table.
+        columns: names of the columns with their types, the key first.
+        holds: what it remembers, in the words of a log.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    holds: str
+
+    @property
+    def names(self) -> list[str]:
+        """The columns without their types."""
+        return [column.split()[0] for column in self.columns]
+
+    @property
+    def definition(self) -> str:
+        """What follows `CREATE TABLE`."""
+        key, *others = self.columns
+        return f"{self.name} ({', '.join([f'{key} PRIMARY KEY', *others])}) WITHOUT ROWID"
+
+
 class _ForeignFileError(Exception):
     """A file is not fic's memo; the text says why."""
 
 
-def open_memo(path: Path, *, timeout: float) -> tuple[Path, sqlite3.Connection]:
+def open_memo(path: Path, table: Table, *, timeout: float) -> tuple[Path, sqlite3.Connection]:
     """Open the memo, made if it does not exist, or one beside it where the name is taken.
 
     Args:
         path: the file.
+        table: the only one that it has.
         timeout: seconds to wait for another process's transaction.
 
     Returns:
@@ -47,13 +71,13 @@ def open_memo(path: Path, *, timeout: float) -> tuple[Path, sqlite3.Connection]:
         raise sqlite3.OperationalError(str(error)) from error
     for file in (path, path.with_name(f"{path.stem}-fic{path.suffix}")):
         try:
-            return file, _open(file, timeout)
+            return file, _open(file, table, timeout)
         except _ForeignFileError as error:
-            log.warning("%s: not a memo of file digests (%s); it is left as it is", file, error)
+            log.warning("%s: not a memo of %s (%s); left as it is", file, table.holds, error)
     raise sqlite3.OperationalError("its names are taken by other files")
 
 
-def _open(path: Path, timeout: float) -> sqlite3.Connection:
+def _open(path: Path, table: Table, timeout: float) -> sqlite3.Connection:
     descriptor = _open_plain(path)
     try:
         head = os.read(descriptor, len(_MAGIC))
@@ -69,7 +93,7 @@ def _open(path: Path, timeout: float) -> sqlite3.Connection:
         try:
             if not os.path.samestat(os.fstat(descriptor), path.lstat()):
                 raise _ForeignFileError("it changes while it is opened")
-            _check_schema(connection)
+            _check_schema(connection, table)
         except BaseException:
             connection.close()
             raise
@@ -97,7 +121,7 @@ def _open_plain(path: Path) -> int:
     return descriptor
 
 
-def _check_schema(connection: sqlite3.Connection) -> None:
+def _check_schema(connection: sqlite3.Connection, table: Table) -> None:
     """Make the table in an empty file; refuse a file that holds anything else."""
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MOST_VALUE_BYTES)
     connection.set_progress_handler(lambda: 1, _MOST_STEPS)
@@ -108,11 +132,11 @@ def _check_schema(connection: sqlite3.Connection) -> None:
         found = connection.execute(f"{query} LIMIT 2").fetchall()
         if not found:
             with connection:
-                connection.execute(f"CREATE TABLE IF NOT EXISTS {_TABLE}")
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {table.definition}")
             found = connection.execute(f"{query} LIMIT 2").fetchall()
     except sqlite3.OperationalError:  # locked, or read-only
         raise
     except sqlite3.DatabaseError as error:
         raise _ForeignFileError(str(error)) from error
-    if found != _SCHEMA:
+    if found != [("table", table.name, f"CREATE TABLE {table.definition}")]:
         raise _ForeignFileError("it has other tables")

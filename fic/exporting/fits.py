@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fic_export.bundle.explanations import linear_head
 from fic_export.drawn_pictures import outlier_pictures
+from fic_export.errors import ConversionError
+from fic_export.fits.ood_scores import SoftmaxRegression
 from fic_export.fits.out_of_distribution import (
     Answers,
     FittedScore,
@@ -94,7 +97,8 @@ def measure_reliability(
         val = Answers(
             features=val.features, probabilities=with_temperature(val.probabilities, temperature)
         )
-        return Reliability(calibration, _ood_score(found, val, base, answer, options, progress))
+        score = _ood_score(found, val, base, answer, _linear(head), options, progress)
+        return Reliability(calibration, score)
 
 
 def teaching_of(run: Run, progress: Progress) -> ClassStatistics:
@@ -129,6 +133,7 @@ def _ood_score(
     val: Answers,
     base: FrozenBase,
     answer: Callable[[NDArray[Any]], NDArray[Any]],
+    linear: SoftmaxRegression | None,
     options: ReliabilityOptions,
     progress: Progress,
 ) -> FittedScore | None:
@@ -146,7 +151,16 @@ def _ood_score(
         outliers=outliers,
         outlier_source="drawn" if options.foreign is None else "files",
         false_rejection=options.false_rejection,
+        linear=linear,
     )
+
+
+def _linear(head: "keras.Model") -> SoftmaxRegression | None:
+    try:
+        weights = linear_head(head)
+    except ConversionError:
+        return None
+    return SoftmaxRegression(weights.kernel, weights.bias)
 
 
 def _answers(part: CachedPart, answer: Callable[[NDArray[Any]], NDArray[Any]]) -> Answers:

@@ -9,9 +9,9 @@ from fic_export.bundle.head_only import check_no_base_at, write_head
 from fic_export.options import BundleOptions, KerasClassifier, filled
 from fic_export.signing import check_signing
 from fic_export.triton import check_triton, export_triton
-from fic_runtime.bundle import MANIFEST_FILE, open_bundle
+from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.manifest import Manifest
-from fic_runtime.results import check_place
+from fic_runtime.bundle.places import check_bundle_place
 
 from ..bases.frozen import FrozenBase
 from ..errors import RunError
@@ -77,7 +77,7 @@ def export_run(
 
 def _check_outputs(out: Path, options: ExportOptions) -> None:
     """Refuse at once what cannot be written after minutes."""
-    check_place(out, mark=MANIFEST_FILE)
+    check_bundle_place(out)
     if options.head_only:
         check_no_base_at(out)
     if options.sign is not None:
@@ -112,7 +112,8 @@ def _gathered(
     """Return what is exported, and how, from a run and its cache."""
     geometry = base.preprocessing.geometry
     chosen = comparison_pictures(run, options.data, geometry, options.max_pictures)
-    labelled = {label for _, label in chosen} <= set(run.labels)
+    numbers = {label: number for number, label in enumerate(run.labels)}
+    labelled = all(label in numbers for _, label in chosen)
     calibration = None
     if options.quantize == "int8":
         calibration = calibration_files(
@@ -134,7 +135,7 @@ def _gathered(
     }
     return classifier, BundleOptions(
         pictures=[path for path, _ in chosen],
-        targets=[run.labels.index(label) for _, label in chosen] if labelled else None,
+        targets=[numbers[label] for _, label in chosen] if labelled else None,
         bounds=options.bounds,
         progress=progress.advance,
         base_graph=graph,

@@ -11,7 +11,8 @@ from fic_runtime.bundle.labels import is_label
 from ..bases.frozen import FrozenBase
 from ..errors import HeadError
 from ..options import BaseOptions, CacheOptions
-from .keras_files import load_head
+from .dense import Head
+from .keras_files import load_head, open_head
 
 if TYPE_CHECKING:
     import keras
@@ -61,6 +62,14 @@ class HeadFile:
             HeadError: it cannot be read, or does not fit the labels or the base.
         """
         return load_head(self.weight_file, self._base.fingerprint, self.labels)
+
+    def quick_head(self) -> Head:
+        """Load the head, without Keras where it is a linear or mlp one.
+
+        Raises:
+            HeadError: see `head`.
+        """
+        return open_head(self.weight_file, self._base.fingerprint, self.labels)
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ import csv
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,14 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fic_export.errors import OutputError
 from fic_runtime.bundle.labels import is_label
 from fic_runtime.reading import read_json, read_regular
-from fic_runtime.results import check_replaceable, replacing_folder
+from fic_runtime.results import check_replaceable, check_writable
 
 from ..bases.frozen import FrozenBase, is_cache
 from ..errors import CacheError, HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
-from ..heads.keras_files import load_head, save_head
+from ..heads.dense import Head
+from ..heads.keras_files import load_head, open_head
 from ..options import BaseOptions, CacheOptions, TrainingOptions
-from .csv_cells import escaped, unescaped
+from .csv_cells import unescaped
 from .recorded_options import recorded_options
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ REPORT_FILE = "report.html"
 VALIDATION_FILE = "validation.csv"
 BASE_WEIGHTS_FILE = "base.weights.h5"
 
-_FILES = frozenset(
+RUN_FILES: frozenset[str] = frozenset(
     {
         RUN_FILE,
         METRICS_FILE,
@@ -51,17 +53,13 @@ _FILES = frozenset(
         BASE_WEIGHTS_FILE,
     }
 )
-# What a desktop leaves in a folder that somebody looks at.
-_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-
 # Options that had other names in the runs that were written first.
 _FORMER_NAMES = {"base": {"tensor": "layer"}, "bottlenecks": {"create": "recompute"}}
 
 # Bytes of the files of a run that are read: ten times what a million pictures and five thousand
 # classes take.
 _MOST_BYTES = 1 << 30
-
-_NUMBERS = re.compile(r"\[\n\s+((?:-?[\d.eE+-]+,?\n\s+)+)\]")  # strings hold no line breaks
+_ESCAPE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 _Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
 
@@ -154,6 +152,16 @@ class Run:
         folder = self.bottleneck_dir or self._recorded_cache(options.bottleneck_dir)
         return replace(options, bottleneck_dir=folder, recompute=False)
 
+    @property
+    def skipped(self) -> Mapping[Path, str]:
+        """Pictures that could not be read in the training, each with the reason in a sentence."""
+        return self._files("skipped_files", "reason")
+
+    @property
+    def left_out(self) -> Mapping[Path, str]:
+        """Files that were found and not used, each with its kind; none in runs of fic 0.1."""
+        return self._files("left_out_files", "kind")
+
     def frozen_base(self) -> FrozenBase:
         """Return the base that the head was trained on, known without building it.
 
@@ -183,7 +191,7 @@ class Run:
             text = io.StringIO(read_regular(path, _MOST_BYTES).decode("utf-8"), newline="")
             return [
                 ValidationRow(
-                    path=Path(_file_name(unescaped(row["path"]))),
+                    path=path_of_text(_file_name(unescaped(row["path"]))),
                     label=unescaped(row["label"]),
                     predicted=unescaped(row["predicted"]),
                     probability=float(row["probability"]),
@@ -202,6 +210,24 @@ class Run:
         path = self.folder / HEAD_FILE
         try:
             return load_head(path, self._fingerprint, self.labels, remedy="train again")
+        except HeadError as error:
+            raise RunError(str(error)) from error
+
+    def _files(self, name: str, why: str) -> dict[Path, str]:
+        try:
+            return {Path(row["file"]): str(row[why]) for row in self.record.get(name, ())}
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{self.folder / RUN_FILE}: {name!r} is damaged; train again") from error
+
+    def quick_head(self) -> Head:
+        """Load the trained head, without Keras where it is a linear or mlp one.
+
+        Raises:
+            RunError: see `head`.
+        """
+        path = self.folder / HEAD_FILE
+        try:
+            return open_head(path, self._fingerprint, self.labels, remedy="train again")
         except HeadError as error:
             raise RunError(str(error)) from error
 
@@ -240,6 +266,18 @@ class Run:
             raise RunError(f"{self.folder / RUN_FILE}: has no {name!r}; train again") from None
 
 
+def text_of_path(path: Path) -> str:
+    """Return a path as it stands in UTF-8; bytes of a name that are no text are escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def path_of_text(text: str) -> Path:
+    """Return the path that `text_of_path` was given."""
+    if os.name == "nt":  # where each name is text, and \ separates folders
+        return Path(text)
+    return Path(_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text))
+
+
 def read_record(path: Path) -> Mapping[str, Any]:
     """Return the content of a `run.json`, given the file or its folder.
 
@@ -264,62 +302,31 @@ def check_run_folder(folder: Path) -> None:
     """Make sure that a run may be written to `folder`, in place of a run at most.
 
     Raises:
-        OutputError: it holds something else, alone or beside a run; a run replaces the folder.
+        OutputError: it holds something else, alone or beside a run; a run replaces the folder. Or
+            it cannot be written, or an earlier run cannot be kept beside it.
     """
-    check_replaceable(folder, mark=RUN_FILE)
-    if folder.is_dir():
-        for entry in sorted(folder.iterdir()):
-            if entry.name not in _FILES | _LITTER:
-                raise OutputError(
-                    f"{folder}: holds {entry.name} beside an earlier run, and a new run replaces "
-                    "the folder; move it away or give another folder"
-                )
+    for place in (folder, previous_run(folder)):
+        check_replaceable(place, mark=RUN_FILE, names=RUN_FILES)
+        file = place / RUN_FILE
+        if file.is_file() and not _is_record(file):
+            raise OutputError(f"{file}: is not that of a run; give a new or empty folder")
+    check_writable(folder)
+    if (folder / RUN_FILE).is_file():
+        check_writable(previous_run(folder))
 
 
-def write_run(
-    folder: Path,
-    results: RunResults,
-    *,
-    labels: Sequence[str],
-    head: "keras.Model",
-    report: str,
-    base: "keras.Model | None" = None,
-) -> Run:
-    """Write a run folder whole, in place of an earlier run if there is one.
+def previous_run(folder: Path) -> Path:
+    """Return where a run goes when another one takes its place."""
+    folder = folder.resolve()
+    return folder.with_name(f"{folder.name}.previous")
 
-    Args:
-        folder: the run folder.
-        results: results of the training.
-        labels: the class names, in the order of the head's outputs.
-        head: from bottleneck to probabilities.
-        report: the page `report.html`.
-        base: the base, if the run has one of its own because it was fine-tuned.
 
-    Raises:
-        OutputError: the folder holds something that is not a run.
-    """
-    check_run_folder(folder)
-    with replacing_folder(folder, mark=RUN_FILE) as temporary:
-        save_head(head, temporary / HEAD_FILE)
-        own_base = None if base is None else BASE_WEIGHTS_FILE
-        if base is not None:
-            base.save_weights(temporary / BASE_WEIGHTS_FILE)
-        content = {
-            "format": FORMAT,
-            **results.record,
-            "base_weights": own_base,
-            "labels": list(labels),
-        }
-        _write_json(temporary / RUN_FILE, content)
-        _write_json(temporary / METRICS_FILE, results.metrics)
-        (temporary / HISTORY_FILE).write_text(_csv(results.history), encoding="utf-8", newline="")
-        (temporary / LABELS_FILE).write_text(
-            "".join(f"{label}\n" for label in labels), encoding="utf-8"
-        )
-        answers = [asdict(answer) for answer in results.validation]
-        (temporary / VALIDATION_FILE).write_text(_csv(answers), encoding="utf-8", newline="")
-        (temporary / REPORT_FILE).write_text(report, encoding="utf-8")
-    return Run(folder)
+def _is_record(file: Path) -> bool:
+    try:
+        record = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and {"format", "labels"} <= record.keys()
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
@@ -336,32 +343,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     return values
 
 
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    text = json.dumps(values, indent=2, ensure_ascii=False, default=str)
-    # The rows of a matrix on a line each, instead of a line for each number.
-    text = _NUMBERS.sub(
-        lambda found: "[" + ", ".join(found[1].split()).replace(",,", ",") + "]", text
-    )
-    path.write_text(text + "\n", encoding="utf-8")
-
-
 def _file_name(text: str) -> str:
     if "\0" in text:
         raise ValueError("a path holds a null byte")
     return text
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        # Paths as texts: a relative one may begin like a formula.
-        writer.writerows(
-            {
-                name: escaped(str(value) if isinstance(value, Path) else value)
-                for name, value in row.items()
-            }
-            for row in rows
-        )
-    return text.getvalue()

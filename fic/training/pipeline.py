@@ -4,11 +4,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from fic_export.errors import OutputError
+from fic_runtime.results import check_writable
 
 from ..bases.frozen import FrozenBase
 from ..bottlenecks import prepare
@@ -24,15 +23,15 @@ from ..options import BaseOptions, CacheOptions, TrainingOptions
 from ..progress import Progress, Silence
 from ..runs import Run, write_run
 from ..runs.report import render_report
-from ..runs.run import RunResults, ValidationRow, check_run_folder
+from ..runs.run import RUN_FILE, RunResults, ValidationRow, check_run_folder, previous_run
 from .data import TrainingData
-from .metrics import evaluate
+from .head import TrainedHead, train_head, validation_answers
+from .metrics import Answers, figures_of
 from .record import TrainingRequest, run_record
 from .starting_head import EarlierHead, starting_head
 
 if TYPE_CHECKING:
     from .fine_tuning import FineTuned
-    from .head import TrainedHead
 
 
 def train(
@@ -50,7 +49,7 @@ def train(
 
     Args:
         source: the pictures.
-        out: the run folder; an earlier run there is replaced.
+        out: the run folder; an earlier run there goes to a folder beside it, `OUT.previous`.
         base: which base, and where it is cut.
         cache: how bottlenecks are extracted and kept.
         options: how the head is trained.
@@ -79,19 +78,26 @@ def train(
     files = {"weight_file": weight_file, "label_file": label_file}
     request, frozen, earlier = _check(request, out, **files)
     parts = _prepare(request, frozen, earlier, progress)
+    earlier_run = (out / RUN_FILE).is_file()
     try:
         fitted = _fit(request, frozen, parts, progress)
-        results = _results(request, frozen, parts, fitted, started)
+
+        def results() -> tuple[RunResults, str]:
+            found = _results(request, frozen, parts, fitted, started)
+            return found, render_report(found)
+
+        run = write_run(
+            out,
+            results,
+            labels=parts.train.labels,
+            head=fitted.trained.model,
+            base=None if fitted.tuned is None else fitted.tuned.base,
+            spare=request.cache.bottleneck_dir,
+        )
     finally:
         parts.train.close()
-    run = write_run(
-        out,
-        results,
-        labels=parts.train.labels,
-        head=fitted.trained.model,
-        report=render_report(results),
-        base=None if fitted.tuned is None else fitted.tuned.base,
-    )
+    if earlier_run:
+        progress.note(f"the earlier run is kept in {previous_run(out)} until the next training")
     save_files(fitted.trained.model, parts.train.labels, **files)
     return run
 
@@ -132,6 +138,7 @@ def _check_outputs(request: TrainingRequest, out: Path, *files: Path) -> None:
                 "give a path beside it"
             )
     if logs is not None:
+        check_writable(logs / "train")
         logs.mkdir(parents=True, exist_ok=True)
 
 
@@ -199,12 +206,12 @@ def _check_readable(train: TrainingData, val: TrainingData, found: Sequence[str]
 class _Fitted:
     """The head, the base if it was tuned, and their answers for the validation pictures.
 
-    `probabilities` has the shape (pictures, classes); `seconds` are those of the head's training.
+    `seconds` are those of the head's training.
     """
 
-    trained: "TrainedHead"
+    trained: TrainedHead
     tuned: "FineTuned | None"
-    probabilities: NDArray[Any]
+    answers: Answers
     seconds: float
 
 
@@ -212,19 +219,13 @@ def _fit(
     request: TrainingRequest, frozen: FrozenBase, parts: _Parts, progress: Progress
 ) -> _Fitted:
     """Train the head, and the last layers of the base if that was asked for."""
-    # Keras comes with TensorFlow, whose import costs seconds: last, so that errors come first.
-    import keras
-
-    from .head import probabilities, train_head
-
     started = time.perf_counter()
     options = request.options
-    keras.utils.set_random_seed(options.seed)
     head = starting_head(parts.train, frozen, options)
     trained = train_head(head, parts.train, parts.val, options, progress)
     seconds = time.perf_counter() - started
     if not options.fine_tune:
-        return _Fitted(trained, None, probabilities(trained.model, parts.val), seconds)
+        return _Fitted(trained, None, validation_answers(trained.model, parts.val), seconds)
     from .fine_tuning import fine_tune
 
     train, val = (
@@ -254,9 +255,9 @@ def _results(
     )
     return RunResults(
         record=record,
-        metrics={"val": evaluate(fitted.probabilities, parts.val.targets, parts.val.labels)},
+        metrics={"val": figures_of(fitted.answers, parts.val.labels)},
         history=[asdict(figures) for figures in fitted.trained.history],
-        validation=_answers(fitted.probabilities, parts.val),
+        validation=_rows(fitted.answers, parts.val),
     )
 
 
@@ -269,15 +270,19 @@ def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
     return replace(base.fingerprint, weights=weights_digest(tuned.base))
 
 
-def _answers(probabilities: NDArray[Any], part: TrainingData) -> list[ValidationRow]:
+def _rows(answers: Answers, part: TrainingData) -> list[ValidationRow]:
     return [
         ValidationRow(
             path=path.absolute(),
             label=part.labels[target],
-            predicted=part.labels[int(row.argmax())],
-            probability=float(row.max()),
+            predicted=part.labels[predicted],
+            probability=probability,
         )
-        for path, target, row in zip(
-            part.dataset.paths, part.dataset.targets, probabilities, strict=True
+        for path, target, predicted, probability in zip(
+            part.dataset.paths,
+            part.dataset.targets,
+            answers.predicted.tolist(),
+            answers.probability.tolist(),
+            strict=True,
         )
     ]

@@ -15,14 +15,13 @@ from fic_runtime.bundle import (
     GOLDEN_FILE,
     HEAD_FILE,
     LABELS_FILE,
-    MANIFEST_FILE,
     TEACHING_FILE,
     Bundle,
     open_bundle,
 )
 from fic_runtime.bundle.manifest import Manifest
+from fic_runtime.bundle.places import appearing_bundle
 from fic_runtime.preprocessing import Geometry, Preprocessing
-from fic_runtime.results import cannot_write, replacing_result
 
 from ..conversion import convert_base, convert_head
 from ..drawn_pictures import drawn_files
@@ -121,7 +120,7 @@ def write_bundle(
     check(classifier, options, deployed)
     # Before the conversion, which may take minutes: a folder that cannot be made fails at once.
     with (
-        _appearing(out) as folder,
+        appearing_bundle(out) as folder,
         _files(options.pictures, classifier.preprocessing.geometry) as pictures,
     ):
         draft = Draft(folder, _first_manifest(classifier, options))
@@ -271,16 +270,6 @@ def _quantize(
     )
     draft.note(quantization=asdict(quantization))
     draft.write_manifest()
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """Give the folder that becomes `out` when the block ends well."""
-    try:
-        with replacing_result(out, mark=MANIFEST_FILE) as folder:
-            yield folder
-    except OSError as error:
-        raise cannot_write(out, error) from error
 
 
 @contextmanager

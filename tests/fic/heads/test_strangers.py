@@ -25,7 +25,7 @@ from fic.bases.models import build_base
 from fic.bases.weights import load_file
 from fic.errors import HeadError, WeightsError
 from fic.fingerprint import Fingerprint
-from fic.heads.keras_files import load_head
+from fic.heads.keras_files import load_head, open_head
 from fic.runs import Run
 
 LABELS = ("blue", "green", "red")
@@ -324,3 +324,66 @@ def test_an_archive_of_nothing_is_one_sentence(tmp_path: Path, fingerprint: Fing
     with pytest.raises(HeadError) as caught:
         load_head(tmp_path / "head.keras", fingerprint, LABELS)
     assert "\n" not in str(caught.value)
+
+
+# --- fic's own reader of dense heads --------------------------------------------------------------
+
+
+@pytest.fixture
+def dense(run: Run, tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes the run's head with other parts in its archive."""
+
+    def write(**parts: bytes) -> Path:
+        path = tmp_path / "dense.keras"
+        with zipfile.ZipFile(run.folder / "head.keras") as old, zipfile.ZipFile(path, "w") as new:
+            for name in old.namelist():
+                data = parts.get(name.replace(".", "_"), old.read(name))
+                new.writestr(name, data, zipfile.ZIP_DEFLATED)
+        return path
+
+    return write
+
+
+def parts(head: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(head) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+@pytest.mark.parametrize("put", PUTS)
+def test_a_dense_head_has_its_weights_in_its_archive(
+    run: Run,
+    dense: Callable[..., Path],
+    fingerprint: Fingerprint,
+    tmp_path: Path,
+    put: Callable[[h5py.Group, Path], None],
+) -> None:
+    weights(tmp_path / "beside.h5", put)  # makes what the links lead to
+    (tmp_path / "own.h5").write_bytes(parts(run.folder / "head.keras")["model.weights.h5"])
+    with h5py.File(tmp_path / "own.h5", "r+") as file:
+        del file["layers/dense/vars/0"]
+        put(file["layers/dense/vars"], tmp_path)
+        if "k" in file["layers/dense/vars"]:
+            file["layers/dense/vars"].move("k", "0")
+    head = dense(model_weights_h5=(tmp_path / "own.h5").read_bytes())
+    with little_memory(), pytest.raises(HeadError) as caught:
+        open_head(head, fingerprint, LABELS)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config_json", "model_weights_h5"])
+def test_a_part_that_unpacks_to_gigabytes_is_refused(
+    dense: Callable[..., Path],
+    fingerprint: Fingerprint,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fic.heads.dense_files._MOST_CONFIG", 1 << 20)
+    monkeypatch.setattr("fic.heads.dense_files._MOST_WEIGHTS", 1 << 20)
+    with pytest.raises(HeadError, match="has more than 1048576 bytes"):
+        open_head(dense(**{name: bytes(1 << 24)}), fingerprint, LABELS)
+
+
+def test_a_dense_head_is_read_as_it_was_trained(
+    dense: Callable[..., Path], fingerprint: Fingerprint
+) -> None:
+    assert open_head(dense(), fingerprint, LABELS).output_shape == (None, 3)
