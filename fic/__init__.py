@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from .errors import FicError as FicError
     from .exporting import export_run as export_run
     from .insight import audit as audit
+    from .insight import compare as compare
     from .insight import report as report
+    from .insight import tune as tune
     from .options import BaseOptions as BaseOptions
     from .options import CacheOptions as CacheOptions
     from .options import ExportOptions as ExportOptions
@@ -35,9 +37,11 @@ _HOME = {
     "Source": "data",
     "TrainingOptions": "options",
     "audit": "insight",
+    "compare": "insight",
     "export_run": "exporting",
     "report": "insight",
     "train": "training",
+    "tune": "insight",
 }
 
 __all__ = [
@@ -50,9 +54,11 @@ __all__ = [
     "Source",
     "TrainingOptions",
     "audit",
+    "compare",
     "export_run",
     "report",
     "train",
+    "tune",
 ]
 
 

@@ -54,7 +54,9 @@ ALLOWED = {
         "training": {*FIC_GROUND, "runs", "heads", "bottlenecks", "bases", "data"},
         "exporting": {*FIC_GROUND, "runs", "bases", "cache", "data"},
         "prediction": {*FIC_GROUND, "training", "bases", "runs", "heads", "bottlenecks", "data"},
-        "insight": {*FIC_GROUND, "runs", "heads", "bottlenecks", "bases", "cache", "data"},
+        "insight": {
+            *(*FIC_GROUND, "training", "runs", "heads", "bottlenecks", "bases", "cache", "data"),
+        },
         "cli": {
             *(*FIC_GROUND, "__init__", "bases", "bottlenecks", "cache", "data", "exporting"),
             *("heads", "insight", "prediction", "runs", "training"),

@@ -26,6 +26,7 @@ from .export import export
 from .predict import evaluate, predict
 from .report import report
 from .train import extract, train
+from .tune import compare, tune
 from .verify import verify
 
 _EPILOG = """\b
@@ -74,7 +75,8 @@ def cli(verbose: bool) -> None:
 
 
 for command in (
-    *(train, predict, evaluate, export, verify, report, audit, split, bases, extract, cache, data),
+    *(train, tune, compare, audit, report, predict, evaluate, export, verify, split),
+    *(bases, extract, cache, data),
 ):
     cli.add_command(command)
 

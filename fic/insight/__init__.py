@@ -1,5 +1,7 @@
 """Questions to the cache of bottlenecks: what is wrong with the pictures, and how good is a run."""
 
 from .auditing import audit as audit
+from .comparing import compare as compare
 from .decisions import apply_decisions as apply_decisions
 from .reporting import report as report
+from .tuning import tune as tune

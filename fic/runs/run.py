@@ -40,6 +40,7 @@ HISTORY_FILE = "history.csv"
 LABELS_FILE = "labels.txt"
 HEAD_FILE = "head.keras"
 REPORT_FILE = "report.html"
+TUNING_FILE = "tuning.html"
 VALIDATION_FILE = "validation.csv"
 BASE_WEIGHTS_FILE = "base.weights.h5"
 
@@ -51,6 +52,7 @@ RUN_FILES: frozenset[str] = frozenset(
         LABELS_FILE,
         HEAD_FILE,
         REPORT_FILE,
+        TUNING_FILE,
         VALIDATION_FILE,
         BASE_WEIGHTS_FILE,
     }

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fic_export.errors import OutputError
-from fic_runtime.results import cannot_write, home_of, link_or_copy, replacing_folder
+from fic_runtime.results import cannot_write, home_of, link_or_copy, replacing_folder, whole_file
 
 from ..heads.dense import Head
 from ..heads.keras_files import save_head, save_weights
@@ -29,6 +29,7 @@ from .run import (
     REPORT_FILE,
     RUN_FILE,
     RUN_FILES,
+    TUNING_FILE,
     VALIDATION_FILE,
     Run,
     RunResults,
@@ -96,6 +97,24 @@ def write_run(
         ) from error
     shutil.rmtree(place, ignore_errors=True)
     return Run(folder)
+
+
+def add_tuning(run: Run, tuning: Mapping[str, Any], *, page: str) -> None:
+    """Add to a run what was tried before its training: `tuning` in `run.json`, and a page.
+
+    Raises:
+        OutputError: it cannot be written; the run is there without it.
+    """
+    content = {**run.record, "tuning": tuning}
+    for name, write in (
+        (TUNING_FILE, lambda file: file.write_text(page, "utf-8", errors="backslashreplace")),
+        (RUN_FILE, lambda file: _write_json(file, content)),
+    ):
+        try:
+            with whole_file(run.folder / name) as part:
+                write(part)
+        except OSError as error:
+            raise cannot_write(run.folder / name, error) from error
 
 
 def _written(

@@ -1,0 +1,217 @@
+"""`fic tune` and `fic compare`: which head, which base, and whether more photos would help."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..options import BaseOptions, CacheOptions, TrainingOptions
+from .option_values import SectionedCommand, from_options
+from .options import (
+    FOLDER,
+    SEED,
+    base_options,
+    cache_options,
+    data_options,
+    given_source,
+    split_option,
+)
+from .terminal import TerminalProgress
+
+if TYPE_CHECKING:
+    from ..insight.comparison import Comparison
+    from ..insight.trials import Tuning
+
+_PICTURES = ("data", "train", "val", "val_split", "seed")
+_BASE = ("weights", "image_size", "resize", "bottleneck_tensorname", "pooling")
+_BOTTLENECKS = (
+    *("bottleneck_dir", "bottlenecks_batch_size", "engine", "cache_dtype"),
+    *("cache_compression", "on_error", "create_bottleneck"),
+)
+_FOLDS = click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    default=5,
+    help="Parts of the pictures, each of which is left out once and answered by heads that were "
+    "trained on the others.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+
+
+@click.command(
+    cls=SectionedCommand,
+    headings={
+        "Pictures": _PICTURES,
+        "Tuning": ("out", "folds", "learning_curve", "as_json"),
+        "Base": ("base_model", *_BASE, "pixels", "preprocessor"),
+        "Bottlenecks": _BOTTLENECKS,
+    },
+)
+@data_options
+@split_option
+@click.option("--seed", type=SEED, default=0, help="Random seed for the split and the folds.")
+@click.option("--out", type=FOLDER, metavar="DIR", default=Path("run"), help="Folder for the run.")
+@_FOLDS
+@click.option(
+    "--learning-curve",
+    is_flag=True,
+    help="Also measure what fewer photos give, and say what twice as many would.",
+)
+@_JSON
+@base_options
+@partial(cache_options, views=False)
+def tune(
+    data: Path | None,
+    train: Path | None,
+    val: Path | None,
+    val_split: float,
+    seed: int,
+    out: Path,
+    folds: int,
+    learning_curve: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Choose the head and its weight decay by cross-validation, and train a run with them.
+
+    Tries linear heads and heads with a hidden layer, with more and less weight decay, on the
+    cached bottlenecks. Each is measured on pictures that neither trained it nor decided when to
+    stop. Of those within one standard error of the best the simplest is taken. The run is like
+    one of `fic train`; run.json says under `tuning` what was tried, and tuning.html shows it.
+
+    \b
+      fic tune --data photos
+      fic tune --data photos --learning-curve
+      fic export run
+    """
+    from ..insight import tune as tune_heads
+
+    found = tune_heads(
+        given_source(data, train, val, val_split=val_split),
+        out=out,
+        base=from_options(BaseOptions, options),
+        cache=from_options(CacheOptions, {**options, "views": 1}),
+        options=TrainingOptions(seed=seed),
+        folds=folds,
+        learning_curve=learning_curve,
+        progress=TerminalProgress(),
+    )
+    if as_json:
+        click.echo(json.dumps(found.to_dict()))
+        return
+    _print_tuning(found)
+    click.echo(f"run written to {out}; see {out / 'tuning.html'}, or `fic export {out}`")
+
+
+def _print_tuning(found: "Tuning") -> None:
+    click.echo(f"{'head':<10}{'weight decay':>14}{'accuracy':>12}{'± standard error':>18}")
+    for each in found.tried:
+        mark = "  <- chosen" if each == found.chosen else ""
+        click.echo(
+            f"{each.candidate.head:<10}{each.candidate.weight_decay:>14g}{each.accuracy:>12.2%}"
+            f"{each.standard_error:>18.2%}{mark}"
+        )
+    if found.curve is not None:
+        for point in found.curve.points:
+            click.echo(f"{point.pictures:>8.0f} training pictures: {point.accuracy:.2%}")
+        click.echo(found.curve.sentence())
+    click.echo(
+        f"{len(found.tried)} heads in {len(found.chosen.folds)} folds in {found.seconds:.1f} s"
+    )
+
+
+def _names(context: click.Context, option: click.Parameter, text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise click.BadParameter(f"{text!r} names nothing between two commas")
+    if len(set(names)) < 2:
+        raise click.BadParameter("give at least two bases, separated by commas")
+    return names
+
+
+@click.command(
+    cls=SectionedCommand,
+    headings={
+        "Pictures": _PICTURES,
+        "Comparison": ("base_models", "out", "folds", "as_json"),
+        "Bottlenecks": _BOTTLENECKS,
+    },
+)
+@data_options
+@split_option
+@click.option("--seed", type=SEED, default=0, help="Random seed for the split and the folds.")
+@click.option(
+    "--base-models",
+    required=True,
+    metavar="NAME,NAME…",
+    callback=_names,
+    help="Bases to compare, separated by commas; `fic bases` lists them.",
+)
+@click.option(
+    "--out",
+    type=FOLDER,
+    metavar="FILE.html",
+    default=Path("comparison.html"),
+    help="File for a page with the plot.",
+)
+@_FOLDS
+@_JSON
+@partial(cache_options, views=False)
+def compare(
+    data: Path | None,
+    train: Path | None,
+    val: Path | None,
+    val_split: float,
+    seed: int,
+    base_models: list[str],
+    out: Path,
+    folds: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compare bases on your pictures: accuracy in the same folds, speed and size on this machine.
+
+    Extracts the bottlenecks that the cache lacks, trains the default head in folds on each base,
+    and times the runtime. Recommends the quickest of the bases that cannot be told from the most
+    accurate one, by McNemar's test on the pictures that only one of two gets right.
+
+    \b
+      fic compare --data photos --base-models efficientnet_lite0,mobilenet_v2_0.35
+    """
+    from ..insight import compare as compare_bases
+
+    if out.suffix.lower() != ".html":
+        raise click.UsageError(f"--out {out}: the name of a page ends in .html.")
+    found = compare_bases(
+        given_source(data, train, val, val_split=val_split),
+        base_models,
+        out=out,
+        cache=from_options(CacheOptions, {**options, "views": 1}),
+        options=TrainingOptions(seed=seed),
+        folds=folds,
+        progress=TerminalProgress(),
+    )
+    if as_json:
+        click.echo(json.dumps(found.to_dict()))
+        return
+    _print_comparison(found)
+    click.echo(f"page written to {out}")
+
+
+def _print_comparison(found: "Comparison") -> None:
+    from ..insight.comparing_page import verdict
+
+    width = max(len(row.base) for row in found.rows) + 2
+    click.echo(
+        f"{'base':<{width}}{'accuracy':>16}{'ms a picture':>14}{'images/s':>10}{'bundle':>10}"
+    )
+    for row in found.rows:
+        said = "" if row is found.rows[0] else verdict(alike=row.alike, p=row.chance)
+        accuracy = f"{row.accuracy:.1%} ± {row.standard_error:.1%}"
+        click.echo(
+            f"{row.base:<{width}}{accuracy:>16}{row.milliseconds:>14.1f}"
+            f"{row.images_per_second:>10.0f}{row.bundle_bytes / 1e6:>7.1f} MB  {said}".rstrip()
+        )
+    click.echo(f"recommended: {found.reason}")

@@ -1,0 +1,59 @@
+"""Bases side by side, for people and for programs."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A base on these pictures and this machine.
+
+    Attributes:
+        base: its name, as it was given.
+        accuracy: cross-validated, of the default head.
+        standard_error: of that accuracy, over the folds.
+        features: width of its bottleneck.
+        images_per_second: pictures that are decoded and computed, from files, in batches.
+        milliseconds: of one picture in the runtime, from a file, the median.
+        bundle_bytes: of base and head as a bundle, about.
+        chance: that the most accurate base is no better, by McNemar's test; 1 for that one.
+        alike: whether it cannot be told from the most accurate one.
+        pareto: whether no other is both more accurate and quicker.
+    """
+
+    base: str
+    accuracy: float
+    standard_error: float
+    features: int
+    images_per_second: float
+    milliseconds: float
+    bundle_bytes: int
+    chance: float
+    alike: bool
+    pareto: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Bases side by side.
+
+    Attributes:
+        pictures: how many there are.
+        classes: how many there are.
+        folds: how many.
+        rows: the bases, the most accurate first.
+        recommended: the quickest of those that cannot be told from the most accurate one.
+        reason: why, in a sentence.
+    """
+
+    pictures: int
+    classes: int
+    folds: int
+    rows: Sequence[Compared]
+    recommended: str
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return asdict(self)
