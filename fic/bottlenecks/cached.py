@@ -1,6 +1,7 @@
 """Bottlenecks of data sets: looked up in the cache, checked, and extracted where missing."""
 
 import math
+import os
 import random
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,15 @@ _CHECKED = 3
 _CHECK_TOLERANCE = 1e-2
 # Rows read at once for statistics and for evaluation.
 _BLOCK = 512
+# Bottlenecks that are read at once in an epoch, for many batches.
+_BYTES_READ = 16 << 20
+# A file that has to be read from the disk is read in blocks: where the bottlenecks are more than
+# this share of the machine's memory, an epoch shuffles blocks of so many pictures, and the
+# pictures of so many bytes of blocks among each other (docs/why/training.md).
+_MOST_OF_MEMORY = 0.5
+_BLOCK_SHUFFLED = 32
+_BYTES_MIXED = 128 << 20
+_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 # Bottlenecks that are kept in memory through a training, of each part of the data set.
 _MOST_BYTES_HELD = 64 << 20
 
@@ -89,13 +99,30 @@ class Bottlenecks:
     ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, Sequence[Skipped]]:
         """Yield each picture once, in a new order, as one of its views; see `TrainingData`."""
         count, views = self.rows.shape
-        order = random.permutation(count)
+        is_large = 4 * self.rows.size * math.prod(self.shape) > _MOST_OF_MEMORY * _memory_bytes()
+        # As many batches at once as are read from the files in one go, in the order of the files.
+        part = _whole_batches(_BYTES_MIXED if is_large else _BYTES_READ, self.shape, batch_size)
+        order = _block_order(random, count, part) if is_large else random.permutation(count)
         rows = self.rows[order, random.integers(views, size=count)]
         targets = self.targets[order]
-        for start in range(0, count, batch_size):
-            batch = slice(start, start + batch_size)
-            yield self.read(rows[batch]), targets[batch]
+        for start in range(0, count, part):
+            if is_large:
+                self.cache.announce(np.sort(rows[start + part : start + 2 * part]))
+            batches = self._batches(rows[start : start + part], batch_size)
+            for number, block in enumerate(batches):
+                first = start + number * batch_size
+                yield block, targets[first : first + batch_size]
         return ()
+
+    def _batches(self, rows: NDArray[Any], batch_size: int) -> Iterator[NDArray[Any]]:
+        """Yield the bottlenecks at these rows in batches, read from the files in one go."""
+        starts = range(0, len(rows), batch_size)
+        if self._held is not None:
+            yield from (self.read(rows[start : start + batch_size]) for start in starts)
+            return
+        wanted, places = np.unique(rows, return_inverse=True)
+        block = self.read(wanted)
+        yield from (block[places[start : start + batch_size]] for start in starts)
 
     def plain(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the plain view's bottlenecks."""
@@ -341,6 +368,35 @@ def _self_check(
                 f"fresh one by {difference:.1%}; delete this shard, or give another "
                 "--bottleneck-dir, and run again"
             )
+
+
+def _whole_batches(size: int, shape: Sequence[int], batch_size: int) -> int:
+    """Return how many bottlenecks of whole batches have about this size in bytes."""
+    return batch_size * max(1, size // (4 * math.prod(shape) * batch_size))
+
+
+def _block_order(random: np.random.Generator, count: int, part: int) -> NDArray[Any]:
+    """Return an order of pictures, (count,), in which each `part` comes from few places."""
+    blocks = [
+        np.arange(start, min(start + _BLOCK_SHUFFLED, count))
+        for start in range(0, count, _BLOCK_SHUFFLED)
+    ]
+    order = np.concatenate([blocks[number] for number in random.permutation(len(blocks))])
+    for start in range(0, count, part):
+        random.shuffle(order[start : start + part])
+    return order
+
+
+def _memory_bytes() -> int:
+    """Return the memory of this machine, or what a container may use of it."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # as on Windows
+        return 8 << 30
+    try:
+        return min(memory, int(_MEMORY_LIMIT.read_text(encoding="ascii")))
+    except (OSError, ValueError):  # there is none
+        return memory
 
 
 def _found(cache: BottleneckCache, dataset: Dataset, rows: NDArray[Any]) -> Bottlenecks:

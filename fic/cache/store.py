@@ -6,6 +6,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -161,6 +162,13 @@ class BottleneckCache:
                     "extracts what is missing"
                 ) from error
         return out
+
+    def announce(self, rows: NDArray[np.int64]) -> None:
+        """Let the system read rows ahead that `read` will soon be asked for, if it can."""
+        with self._guard, suppress(OSError):  # which the reading will tell of
+            self._files.announce_rows(
+                self._paths, self._owners(rows), self._rows[rows], row_size(self.fingerprint)
+            )
 
     def shard_of(self, row: int) -> Path:
         """Return the file that holds a row."""
