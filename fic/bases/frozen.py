@@ -32,16 +32,9 @@ from ..digests import digest_bytes, digest_file
 from ..errors import WeightsError
 from ..fingerprint import LAST_LAYER, Fingerprint, bottleneck_shape
 from ..options import BaseOptions, CacheDtype
-from .machine import (
-    GRAPH,
-    RECIPES,
-    KnownBases,
-    is_whole,
-    known_bases,
-    read_note,
-    write_graph,
-    write_note,
-)
+from .keras_file import KerasFile
+from .machine import GRAPH, RECIPES, KnownBases, is_whole, known_bases, write_graph
+from .memos import read_json, write_json
 from .table import Base, find_base
 
 if TYPE_CHECKING:
@@ -89,7 +82,11 @@ class FrozenBase:
         fingerprint: that of an earlier run, so that nothing has to be built to know it.
         tuned_weights: the file of a fine-tuned base's weights, which stand in for those of
             `options`; `fingerprint` must then be given.
+        own: the Keras model of a file, in place of a row of the table.
     """
+
+    in_keras = True
+    """Whether there is a Keras model of it."""
 
     def __init__(
         self,
@@ -99,16 +96,35 @@ class FrozenBase:
         dtype: CacheDtype = "float32",
         fingerprint: Fingerprint | None = None,
         tuned_weights: Path | None = None,
+        own: KerasFile | None = None,
     ) -> None:
         self.options = options
         self.cache_dir = cache_dir
-        self.spec: Base = find_base(options.base_model)
-        self.preprocessing: Preprocessing = self.spec.preprocessing(
-            size=options.image_size, resize=options.resize
+        self.spec: Base = find_base(options.base_model) if own is None else own.spec
+        self.preprocessing: Preprocessing = (
+            self.spec.preprocessing(size=options.image_size, resize=options.resize)
+            if own is None
+            else own.preprocessing
         )
+        self._own = own
         self._dtype: CacheDtype = dtype
         self._given = fingerprint
         self._tuned_weights = tuned_weights
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.spec.name if self._own is None else self._own.file.name
+
+    @property
+    def base_model(self) -> str:
+        """What finds it again, from every working folder."""
+        return self.spec.name if self._own is None else self._own.file.base_model
+
+    @property
+    def source(self) -> dict[str, str]:
+        """Where it comes from, for manifests; nothing for a row of the table."""
+        return {} if self._own is None else dict(self._own.file.source)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -144,6 +160,25 @@ class FrozenBase:
             WeightsError: the weights cannot be loaded, or are not those that were loaded before.
         """
         return self._built[0]
+
+    @property
+    def reference(self) -> "keras.Model":
+        """What an export compares the bundle with: `model`."""
+        return self.model
+
+    def check_explanations(self) -> None:
+        """Accept to export what explains, as far as is known before the model is built."""
+
+    def build_rest(self) -> "keras.Model":
+        """Return a trainable copy of what comes after the cut; see `models.build_rest`."""
+        from .models import build_rest
+
+        options = self.options
+        if options.layer is None:
+            raise ValueError("the rest of a base begins after a layer that has to be named")
+        return build_rest(
+            self.spec, options.layer, weights=options.weights, size=options.image_size
+        )
 
     def copy_model(self) -> "keras.Model":
         """Return a Keras model with the same weights that may be changed.
@@ -271,7 +306,7 @@ class FrozenBase:
     @cached_property
     def _remembered(self) -> tuple[str, tuple[int, ...]] | None:
         """Weights digest and bottleneck shape of an earlier build with the same options."""
-        found = _digest_and_shape(read_note(self._recipe_file))
+        found = _digest_and_shape(read_json(self._recipe_file))
         if found is None and self._machine is not None:
             found = _digest_and_shape(self._machine.recipe(self._machine_recipe))
             if found is not None:
@@ -286,7 +321,7 @@ class FrozenBase:
         if file.parent.is_symlink():
             log.warning("%s: is a link, which is not followed within a cache", file.parent)
             return
-        write_note(file, recipe)
+        write_json(file, recipe)
 
     @property
     def _machine_recipe(self) -> str:
@@ -310,6 +345,8 @@ class FrozenBase:
             options = replace(options, weights=content)
         row = {name: value for name, value in asdict(self.spec).items() if value is not None}
         made_of = {**asdict(options), "row": row, "keras": version("keras")}
+        for name in ("pixels", "preprocessor"):
+            del made_of[name]  # they are in the row of a file, and others have none
         made_of["tensor"] = made_of.pop("layer")  # the names that earlier caches were made with
         recipe = json.dumps(made_of, sort_keys=True)
         return self.cache_dir / RECIPES / f"{digest_bytes(recipe.encode()).hex()}.json"

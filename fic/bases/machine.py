@@ -6,7 +6,6 @@ bottlenecks, and `recipes`. What is wrong with it costs time, never an answer.
 """
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -17,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from fic_runtime.graphs.cache import cache_folder
-from fic_runtime.reading import is_private, open_regular, private_folder, read_json
+from fic_runtime.reading import private_folder
 
-from ..cache.locks import make_folder, new_temporary, publish, remove_abandoned_temporaries
 from ..errors import CacheError
+from .memos import own_digest, read_json, write_atomically, write_json
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,6 @@ GRAPH = "base.onnx"
 NOTE = "base.json"
 RECIPES = "recipes"
 
-_MOST_BYTES = 1 << 20  # of a note or a recipe, which have some hundreds
 _MOST_SECONDS = 90 * 24 * 3600  # since a graph was used last
 _MOST_TOTAL = 4 << 30  # bytes of all graphs
 
@@ -41,7 +39,7 @@ class KnownBases:
 
     def recipe(self, name: str) -> Mapping[str, Any]:
         """Return what was remembered under this name; nothing if it was not."""
-        return read_note(self._folder / RECIPES / name)
+        return read_json(self._folder / RECIPES / name)
 
     def remember(self, name: str, recipe: Mapping[str, Any]) -> None:
         """Remember a recipe, if the folder can be written."""
@@ -66,7 +64,7 @@ class KnownBases:
 
     def _write(self, file: Path, values: Mapping[str, Any]) -> None:
         try:
-            write_note(file, values)
+            write_json(file, values)
         except CacheError as error:
             log.info("%s", error)
 
@@ -97,7 +95,7 @@ def known_bases() -> KnownBases | None:
 
 def is_whole(file: Path, made_with: Mapping[str, str]) -> bool:
     """Return whether a graph is there: ours, of this converter, and as its note beside it says."""
-    note = read_note(file.with_name(NOTE))
+    note = read_json(file.with_name(NOTE))
     return note.get("made_with") == made_with and note.get("sha256") == own_digest(file)
 
 
@@ -107,53 +105,6 @@ def write_graph(file: Path, data: bytes, made_with: Mapping[str, str]) -> None:
     Raises:
         CacheError: they cannot be written.
     """
-    write_whole(file, data)
+    write_atomically(file, data)
     digest = hashlib.sha256(data).hexdigest()
-    write_note(file.with_name(NOTE), {"sha256": digest, "made_with": made_with})
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file of a cache so that it is there whole or not at all.
-
-    Raises:
-        CacheError: it cannot be written.
-    """
-    try:
-        make_folder(path.parent)
-        # By the rules of the cache and not as `whole_file`: this is a folder of the cache, whose
-        # sweeps know what a killed process left and what another one is writing now.
-        remove_abandoned_temporaries(path.parent)
-        with new_temporary(path.parent) as file:
-            if hasattr(os, "fchmod"):  # a graph that a group may write would not be believed
-                os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & 0o755)
-            publish(file, data, path)
-    except OSError as error:
-        raise CacheError(
-            f"{path}: cannot be written ({error.strerror}); make room or give another "
-            "--bottleneck-dir, and run the command again"
-        ) from error
-
-
-def own_digest(file: Path) -> str | None:
-    """Return the SHA-256 of a file that nobody else can write; None where it is no such file."""
-    try:
-        with open_regular(file, follow_link=False) as stream:
-            if is_private(os.fstat(stream.fileno())):
-                return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type] # a FileIO
-    except OSError as error:
-        log.debug("%s: %s", file, error.strerror)
-    return None
-
-
-def read_note(path: Path) -> dict[str, Any]:
-    """Return the object in a small JSON file; nothing where it cannot be read."""
-    try:
-        values = read_json(path, _MOST_BYTES, follow_link=False)
-    except (OSError, ValueError):
-        return {}  # a memo that cannot be read counts as absent
-    return values if isinstance(values, dict) else {}
-
-
-def write_note(path: Path, values: Mapping[str, Any]) -> None:
-    """Write an object as a small JSON file; see `write_whole`."""
-    write_whole(path, (json.dumps(values, indent=2) + "\n").encode())
+    write_json(file.with_name(NOTE), {"sha256": digest, "made_with": made_with})
