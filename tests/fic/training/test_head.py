@@ -263,6 +263,15 @@ def test_tensorboard_events_hold_the_history(keep: Keep, tmp_path: Path) -> None
         assert plugins == {"scalars"}
 
 
+def test_events_that_cannot_be_written_do_not_end_the_training(
+    keep: Keep, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    trained = fit(keep, TrainingOptions(epochs=3, logs=tmp_path / "file" / "logs"))
+    assert len(trained.history) == 3
+    assert "cannot be written any more" in caplog.text
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
 def test_every_optimizer_learns(keep: Keep, optimizer: Optimizer) -> None:
     options = TrainingOptions(epochs=40, optimizer=optimizer, learning_rate=0.03)
