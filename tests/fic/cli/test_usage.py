@@ -47,7 +47,7 @@ def test_wrong_usage_has_exit_code_2(fic: Fic, arguments: list[str]) -> None:
     [["predict", "nowhere", "a.jpg"], ["export", "."], ["evaluate", ".", "--data", "a"]],
 )
 def test_a_folder_without_a_run_is_one_line(fic: Fic, arguments: list[str]) -> None:
-    assert_one_line(fic(*arguments), 1, "no run.json there")
+    assert_one_line(fic(*arguments), 1, "that `fic train` wrote")
 
 
 @pytest.mark.parametrize(
