@@ -93,6 +93,11 @@ def flags(kind: type) -> dict[str, str]:
     return {field: f"--{name.replace('_', '-')}" for field, name in _parameters(kind).items()}
 
 
+def parameters(kind: type) -> list[str]:
+    """Return the parameters of the command line that fill the fields of the library's options."""
+    return list(_parameters(kind).values())
+
+
 def _parameters(kind: type) -> dict[str, str]:
     renamed = _PARAMETERS.get(kind, {})
     return {field.name: renamed.get(field.name, field.name) for field in fields(kind)}

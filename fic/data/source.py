@@ -210,9 +210,11 @@ def split_pictures(
         memo: file that remembers digests of unchanged files, or none.
 
     Raises:
-        DataError: the data set cannot be used, or a file of it cannot be read.
+        DataError: the data set cannot be used, a file of it cannot be read, or the memo would lie
+            among the pictures.
     """
     source = Source(data=path, val_split=fraction)
+    source.keep_apart(*([] if memo is None else [memo]))
     pictures = read_pictures(source, memo=memo, seed=seed, on_error="fail", progress=progress)
     pictures.note_duplicates(progress)
     return Split(train=pictures.train, val=pictures.val, files=pictures.files)
