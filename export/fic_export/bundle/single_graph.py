@@ -1,5 +1,6 @@
 """Base and head fused in one ONNX file, for programs that load a single graph."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 from numpy.typing import NDArray
 
 from fic_runtime.bundle.files import bundle_files
@@ -19,10 +21,13 @@ from fic_runtime.heads.out_of_distribution import read_out_of_distribution
 from fic_runtime.images import load_image
 
 from ..conversion.keras_to_onnx import BOTTLENECK, IMAGE, PROBABILITIES
-from ..errors import ConversionError, ParityError
+from ..errors import ConversionError, ParityError, one_line
 from ..graphs.files import check, of_answers, of_pictures, write_graph
+from ..graphs.foreign import has_inner_graphs
 from ..graphs.ood_nodes import OOD_SCORE, append_ood_score
 from ..graphs.surgery import canonicalize, join
+
+log = logging.getLogger(__name__)
 
 SINGLE_FILE = "classifier.onnx"
 
@@ -30,6 +35,7 @@ SINGLE_FILE = "classifier.onnx"
 # otherwise.
 _BOUND = 1e-4
 _BATCH = 16
+_SAME_SINCE = 13  # opset from which float32 heads mean the same
 
 
 def fuse(
@@ -59,6 +65,11 @@ def fuse(
             f"base and head are of different operator sets ({opsets[0]} and {opsets[1]}) and "
             "cannot become one graph; export without a single graph"
         )
+    if has_inner_graphs(base.graph):
+        raise ConversionError(
+            "a base with branches or loops, such as a graph that was made for one picture at a "
+            "time, cannot become one graph with the head; export without a single graph"
+        )
     fused = onnx.ModelProto(
         ir_version=max(base.ir_version, head.ir_version), producer_name=base.producer_name
     )
@@ -73,6 +84,31 @@ def fuse(
     canonicalize(fused.graph, input_name=IMAGE, output_name=PROBABILITIES)
     check(fused)
     return fused
+
+
+def _in_opset_of(base: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the head in the operators of the base's opset, where the converter can do that."""
+    wanted, own = (
+        max((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), default=0)
+        for model in (base, head)
+    )
+    if wanted == own:
+        return head
+    try:
+        if wanted > own:
+            return onnx.version_converter.convert_version(head, wanted)
+        if wanted < _SAME_SINCE:
+            return head
+        # The converter has no way back; the operators of heads only got more types since then.
+        older = onnx.ModelProto()
+        older.CopyFrom(head)
+        del older.opset_import[:]
+        older.opset_import.add(domain="", version=wanted)
+        onnx.checker.check_model(older, full_check=True)
+        return older
+    except Exception as error:  # the converter's errors share no base class but this one
+        log.info("the head cannot be brought to opset %d: %s", wanted, one_line(error))
+        return head  # which is then refused
 
 
 def _append_score(fused: onnx.ModelProto, bottleneck: onnx.ValueInfoProto, score: Score) -> None:
@@ -118,6 +154,7 @@ def write_single_graph(folder: Path, manifest: Manifest, *, with_bottleneck: boo
     if ood is not None:
         metadata["ood_threshold"] = repr(ood.threshold)
     score = None if ood is None else ood.method
+    graphs[1] = _in_opset_of(*graphs)
     fused = fuse(*graphs, score=score, with_bottleneck=with_bottleneck)
     write_graph(fused, folder / SINGLE_FILE, metadata)
 

@@ -159,7 +159,7 @@ class ForeignGraph:
         picture = PictureInput(name=found[0].name, type=kind.elem_type, dims=dims)
         if picture.type not in INPUT_TYPES:
             raise ConversionError(
-                f"{self.path}: its input {picture.name} holds {_type_name(picture.type)}; give a "
+                f"{self.path}: its input {picture.name} holds {type_name(picture.type)}; give a "
                 "graph that takes pixels as float32, float16, float64 or uint8"
             )
         if len(dims) != 4 or not _takes_rgb(picture):
@@ -309,7 +309,7 @@ def _check_contents(path: Path, contents: GraphContents) -> None:
         )
     if unknown := sorted(contents.types - KNOWN_TYPES):
         raise ConversionError(
-            f"{path}: holds weights of the type {_type_name(unknown[0])}, which the runtime does "
+            f"{path}: holds weights of the type {type_name(unknown[0])}, which the runtime does "
             "not know; give the graph in float32 or float16"
         )
 
@@ -337,7 +337,8 @@ def _takes_rgb(picture: PictureInput) -> bool:
     return 3 in fixed or not all(isinstance(one, int) for one in fixed)
 
 
-def _type_name(number: int) -> str:
+def type_name(number: int) -> str:
+    """Return what NumPy calls an element type of ONNX."""
     try:
         return str(np.dtype(helper.tensor_dtype_to_np_dtype(number)))
     except (KeyError, TypeError, ValueError):

@@ -185,6 +185,43 @@ def test_a_graph_is_trained_on_exported_and_served(tmp_path: Path, photos: Path)
         export_run(run.folder, out=tmp_path / "head", head_only=True)
 
 
+@pytest.mark.quantize
+@pytest.mark.parametrize("opset", [13, 20])
+def test_a_graph_is_quantized_and_fused_in_its_own_opset(
+    opset: int, tmp_path: Path, photos: Path
+) -> None:
+    model = conv_graph(opset=opset)
+    # As exporters write constants that several nodes share.
+    model.graph.node.insert(0, helper.make_node("Identity", ["kernel"], ["same_kernel"]))
+    model.graph.node[1].input[1] = "same_kernel"
+    path = saved(model, tmp_path / "network.onnx")
+    run = quick_run(tmp_path, photos, BaseOptions(base_model=str(path), pixels="unit"))
+    manifest = export_run(
+        run.folder,
+        out=tmp_path / "bundle",
+        quantize="int8",
+        quantize_for="size",
+        max_accuracy_drop=1.0,
+        single_graph=True,
+        triton=tmp_path / "triton",
+    )
+    assert manifest.quantization["scheme"] == "int8"
+    assert manifest.single_graph["largest_difference"] < 1e-4
+    base = onnx.load(tmp_path / "bundle" / "base.onnx")
+    assert "DequantizeLinear" in {node.op_type for node in base.graph.node}
+
+
+def test_a_graph_for_one_picture_is_neither_quantized_nor_fused(
+    tmp_path: Path, photos: Path
+) -> None:
+    path = saved(conv_graph(batch=1), tmp_path / "network.onnx")
+    run = quick_run(tmp_path, photos, BaseOptions(base_model=str(path), pixels="unit"))
+    wanted: list[dict[str, Any]] = [{"quantize": "fp16"}, {"single_graph": True}]
+    for options in wanted:
+        with pytest.raises(ConversionError, match="made for one picture at a time"):
+            export_run(run.folder, out=tmp_path / "bundle", **options)
+
+
 def test_a_head_alone_is_exported_for_the_deployed_base(tmp_path: Path, photos: Path) -> None:
     path = saved(conv_graph(), tmp_path / "network.onnx")
     run = quick_run(tmp_path, photos, BaseOptions(base_model=str(path), pixels="unit"))
