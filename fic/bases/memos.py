@@ -1,13 +1,23 @@
 """What bases remember in the cache folder: small JSON files, and graphs."""
 
+import hashlib
 import json
+import logging
+import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..cache.locks import new_temporary, publish, remove_abandoned_temporaries
+import fic_runtime.reading
+from fic_runtime.reading import is_private, open_regular
+
+from ..cache.locks import make_folder, new_temporary, publish, remove_abandoned_temporaries
 from ..errors import CacheError
+
+log = logging.getLogger(__name__)
+
+_MOST_BYTES = 1 << 20  # of a note or a recipe, which have some hundreds
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -17,11 +27,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         CacheError: it cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         # By the rules of the cache and not as `whole_file`: this is a folder of the cache, whose
         # sweeps know what a killed process left and what another one is writing now.
         remove_abandoned_temporaries(path.parent)
         with new_temporary(path.parent) as file:
+            if hasattr(os, "fchmod"):  # a graph that a group may write would not be believed
+                os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & 0o755)
             publish(file, data, path)
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -39,7 +51,7 @@ def write_with_weights(path: Path, weights: Path, write: Callable[[Path], None])
         CacheError: they cannot be written.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".graph-") as folder:
             written = Path(folder) / path.name
             write(written)
@@ -52,13 +64,24 @@ def write_with_weights(path: Path, weights: Path, write: Callable[[Path], None])
 def read_json(path: Path) -> dict[str, Any]:
     """Return what a memo says; nothing where it is not there or cannot be read."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = fic_runtime.reading.read_json(path, _MOST_BYTES, follow_link=False)
     except (OSError, ValueError):
         return {}  # a memo that cannot be read counts as absent
     return values if isinstance(values, dict) else {}
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
+def own_digest(file: Path) -> str | None:
+    """Return the SHA-256 of a file that nobody else can write; None where it is no such file."""
+    try:
+        with open_regular(file, follow_link=False) as stream:
+            if is_private(os.fstat(stream.fileno())):
+                return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type] # a FileIO
+    except OSError as error:
+        log.debug("%s: %s", file, error.strerror)
+    return None
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a memo.
 
     Raises:

@@ -23,7 +23,7 @@ from ..errors import BaseOptionError, WeightsError
 from ..fingerprint import Fingerprint
 from ..options import BaseOptions, CacheDtype
 from .files import BaseFile
-from .memos import read_json, write_atomically, write_json, write_with_weights
+from .memos import own_digest, read_json, write_atomically, write_json, write_with_weights
 from .preprocessor import RULES, PixelRule, Processor, find_image_size
 
 if TYPE_CHECKING:
@@ -189,15 +189,15 @@ class OnnxBase:
 
     @property
     def has_graph(self) -> bool:
-        """Whether the cache holds the wrapped graph, whole and of this release."""
+        """Whether the cache holds the wrapped graph, whole, of this release, and ours."""
         from fic_export.graphs.files import weights_file
 
         file, note = self.folder / "base.onnx", read_json(self._graph_note)
-        if not file.is_file() or note.get("made_with") != _maker():
+        if note.get("made_with") != _maker():
             return False
         beside = file.with_name(weights_file(file.name))
-        weights = file_digest(beside) if beside.is_file() else None
-        return note.get("sha256") == file_digest(file) and note.get("weights_sha256") == weights
+        weights = own_digest(beside) if beside.is_file() else None
+        return note.get("sha256") == own_digest(file) and note.get("weights_sha256") == weights
 
     @property
     def _graph_note(self) -> Path:
@@ -494,26 +494,20 @@ def _wrapped(plan: _Plan) -> "onnx.ModelProto":
     from fic_export.conversion.wrapping import wrap
     from fic_export.errors import ConversionError, one_line
 
-    batch = plan.wrapping.picture.batch
     log.info("putting pixels and pooling around %s, once for this cache", plan.graph.path)
-    model = wrap(plan.graph, plan.wrapping)
-    try:
-        if _takes_batches(model, plan):
-            return model
-        reason = "its pictures change each other"
-    except (BundleError, DeviceError) as error:
-        reason = one_line(error)
-    if batch in (None, 1):
-        # Made for one picture, as tracing makes it: then one after the other.
+    reason = ""
+    # First as it is: its input is all that most graphs for a fixed number of pictures say of it.
+    for free_batch in (False, True):
+        model = wrap(plan.graph, plan.wrapping, free_batch=free_batch)
         try:
-            model = wrap(plan.graph, plan.wrapping, one_by_one=True)
             if _takes_batches(model, plan):
                 return model
+            reason = "its pictures change each other"
         except (BundleError, DeviceError) as error:
             reason = one_line(error)
     raise ConversionError(
         f"{plan.graph.path}: cannot be used for any number of pictures ({reason}); export it with "
-        "a free batch, or for one picture"
+        "a free batch"
     )
 
 

@@ -5,6 +5,7 @@ filled by either.
 """
 
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +23,10 @@ log = logging.getLogger(__name__)
 
 # Each pass in flight keeps its own activations, so a machine of 64 cores must not hold 64.
 _MOST_PASSES = 8
+
+
+# What the drivers of NVIDIA, AMD and Windows' Linux make.
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 class Engine(Protocol):
@@ -129,6 +134,9 @@ def _onnx_has_cuda() -> bool:
 
 
 def _tensorflow_has_gpu() -> bool:
+    # TensorFlow's import costs seconds, and without a driver it finds nothing.
+    if sys.platform == "linux" and not any(Path(device).exists() for device in _GPU_DEVICES):
+        return False
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))

@@ -223,6 +223,7 @@ def prepare_live(
         ImageError: a picture cannot be decoded, and the options say to stop then.
     """
     started = time.perf_counter()
+    duplicates = pictures.note_duplicates(progress)
     chosen = choose_engine(options.engine, base)
     progress.note(f"engine {chosen.engine.name}: {chosen.reason}")
 
@@ -235,6 +236,8 @@ def prepare_live(
     val, val_skipped = part(pictures.val)
     use = CacheUse(
         skipped=each_once([*pictures.skipped, *train_skipped, *val_skipped]),
+        files=pictures.files,
+        duplicates=duplicates,
         engine=chosen.engine.name,
         seconds=time.perf_counter() - started,
     )

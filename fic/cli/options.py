@@ -1,8 +1,9 @@
 """Options shared by several commands, with the defaults of the library."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -24,9 +25,24 @@ from ..options import (
     TrainingOptions,
 )
 
+if TYPE_CHECKING:
+    from ..data import Source
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FOLDER = click.Path(path_type=Path)
+
+class _AnyPath(click.Path):
+    """A path, of a file as of a folder; an empty text is none, though Python reads it as `.`."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        if value == "":
+            self.fail("it is empty; give a path (is a variable of the shell unset?)")
+        return super().convert(value, parameter, context)
+
+
+FOLDER = _AnyPath(path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)  # what NumPy takes
 _AT_LEAST_1 = click.IntRange(min=1)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -65,6 +81,20 @@ def data_options(command: Command) -> Command:
         ),
     )
 
+
+def _log_progress(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        logging.getLogger().setLevel(logging.INFO)
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_log_progress,
+    help="Log progress, and every file that was left out.",
+)
 
 run_cache_option = click.option(
     "--bottleneck-dir",
@@ -137,8 +167,15 @@ def base_options(command: Command, *, base_model: str | None = BaseOptions.base_
     )
 
 
-def cache_options(command: Command) -> Command:
-    """Add the options of extraction and cache."""
+def cache_options(command: Command, *, views: bool = True) -> Command:
+    """Add the options of extraction and cache; `views` says whether there may be several."""
+    several = click.option(
+        "--views",
+        type=_AT_LEAST_1,
+        default=CacheOptions.views,
+        help="Versions of each training picture: the plain one, then mirrored, cropped and "
+        "color-jittered ones.",
+    )
     return add_options(
         command,
         click.option(
@@ -172,13 +209,7 @@ def cache_options(command: Command) -> Command:
             default=CacheOptions.compression,
             help="Compression of the cache; gzip makes feature maps smaller and slower to read.",
         ),
-        click.option(
-            "--views",
-            type=_AT_LEAST_1,
-            default=CacheOptions.views,
-            help="Versions of each training picture: the plain one, then mirrored, cropped and "
-            "color-jittered ones.",
-        ),
+        *([several] if views else []),
         click.option(
             "--on-error",
             type=_choice(SkipOrFail),
@@ -229,6 +260,18 @@ def whole_network_options(command: Command) -> Command:
             help="Maximum number of epochs of fine-tuning.",
         ),
     )
+
+
+def given_source(
+    data: Path | None, train: Path | None, val: Path | None, *, val_split: float = VAL_SPLIT
+) -> "Source":
+    """Return the source that these options name."""
+    from ..data import Source
+
+    try:
+        return Source(data=data, train=train, val=val, val_split=val_split)
+    except ValueError as error:
+        raise click.UsageError("Give either --data, or both --train and --val.") from error
 
 
 def _head_options(command: Command) -> Command:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx import version_converter
 
 from fic_runtime.preprocessing import Preprocessing
 
@@ -116,6 +117,26 @@ def add_metadata(model: onnx.ModelProto, values: Mapping[str, str]) -> onnx.Mode
     for key, value in values.items():
         model.metadata_props.add(key=key, value=value)
     return model
+
+
+def at_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    """Return the same graph in a newer version of the standard operators.
+
+    Raises:
+        ConversionError: one of its operators has no newer form that is the same.
+    """
+    if all(each.version >= version for each in model.opset_import if not each.domain):
+        return model
+    try:
+        newer = version_converter.convert_version(model, version)
+    except Exception as error:  # of C++, with no class of its own
+        raise ConversionError(
+            f"the graph cannot be brought to version {version} of ONNX's operators "
+            f"({one_line(error)}); report the base"
+        ) from error
+    newest = onnx.helper.find_min_ir_version_for(newer.opset_import)
+    newer.ir_version = max(newer.ir_version, newest)
+    return newer
 
 
 def _check(model: onnx.ModelProto | Path, name: str) -> None:

@@ -285,11 +285,6 @@ def graphs_of(attribute: onnx.AttributeProto) -> Sequence[onnx.GraphProto]:
     return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
 
 
-def has_inner_graphs(graph: onnx.GraphProto) -> bool:
-    """Tell whether a graph holds branches or loops."""
-    return any(graphs_of(attribute) for node in graph.node for attribute in node.attribute)
-
-
 def _read_by(node: onnx.NodeProto) -> Iterator[str]:
     """Yield what a node reads, in its inner graphs too: names of those alone do no harm."""
     yield from node.input
@@ -306,6 +301,11 @@ def _check_contents(path: Path, contents: GraphContents) -> None:
             f"{path}: uses custom operators ({_listed(sorted(contents.custom))}), which the "
             "runtime never loads; export it in operators of ONNX, without fusing them for one "
             "engine"
+        )
+    if contents.control_flow:
+        raise ConversionError(
+            f"{path}: holds loops or branches ({_listed(sorted(contents.control_flow))}), which "
+            "the runtime never loads; export it without them"
         )
     if unknown := sorted(contents.types - KNOWN_TYPES):
         raise ConversionError(

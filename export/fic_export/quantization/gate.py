@@ -22,7 +22,6 @@ from fic_runtime.preprocessing import Preprocessing
 
 from ..errors import ConversionError, ParityError, one_line
 from ..graphs.files import weights_file
-from ..graphs.foreign import has_inner_graphs
 from ..graphs.surgery import skip_identities_of_constants
 from ..options import Purpose, Scheme
 
@@ -221,11 +220,6 @@ def _smaller(graph: bytes, scheme: Scheme, images: Sequence[NDArray[Any]]) -> by
     from .int8 import quantize_int8
 
     model = onnx.load_from_string(graph)
-    if has_inner_graphs(model.graph):
-        raise ConversionError(
-            "a base with branches or loops, such as a graph that was made for one picture at a "
-            "time, cannot be quantized; nothing was written, export without --quantize"
-        )
     try:
         if scheme == "int8":
             skip_identities_of_constants(model.graph)
