@@ -494,26 +494,20 @@ def _wrapped(plan: _Plan) -> "onnx.ModelProto":
     from fic_export.conversion.wrapping import wrap
     from fic_export.errors import ConversionError, one_line
 
-    batch = plan.wrapping.picture.batch
     log.info("putting pixels and pooling around %s, once for this cache", plan.graph.path)
-    model = wrap(plan.graph, plan.wrapping)
-    try:
-        if _takes_batches(model, plan):
-            return model
-        reason = "its pictures change each other"
-    except (BundleError, DeviceError) as error:
-        reason = one_line(error)
-    if batch in (None, 1):
-        # Made for one picture, as tracing makes it: then one after the other.
+    reason = ""
+    # First as it is: its input is all that most graphs for a fixed number of pictures say of it.
+    for free_batch in (False, True):
+        model = wrap(plan.graph, plan.wrapping, free_batch=free_batch)
         try:
-            model = wrap(plan.graph, plan.wrapping, one_by_one=True)
             if _takes_batches(model, plan):
                 return model
+            reason = "its pictures change each other"
         except (BundleError, DeviceError) as error:
             reason = one_line(error)
     raise ConversionError(
         f"{plan.graph.path}: cannot be used for any number of pictures ({reason}); export it with "
-        "a free batch, or for one picture"
+        "a free batch"
     )
 
 

@@ -72,7 +72,7 @@ def read_cached(
     with train.cache:
         rows = np.concatenate([_plain_rows(train), _plain_rows(val)])
     return CachedPictures(
-        base=frozen.base_model,
+        base=frozen.name,
         paths=(*train.dataset.paths, *val.dataset.paths),
         targets=np.concatenate([train.targets, val.targets]).astype(np.int64),
         labels=train.labels,
