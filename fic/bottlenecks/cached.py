@@ -1,9 +1,11 @@
 """Bottlenecks of data sets: looked up in the cache, checked, and extracted where missing."""
 
+import math
 import random
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,8 @@ from numpy.typing import NDArray
 from fic_runtime.errors import ImageError
 from fic_runtime.images.picture_files import FileUse
 
-from ..bases.frozen import FrozenBase
+from ..bases.keras_setup import keras_settings
+from ..bases.opening import AnyBase, open_base
 from ..cache import BottleneckCache
 from ..cache.keys import key_digests, make_keys
 from ..cache.maintenance import remove_entries
@@ -25,7 +28,7 @@ from ..data.file_memo import FileDigests
 from ..digests import digest_file
 from ..errors import CacheError
 from ..options import BaseOptions, CacheOptions
-from ..progress import Progress, Silence
+from ..progress import Progress, shown
 from .engines import Engine, choose_engine
 from .extraction import Picture, bottlenecks_of, extract
 
@@ -36,6 +39,8 @@ _CHECKED = 3
 _CHECK_TOLERANCE = 1e-2
 # Rows read at once for statistics and for evaluation.
 _BLOCK = 512
+# Bottlenecks that are kept in memory through a training, of each part of the data set.
+_MOST_BYTES_HELD = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,18 @@ class Bottlenecks:
 
     def read(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Return the float32 bottlenecks at these rows, shape (len(rows), *shape)."""
-        return self.cache.read(rows)
+        if self._held is None:
+            return self.cache.read(rows)
+        held_rows, held = self._held
+        return held[np.searchsorted(held_rows, rows)]
+
+    @cached_property
+    def _held(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """All rows and their bottlenecks, where they are few: no epoch then reads a file."""
+        if 4 * self.rows.size * math.prod(self.shape) > _MOST_BYTES_HELD:
+            return None
+        rows = np.unique(self.rows)
+        return rows, self.cache.read(rows)
 
     def epoch(
         self, random: np.random.Generator, batch_size: int
@@ -87,6 +103,15 @@ class Bottlenecks:
     def plain(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the plain view's bottlenecks."""
         return self._blocks(self.rows[:, 0])
+
+    def plain_rows(self, pictures: Sequence[int]) -> NDArray[Any]:
+        """Return the plain view's bottlenecks of these pictures, (len(pictures), width).
+
+        A feature map counts as its mean.
+        """
+        rows = self.read(self.rows[np.asarray(pictures, np.int64), 0])
+        mean: NDArray[Any] = rows.reshape(len(rows), -1, self.shape[-1]).mean(axis=1)
+        return mean
 
     def for_statistics(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the bottlenecks of all views."""
@@ -133,7 +158,7 @@ class CacheUse:
 
 
 def prepare(
-    pictures: Pictures, base: FrozenBase, options: CacheOptions, progress: Progress
+    pictures: Pictures, base: AnyBase, options: CacheOptions, progress: Progress
 ) -> tuple[Bottlenecks, Bottlenecks, CacheUse]:
     """Return the bottlenecks of training and validation pictures, extracting what is missing.
 
@@ -174,13 +199,14 @@ def prepare(
     )
 
 
+@keras_settings()
 def fill_cache(
     source: Source,
     *,
     base: BaseOptions | None = None,
     cache: CacheOptions | None = None,
     shard: tuple[int, int] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> CacheUse:
     """Extract the bottlenecks that the cache lacks, without training.
 
@@ -190,9 +216,9 @@ def fill_cache(
     Raises:
         See `fic.training.pipeline.train`.
     """
-    base, cache, progress = base or BaseOptions(), cache or CacheOptions(), progress or Silence()
+    base, cache, progress = base or BaseOptions(), cache or CacheOptions(), shown(progress)
     source.keep_apart(cache.bottleneck_dir)
-    frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
+    frozen = open_base(base, cache.bottleneck_dir, dtype=cache.dtype)
     # Any picture of one folder may be for training, with one seed or another: all get all views.
     pictures = read_pictures(
         source, memo=cache.memo, seed=None, on_error=cache.on_error, progress=progress
@@ -222,7 +248,7 @@ def kept_digests(path: Path, progress: Progress, *, memo: Path | None = None) ->
 def _fill(
     cache: BottleneckCache,
     wanted: "_Wanted",
-    base: FrozenBase,
+    base: AnyBase,
     options: CacheOptions,
     progress: Progress,
 ) -> tuple[NDArray[Any], CacheUse]:
@@ -311,7 +337,7 @@ def _self_check(
     rows: NDArray[Any],
     wanted: _Wanted,
     engine: Engine,
-    base: FrozenBase,
+    base: AnyBase,
     memo: Path,
 ) -> None:
     """Extract a few entries again, so that nobody trains on a cache that was filled wrongly.

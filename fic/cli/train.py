@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from ..options import VAL_SPLIT, BaseOptions, CacheOptions, TrainingOptions
-from .option_values import SectionedCommand, config_option, from_options
+from ..options import BaseOptions, CacheOptions, TrainingOptions
+from .option_values import (
+    SectionedCommand,
+    check_trust,
+    config_option,
+    from_options,
+    trust_option,
+)
 from .options import (
     FOLDER,
     base_options,
     cache_options,
     data_options,
+    given_source,
     split_option,
     training_options,
     verbose_option,
@@ -25,8 +32,6 @@ from .terminal import TerminalProgress, report_files
 if TYPE_CHECKING:
     from fic_runtime.images.picture_files import FileUse
 
-    from ..data import Source
-
 
 @click.command(cls=SectionedCommand)
 @data_options
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 @training_options
 @whole_network_options
 @config_option
+@trust_option
 @verbose_option
 @click.option("--out", type=FOLDER, metavar="DIR", default=Path("run"), help="Folder for the run.")
 @click.option(
@@ -76,10 +82,11 @@ def train(
     """
     from ..training import train as train_classifier
 
+    options = check_trust(context, options)
     _check_whole_network(options)
     progress = TerminalProgress()
     run = train_classifier(
-        _source(**_chosen_source(context), val_split=val_split),
+        given_source(**_chosen_source(context), val_split=val_split),
         out=out,
         base=from_options(BaseOptions, options),
         cache=from_options(CacheOptions, options),
@@ -136,7 +143,7 @@ def extract(
     from ..bottlenecks import fill_cache
 
     use = fill_cache(
-        _source(data, train, val),
+        given_source(data, train, val),
         base=from_options(BaseOptions, options),
         cache=from_options(CacheOptions, options),
         shard=_shard(shard),
@@ -188,17 +195,6 @@ def _print_fine_tuning(record: dict[str, Any]) -> None:
         f"validation accuracy {before:.4f} before, {after:.4f} after"
         + ("" if record["kept"] else "; nothing was gained, so the base stays as it was")
     )
-
-
-def _source(
-    data: Path | None, train: Path | None, val: Path | None, *, val_split: float = VAL_SPLIT
-) -> "Source":
-    from ..data import Source
-
-    try:
-        return Source(data=data, train=train, val=val, val_split=val_split)
-    except ValueError as error:
-        raise click.UsageError("Give either --data, or both --train and --val.") from error
 
 
 def _chosen_source(context: click.Context) -> dict[str, Any]:

@@ -6,8 +6,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError
+from ..results import check_apart
 from .counting import Count, threads_each, with_paths
-from .options import a_path, add_bundle, add_device, add_images, named_pictures, open_classifier
+from .options import (
+    add_bundle,
+    add_device,
+    add_images,
+    named_folders,
+    named_pictures,
+    open_classifier,
+    some_path,
+)
 
 if TYPE_CHECKING:
     from .options import Commands
@@ -26,7 +35,7 @@ def add_to(commands: "Commands") -> None:
     add_images(parser)
     parser.add_argument(
         "--out",
-        type=a_path,
+        type=some_path,
         required=True,
         metavar="FILE",
         help="output file: .npz with the arrays `files` and `bottlenecks`, or .csv",
@@ -35,8 +44,10 @@ def add_to(commands: "Commands") -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .feature_files import feature_file
+    from .feature_files import check_feature_file, feature_file
 
+    check_apart(options.out, named_folders(options.images))
+    check_feature_file(options.out)
     written = failures = 0
     count = Count(answers=False)
     pictures = named_pictures(options.images)

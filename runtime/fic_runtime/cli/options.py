@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 def add_bundle(parser: argparse.ArgumentParser) -> None:
     """Add the bundle, the first argument of most commands."""
     parser.add_argument(
-        "bundle", metavar="BUNDLE", type=a_path, help="folder or zip archive of the bundle"
+        "bundle", metavar="BUNDLE", type=some_path, help="folder or zip archive of the bundle"
+    )
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="PEM",
+        help="public key that the bundle, and every head, must have been signed with; otherwise "
+        "nothing is run and the exit code is 3. Needs `pip install 'fic-runtime[sign]'`",
     )
 
 
@@ -81,19 +88,20 @@ def open_classifier(
         allow_fallback=options.allow_fallback,
         threads=options.threads,
         channel_order=channel_order,
+        public_key=options.public_key,
     )
 
 
-def not_empty(text: str) -> str:
-    """Return an argument; an empty one is not the name of the working folder."""
-    if not text:
-        raise argparse.ArgumentTypeError("is empty; is a variable unset?")
-    return text
-
-
-def a_path(text: str) -> Path:
-    """Return the path that an argument stands for."""
+def some_path(text: str) -> Path:
+    """Return the path that an argument stands for; an empty one is none, and not this folder."""
     return Path(not_empty(text))
+
+
+def not_empty(text: str) -> str:
+    """Return an argument that says something."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty (is a variable of the shell unset?)")
+    return text
 
 
 def positive(text: str) -> int:
@@ -188,6 +196,11 @@ class _ComingPictures:
                     yield from found
 
 
+def named_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return the folders among the arguments, in which no output belongs."""
+    return [Path(argument) for argument in arguments if argument and os.path.isdir(argument)]  # noqa: PTH112  # names that no path can have
+
+
 def _standard_input() -> Iterator[str]:
     try:
         descriptor = sys.stdin.fileno()
@@ -197,6 +210,18 @@ def _standard_input() -> Iterator[str]:
     # Not by sys.stdin itself: Python ends with a fatal error where a thread still waits in it.
     rest = b""
     while piece := os.read(descriptor, 65_536):
+        if b"\0" in piece:
+            raise ImageError(
+                "standard input: holds bytes and not paths, one per line; name the picture file "
+                "instead of -, and separate paths by line breaks"
+            )
         *lines, rest = (rest + piece).split(b"\n")
-        yield from (line.decode(sys.stdin.encoding, "surrogateescape") for line in lines)
-    yield rest.decode(sys.stdin.encoding, "surrogateescape")
+        yield from map(_path_of, lines)
+    yield _path_of(rest)
+
+
+def _path_of(line: bytes) -> str:
+    # Any name that the file system allows; on Windows programs print in the console's encoding.
+    if sys.platform == "win32":
+        return line.decode(sys.stdin.encoding, "replace")
+    return os.fsdecode(line)

@@ -6,9 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BundleError, ImageError
+from ..results import check_apart
 from .counting import Count
 from .heads import add_head
-from .options import a_path, add_bundle, add_device, add_images, named_pictures, open_classifier
+from .options import (
+    add_bundle,
+    add_device,
+    add_images,
+    named_folders,
+    named_pictures,
+    open_classifier,
+    some_path,
+)
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -49,7 +58,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
-        type=a_path,
+        type=some_path,
         required=True,
         metavar="HEAD",
         help="output folder, or a .zip archive, of the new head; may be that of --head",
@@ -59,6 +68,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _teach(options: argparse.Namespace) -> int:
+    check_apart(options.out, named_folders(options.images))
+    _check_output(options)
     count = Count(answers=False)
     failures: list[ImageError] = []
     with open_classifier(options) as classifier:
@@ -90,7 +101,14 @@ def _readable(
             yield path
 
 
+def _check_output(options: argparse.Namespace) -> None:
+    from ..heads.taught import check_head_place
+
+    check_head_place(options.out)
+
+
 def _forget(options: argparse.Namespace) -> int:
+    _check_output(options)
     with open_classifier(options) as classifier:
         classifier.forget(options.label)
         return _save(classifier, options, failed=False)

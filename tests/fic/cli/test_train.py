@@ -331,7 +331,7 @@ def test_a_broken_line_of_a_list_is_skipped_and_told(
 def test_an_empty_argument_is_no_folder(train: Fic, argument: str) -> None:
     result = train(argument, "")
     assert result.code == 2
-    assert "is empty; is a variable unset?" in result.err
+    assert "it is empty; give a path" in result.err
 
 
 def test_pictures_with_two_labels_are_told_and_kept(train: Fic, photos: Path) -> None:

@@ -275,7 +275,7 @@ def test_a_locked_memo_is_done_without(
     tmp_path: Path, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest_all(tmp_path / "memo", files[:1])
-    monkeypatch.setattr("fic.data.file_memo._LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr("fic.data.memo._LOCK_TIMEOUT", 0.05)
     holder = sqlite3.connect(tmp_path / "memo")
     holder.execute("BEGIN EXCLUSIVE")
     try:

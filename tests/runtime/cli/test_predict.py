@@ -206,4 +206,4 @@ def test_an_empty_argument_is_no_folder(run, golden, arguments, monkeypatch):
     monkeypatch.chdir(golden)
     code, out, err = run("predict", *(golden if each == "BUNDLE" else each for each in arguments))
     assert (code, out) == (2, "")
-    assert "is empty; is a variable unset?" in err
+    assert "it is empty (is a variable of the shell unset?)" in err
