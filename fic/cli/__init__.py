@@ -24,6 +24,7 @@ from .cache import cache
 from .data import data, split
 from .export import export
 from .predict import evaluate, predict
+from .report import report
 from .train import extract, train
 from .verify import verify
 
@@ -73,7 +74,7 @@ def cli(verbose: bool) -> None:
 
 
 for command in (
-    *(train, predict, evaluate, export, verify, audit, split, bases, extract, cache, data),
+    *(train, predict, evaluate, export, verify, report, audit, split, bases, extract, cache, data),
 ):
     cli.add_command(command)
 

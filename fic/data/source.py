@@ -182,7 +182,9 @@ def is_split(source: Source) -> bool:
     Raises:
         DataError: see `read_dataset`.
     """
-    return source.data is None or isinstance(read_dataset(source.data), Split)
+    if source.data is None:
+        return True
+    return isinstance(read_dataset(source.data, on_error="skip"), Split)
 
 
 def read_validation(

@@ -40,7 +40,7 @@ from fic_runtime.images import load_image
 from fic_runtime.images.picture_files import find_pictures
 from fic_runtime.preprocessing import Geometry
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase
 from ..data import Source
 from ..errors import DataError, RunError
 from ..options import ReliabilityOptions
@@ -66,7 +66,7 @@ class Reliability:
 
 def measure_reliability(
     run: Run,
-    base: FrozenBase,
+    base: AnyBase,
     head: "keras.Model",
     options: ReliabilityOptions,
     progress: Progress,
@@ -137,7 +137,7 @@ def _calibration(head: "keras.Model", val: Answers, targets: NDArray[Any]) -> Ca
 def _ood_score(
     found: RunBottlenecks,
     val: Answers,
-    base: FrozenBase,
+    base: AnyBase,
     answer: Callable[[NDArray[Any]], NDArray[Any]],
     linear: SoftmaxRegression | None,
     options: ReliabilityOptions,
@@ -176,7 +176,7 @@ def _answers(part: CachedPart, answer: Callable[[NDArray[Any]], NDArray[Any]]) -
 
 
 def _outliers(
-    base: FrozenBase,
+    base: AnyBase,
     answer: Callable[[NDArray[Any]], NDArray[Any]],
     folder: Path | None,
     progress: Progress,

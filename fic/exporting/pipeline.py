@@ -14,8 +14,8 @@ from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.bundle.places import check_bundle_place
 from fic_runtime.images.picture_files import find_pictures
 
-from ..bases.frozen import FrozenBase
 from ..bases.keras_setup import keras_settings
+from ..bases.opening import AnyBase
 from ..errors import DataError, RunError
 from ..options import ExportOptions, StrPath
 from ..progress import Progress, shown
@@ -70,6 +70,8 @@ def export_run(
     )
     _check_outputs(out, options)
     base = trained.frozen_base()
+    if options.with_feature_map:
+        base.check_explanations()
     if options.deployed is not None:
         _check_origin(_origin(base), Path(options.deployed), trained)
     classifier, chosen = _gathered(trained, base, options, progress)
@@ -100,9 +102,9 @@ def _check_outputs(out: Path, options: ExportOptions) -> None:
         check_triton(options.triton, name=options.triton_name, bundle=out)
 
 
-def _origin(base: FrozenBase) -> dict[str, str | None]:
+def _origin(base: AnyBase) -> dict[str, str | None]:
     return {
-        "base": base.spec.name,
+        "base": base.fingerprint.base,
         "weights": base.fingerprint.weights,
         "tensor": base.fingerprint.tensor,
         "pooling": base.fingerprint.pooling,
@@ -121,7 +123,7 @@ def _check_origin(origin: Mapping[str, str | None], deployed: Path, run: Run) ->
 
 
 def _gathered(
-    run: Run, base: FrozenBase, options: ExportOptions, progress: Progress
+    run: Run, base: AnyBase, options: ExportOptions, progress: Progress
 ) -> tuple[KerasClassifier, BundleOptions]:
     """Return what is exported, and how, from a run and its cache."""
     geometry = base.preprocessing.geometry
@@ -136,10 +138,10 @@ def _gathered(
         )
     graph = None
     if options.deployed is None:
-        progress.note(f"converting {base.spec.name}")
-        graph = base.graph_file().read_bytes()
+        progress.note(f"converting {base.name}")
+        graph = base.graph_file()
     classifier = KerasClassifier(
-        base=base.model, head=run.head(), labels=run.labels, preprocessing=base.preprocessing
+        base=base.reference, head=run.head(), labels=run.labels, preprocessing=base.preprocessing
     )
     measured = measure_reliability(run, base, classifier.head, options.reliability, progress, moved)
     # The matrix grows with the square of the classes, and devices have no use for it.
@@ -165,7 +167,8 @@ def _gathered(
         with_feature_map=options.with_feature_map,
         single_graph=options.single_graph,
         with_bottleneck=options.with_bottleneck,
+        float_input=options.float_input,
         sign=options.sign,
-        origin=_origin(base),
+        origin={**_origin(base), **base.source},
         metrics=metrics,
     )

@@ -18,7 +18,8 @@ from fic_runtime.bundle.labels import is_label
 from fic_runtime.reading import read_json, read_regular
 from fic_runtime.results import check_replaceable, check_writable
 
-from ..bases.frozen import FrozenBase, is_cache
+from ..bases.frozen import is_cache
+from ..bases.opening import AnyBase, open_base
 from ..errors import CacheError, HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
 from ..heads.dense import Head
@@ -177,7 +178,7 @@ class Run:
         """Files that were found and not used, each with its kind; none in runs of fic 0.1."""
         return self._files("left_out_files", "kind")
 
-    def frozen_base(self) -> FrozenBase:
+    def frozen_base(self) -> AnyBase:
         """Return the base that the head was trained on, known without building it.
 
         Raises:
@@ -187,7 +188,7 @@ class Run:
         tuned = self.folder / BASE_WEIGHTS_FILE if self.record.get("base_weights") else None
         if tuned is not None and not tuned.is_file():
             raise RunError(f"{tuned}: is missing; put it back or train again")
-        return FrozenBase(
+        return open_base(
             self.base_options,
             self.cache_options.bottleneck_dir,
             dtype=fingerprint.dtype,
@@ -215,6 +216,34 @@ class Run:
             ]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
             raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
+
+    def history(self) -> list[dict[str, float]]:
+        """Return loss and accuracy of each epoch; none where nothing was trained.
+
+        Raises:
+            RunError: `history.csv` is missing or damaged.
+        """
+        path = self.folder / HISTORY_FILE
+        try:
+            text = io.StringIO(read_regular(path, _MOST_BYTES).decode("utf-8"), newline="")
+            return [
+                {name: float(value) for name, value in row.items()} for row in csv.DictReader(text)
+            ]
+        except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
+            raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
+
+    def results(self) -> RunResults:
+        """Return the results of the training.
+
+        Raises:
+            RunError: one of the files is missing or damaged.
+        """
+        return RunResults(
+            record=self.record,
+            metrics=self.metrics,
+            history=self.history(),
+            validation=self.validation(),
+        )
 
     def head(self) -> "keras.Model":
         """Load the trained head, from bottleneck to probabilities.

@@ -37,6 +37,8 @@ class MultiClassifier:
         channel_order: the order of the channels in arrays.
         lean_memory: give memory back after each prediction instead of keeping it for the next.
         graph_cache: keep the optimised form of a large base in the user's cache folder.
+        max_pixels: the most pixels of a picture that is yet to be decoded.
+        public_key: a PEM file; the bundle and all heads must have been signed with its key.
 
     Raises:
         BundleError: a bundle cannot be read, a head is for another base, or two have one name.

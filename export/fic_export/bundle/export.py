@@ -45,7 +45,7 @@ from .explanations import (
 from .golden import write_golden
 from .model_card import model_card
 from .parity import compare, threshold_on_graphs
-from .single_graph import compare_single_graph, write_single_graph
+from .single_graph import SingleGraph, compare_single_graph, write_single_graph
 
 if TYPE_CHECKING:
     import keras
@@ -170,6 +170,7 @@ def convert(
         return
     base = options.base_graph or convert_base(classifier.base, classifier.preprocessing)
     if options.with_feature_map:
+        base = base.read_bytes() if isinstance(base, Path) else base
         base, feature_map = expose_feature_map(base, classifier.base, draft.manifest.base.output)
         draft.note(feature_map=feature_map)
     write_graph(base, draft.folder / BASE_FILE, of_pictures(classifier.preprocessing))
@@ -235,10 +236,9 @@ def finish(
     """
     folder = draft.folder
     if options.single_graph:
-        also = options.with_bottleneck
-        write_single_graph(folder, draft.manifest, with_bottleneck=also)
-        entry = compare_single_graph(folder, draft.manifest, pictures, with_bottleneck=also)
-        draft.note(single_graph=entry)
+        form = SingleGraph(options.with_bottleneck, options.float_input)
+        write_single_graph(folder, draft.manifest, form=form)
+        draft.note(single_graph=compare_single_graph(folder, draft.manifest, pictures, form=form))
     write_golden(folder / GOLDEN_FILE, folder, with_pictures=not head_only)
     if head_only:
         draft.drop_base()

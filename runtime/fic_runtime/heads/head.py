@@ -75,7 +75,11 @@ def open_head(path: str | os.PathLike[str], deployed: Bundle, open_graph: OpenGr
     Raises:
         BundleError: it cannot be read, or it was made for another base.
     """
-    bundle = deployed if Path(path) == deployed.files.path("") else open_bundle(path)
+    bundle = (
+        deployed
+        if Path(path) == deployed.files.path("")
+        else open_bundle(path, public_key=deployed.public_key)
+    )
     check_head(bundle, deployed)
     spec = bundle.manifest.head
     graph = open_graph(bundle, spec.file)

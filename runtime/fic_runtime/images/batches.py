@@ -21,6 +21,7 @@ def pixel_batches(
     geometry: Geometry,
     *,
     channel_order: ChannelOrder = "rgb",
+    max_pixels: int | None = None,
 ) -> "Iterator[Pixels8]":
     """Yield the pixels of pictures, uint8 (up to `batch_size`, height, width, 3).
 
@@ -39,7 +40,13 @@ def pixel_batches(
     filled = 0
     for number, image in enumerate(images):
         try:
-            load_image(image, geometry, channel_order=channel_order, out=batch[filled])
+            load_image(
+                image,
+                geometry,
+                channel_order=channel_order,
+                max_pixels=max_pixels,
+                out=batch[filled],
+            )
         except ImageError as error:
             raise ImageError(f"picture {number}: {error}") from error
         filled += 1

@@ -1,6 +1,6 @@
 """What the reader of a manifest refuses, and what it lets pass."""
 
-import json
+from dataclasses import replace
 
 import pytest
 
@@ -188,10 +188,16 @@ def test_what_is_only_shown_may_be_missing(field, bundle, edit):
 
 
 def test_a_figure_that_is_no_number_cannot_be_written(golden):
-    values = json.loads((golden / "manifest.json").read_text("utf-8"))
-    values["metrics"] = {"accuracy": float("nan")}
+    manifest = Manifest.from_json((golden / "manifest.json").read_text("utf-8"))
     with pytest.raises(ValueError, match="not JSON compliant"):
-        Manifest.from_json(json.dumps(values)).to_json()
+        replace(manifest, metrics={"accuracy": float("nan")}).to_json()
+
+
+@pytest.mark.parametrize("figure", ["NaN", "-Infinity", "1e999", "-1e999"])
+def test_a_figure_that_is_no_number_is_not_read(figure, golden):
+    text = (golden / "manifest.json").read_text("utf-8")
+    with pytest.raises(BundleError, match=r"is none of its values|is past the largest number"):
+        Manifest.from_json(text.replace('"metrics": {', f'"metrics": {{"a": {figure}, ', 1))
 
 
 def test_a_run_is_told_from_a_bundle(tmp_path):
