@@ -237,7 +237,7 @@ def test_a_data_set_that_cannot_be_used_is_one_line(
         (["--bottleneck-dir", "text.h5"], "text.h5"),
         (["--bottleneck-dir", "/proc/fic"], "/proc/fic"),
         (["--logs", "text.h5/logs"], "Not a directory"),
-        (["--lr", "inf", "--epochs", "3"], "use a smaller --lr"),
+        (["--lr", "1e38", "--epochs", "3"], "use a smaller --lr"),
         (["--weight-file", "top.onnx"], "the name must end in .keras, .h5"),
         (["--weight-file", "text.h5/top.h5"], "text.h5/top.h5: cannot be written"),
         (["--label-file", "labels.txt"], "the name must end in .json"),
