@@ -30,7 +30,7 @@ from ..digests import digest_file
 from ..errors import CacheError
 from ..options import BaseOptions, CacheOptions
 from ..progress import Progress, shown
-from .engines import Engine, choose_engine
+from .engines import ChosenEngine, Engine, choose_engine
 from .extraction import Picture, bottlenecks_of, extract
 
 # The self-check: how many entries, and how far they may be from a fresh extraction, relative to
@@ -204,11 +204,14 @@ def prepare(
     if options.recompute:
         # Removed first, not passed over: no later run may find the old ones beside the new.
         remove_entries(options.bottleneck_dir, base.fingerprint, wanted.keys())
+    # Nobody else is kept from a new cache while the base is converted for it, which takes its time.
+    is_new = bool(pictures.digests) and not base.folder.is_dir()
+    chosen = choose_engine(options.engine, base) if is_new else None
     cache = BottleneckCache(
         options.bottleneck_dir, base.fingerprint, compression=options.compression
     )
     try:
-        rows, use = _fill(cache, wanted, base, options, progress)
+        rows, use = _fill(cache, wanted, base, options, progress, chosen)
     except BaseException:
         cache.close()
         raise
@@ -278,6 +281,7 @@ def _fill(
     base: AnyBase,
     options: CacheOptions,
     progress: Progress,
+    chosen: ChosenEngine | None,
 ) -> tuple[NDArray[Any], CacheUse]:
     """Return the row of each bottleneck that is wanted, -1 where its picture was skipped."""
     keys = wanted.keys()
@@ -285,7 +289,7 @@ def _fill(
     if not len(rows):
         return rows, CacheUse()
     hits = int((rows >= 0).sum())
-    chosen = choose_engine(options.engine, base, few=hits == len(rows))
+    chosen = chosen or choose_engine(options.engine, base, few=hits == len(rows))
     _self_check(cache, rows, wanted, chosen.engine, base, options.memo)
     missing = np.flatnonzero(rows < 0)
     skipped: Sequence[Skipped] = ()

@@ -1,6 +1,7 @@
 """Options shared by several commands, with the defaults of the library."""
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -38,14 +39,29 @@ class _AnyPath(click.Path):
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
     ) -> Any:
         if value == "":
-            self.fail("it is empty; give a path (is a variable of the shell unset?)")
+            self.fail(
+                "it is empty; give a path (is a variable of the shell unset?)", parameter, context
+            )
         return super().convert(value, parameter, context)
+
+
+class Number(click.FloatRange):
+    """A number in a range; what is no number, or has no end, is in none."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        """Return the number."""
+        number = super().convert(value, parameter, context)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number that can be computed with", parameter, context)
+        return number
 
 
 FOLDER = _AnyPath(path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)  # what NumPy takes
 _AT_LEAST_1 = click.IntRange(min=1)
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+_POSITIVE = Number(min=0, min_open=True)
 
 
 def add_options(command: Command, *options: Callable[[Command], Command]) -> Command:
@@ -105,7 +121,7 @@ run_cache_option = click.option(
 
 split_option = click.option(
     "--val-split",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=VAL_SPLIT,
     help="Share of each class for validation.",
 )
@@ -322,7 +338,7 @@ def _objective_options(command: Command) -> Command:
         ),
         click.option(
             "--weight-decay",
-            type=click.FloatRange(min=0),
+            type=Number(min=0),
             default=TrainingOptions.weight_decay,
             help="Weight decay of the head (L2; decoupled for adamw).",
         ),
@@ -334,7 +350,7 @@ def _objective_options(command: Command) -> Command:
         ),
         click.option(
             "--label-smoothing",
-            type=click.FloatRange(0, 1, max_open=True),
+            type=Number(0, 1, max_open=True),
             default=TrainingOptions.label_smoothing,
             help="Label smoothing.",
         ),

@@ -383,7 +383,9 @@ def _is_record(file: Path) -> bool:
 
 def _no_run(folder: Path, file: str) -> RunError:
     if not os.path.lexists(folder):
-        return RunError(f"{folder}: no such folder; give one that `fic train` wrote")
+        return RunError(
+            f"{folder}: no such folder, so no {file} there; give a folder that `fic train` wrote"
+        )
     if (folder / MANIFEST_FILE).is_file() or folder.suffix == ".zip":
         return RunError(
             f"{folder}: is a bundle, not a run; call `fic-runtime predict {folder}` instead"

@@ -68,3 +68,21 @@ def test_an_empty_argument_is_not_this_folder(fic: Fic, arguments: list[str]) ->
     done = fic(*arguments)
     assert (done.code, done.out) == (2, "")
     assert "it is empty" in done.err
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--data", "photos", "--lr"],
+        ["train", "--data", "photos", "--weight-decay"],
+        ["export", "run", "--max-difference"],
+        ["cache", "prune", "--unused-days"],
+    ],
+)
+def test_a_number_that_is_none_is_refused_by_its_option(
+    fic: Fic, arguments: list[str], value: str
+) -> None:
+    done = fic(*arguments, value)
+    assert (done.code, done.out) == (2, "")
+    assert arguments[-1] in done.err
