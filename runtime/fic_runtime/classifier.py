@@ -526,6 +526,7 @@ class ServedBase:
             batch_size=batch_size,
             workers=workers,
             on_error=on_error,
+            interrupt=self.graph.interrupt,
         )
 
     def open_head(self, head: str | Path) -> Head:

@@ -5,9 +5,11 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from ..errors import FicError
 from . import bench, doctor, explain, extract, html, info, predict, selftest, serve, teach, watch
+from .interrupting import ended_by_interrupt
 
 _COMMANDS = (predict, watch, serve, extract, explain, teach, html, bench, selftest, info, doctor)
 
@@ -38,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A name that the terminal cannot show must not fail the program; in JSON it stays readable.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        status = options.command(options)
+        # The server ends by itself, after the requests that it has accepted.
+        with nullcontext() if options.command is serve.serve_bundle else ended_by_interrupt():
+            status = options.command(options)
         sys.stdout.flush()
     except FicError as error:
         print(f"fic-runtime: {error}", file=sys.stderr)
