@@ -53,13 +53,16 @@ ALLOWED = {
         "runs": {*FIC_GROUND, "heads", "bases"},
         "training": {*FIC_GROUND, "runs", "heads", "bottlenecks", "bases", "data"},
         "exporting": {*FIC_GROUND, "runs", "bases", "cache", "data"},
-        "prediction": {*FIC_GROUND, "training", "runs", "heads", "bottlenecks", "data"},
+        "prediction": {*FIC_GROUND, "training", "bases", "runs", "heads", "bottlenecks", "data"},
+        "insight": {*FIC_GROUND, "runs", "heads", "bottlenecks", "bases", "cache", "data"},
         "cli": {
             *(*FIC_GROUND, "__init__", "bases", "bottlenecks", "cache", "data", "exporting"),
-            *("heads", "prediction", "runs", "training"),
+            *("heads", "insight", "prediction", "runs", "training"),
         },
         "__main__": {"cli"},
-        "__init__": {"bases", "data", "errors", "exporting", "options", "runs", "training"},
+        "__init__": {
+            *("bases", "data", "errors", "exporting", "insight", "options", "runs", "training"),
+        },
     },
     "fic_export": {
         "errors": set[str](),

@@ -5,6 +5,7 @@ It is made by that library and checked by `fic_runtime.bundle.signature`, which 
 `model_signing verify key` checks it too, but for `.git` and its like, which it passes over.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def sign_folder(folder: Path, private_key: Path) -> None:
     _signer(private_key).sign(folder, folder / SIGNATURE_FILE)
 
 
-def verify_bundle(bundle: str | Path, public_key: str | Path) -> None:
+def verify_bundle(bundle: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> None:
     """Verify the signature of a bundle, a folder or an archive, and the digests of its files.
 
     An archive is verified as it is: nothing of it is written anywhere.

@@ -1,32 +1,35 @@
-"""Memo of content digests: an unchanged file is read only once."""
+"""Memo of content digests: an unchanged file is read only once.
 
-import logging
+A file counts as unchanged while path, inode, size and both times stay the same. The time of
+modification alone does not do: `mv`, `cp -p`, `rsync -t` and `tar` bring another content under a
+path with a time of their choice. The time of change cannot be chosen, and a rename changes it, or
+brings another inode.
+"""
+
 import os
-import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from ..digests import DIGEST_SIZE, digest_file
-
-log = logging.getLogger(__name__)
+from .memo import Memo, Table, batches
 
 # A file written within one tick of its file system's clock can change again and keep its size and
-# time. FAT has the coarsest clock in use, 2 s.
+# times. FAT has the coarsest clock in use, 2 s.
 _RACY_NS = 2_000_000_000
 
-
-_BATCH = 1024  # files in one query and one transaction; a kill loses at most these
-
-
-_LOCK_TIMEOUT = 5.0  # seconds to wait for another process's transaction
-
-
-_T = TypeVar("_T")
+# Paths are bytes: a name that is not UTF-8 is a name all the same.
+_FILES = Table(
+    "file_digests",
+    ("path BLOB", "stamp BLOB", "digest BLOB"),
+    "file digests",
+    # Of fic 0.1, which knew files by size and time of modification alone: not believed any more.
+    former="files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest BLOB) "
+    "WITHOUT ROWID",
+)
 
 
 class Digests(NamedTuple):
@@ -37,12 +40,23 @@ class Digests(NamedTuple):
 
 
 class _Stamp(NamedTuple):
-    size: int
-    mtime_ns: int
+    """What an unchanged file keeps, and when it last changed in any way."""
+
+    text: bytes
+    time_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "_Stamp":
+        # As text: SQLite has no room for the inodes of some file systems.
+        return cls(
+            b"%d:%d:%d:%d"
+            % (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino),
+            max(status.st_mtime_ns, status.st_ctime_ns),
+        )
 
 
 class FileDigests:
-    """Digests of files, remembered by path, size and time of modification.
+    """Digests of files, remembered by path, inode, size, and times of modification and change.
 
     The memo is a SQLite file. It only saves time: one that is damaged, locked, read-only or
     deleted costs a second reading of the files and nothing else. Processes may share it.
@@ -52,7 +66,7 @@ class FileDigests:
     """
 
     def __init__(self, memo: str | os.PathLike[str] | None) -> None:
-        self._memo = None if memo is None else _Memo.open(Path(memo))
+        self._memo = None if memo is None else Memo.open(Path(memo), _FILES)
 
     def digests(
         self,
@@ -72,11 +86,20 @@ class FileDigests:
         unique = dict.fromkeys(path if isinstance(path, Path) else Path(path) for path in paths)
         threads = workers or 2 * (os.cpu_count() or 1)
         with ThreadPoolExecutor(threads, thread_name_prefix="digest") as pool:
-            for batch in _batches(unique, _BATCH):
+            for batch in batches(unique):
                 self._resolve(batch, found, pool)
                 if progress is not None:
                     progress(len(batch))
         return found
+
+    def forget(self, paths: Iterable[Path] | None = None) -> None:
+        """Forget the digests of these files, or all: they are read anew when asked for again."""
+        if self._memo is None:
+            return
+        if paths is None:
+            self._memo.forget_all()
+        else:
+            self._memo.forget([_name(path) for path in paths])
 
     def close(self) -> None:
         """Close the memo's file."""
@@ -95,7 +118,7 @@ class FileDigests:
         self.close()
 
     def _resolve(self, paths: Sequence[Path], found: Digests, pool: ThreadPoolExecutor) -> None:
-        names = [os.fsencode(os.path.abspath(path)) for path in paths]  # noqa: PTH100  # 4x Path's
+        names = list(map(_name, paths))
         known = {} if self._memo is None else self._memo.look_up(names)
         unread: list[tuple[Path, bytes, _Stamp]] = []
         for path, name in zip(paths, names, strict=True):
@@ -104,111 +127,33 @@ class FileDigests:
             except (OSError, ValueError) as error:
                 found.failures[path] = _sentence(path, error)
                 continue
-            stamp = _Stamp(status.st_size, status.st_mtime_ns)
-            remembered = known.get(name)
-            if remembered is not None and remembered[:2] == stamp:
-                found.digests[path] = remembered[2]
+            stamp = _Stamp.of(status)
+            remembered, digest = known.get(name, (None, None))
+            if remembered == stamp.text and _is_digest(digest):
+                found.digests[path] = digest
             else:
                 unread.append((path, name, stamp))
         fresh = []
         # The stamps were taken before reading: a file that changes meanwhile has a new one.
         racy = time.time_ns() - _RACY_NS
-        for (path, name, stamp), digest in zip(
-            unread, pool.map(_try_digest, (path for path, _, _ in unread)), strict=True
-        ):
+        answers = pool.map(_try_digest, (path for path, _, _ in unread))
+        for (path, name, stamp), digest in zip(unread, answers, strict=True):
             if isinstance(digest, bytes):
                 found.digests[path] = digest
-                if stamp.mtime_ns < racy:
-                    fresh.append((name, *stamp, digest))
+                if stamp.time_ns < racy:
+                    fresh.append((name, stamp.text, digest))
             else:
                 found.failures[path] = _sentence(path, digest)
         if fresh and self._memo is not None:
             self._memo.remember(fresh)
 
 
-class _Memo:
-    """The SQLite file; whatever goes wrong with it switches it off with a line in the log."""
-
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self._path = path
-        self._connection: sqlite3.Connection | None = connection
-
-    @classmethod
-    def open(cls, path: Path) -> "_Memo | None":
-        try:
-            return cls(path, _connect(path))
-        except sqlite3.OperationalError as error:
-            log.info("%s: no memo of file digests (%s); reading every file", path, error)
-        except (OSError, sqlite3.DatabaseError) as error:
-            log.warning("%s: damaged memo of file digests (%s); starting anew", path, error)
-            try:
-                path.unlink()
-                return cls(path, _connect(path))
-            except (OSError, sqlite3.DatabaseError) as second:
-                log.info("%s: no memo of file digests (%s); reading every file", path, second)
-        return None
-
-    def look_up(self, names: Sequence[bytes]) -> dict[bytes, tuple[int, int, bytes]]:
-        if self._connection is None:
-            return {}
-        marks = ",".join("?" * len(names))
-        query = f"SELECT path, size, mtime_ns, digest FROM files WHERE path IN ({marks})"
-        try:
-            rows = self._connection.execute(query, names).fetchall()
-        except sqlite3.DatabaseError as error:
-            self._give_up(error)
-            return {}
-        return {
-            path: (size, mtime_ns, digest)
-            for path, size, mtime_ns, digest in rows
-            if isinstance(digest, bytes) and len(digest) == DIGEST_SIZE
-        }
-
-    def remember(self, rows: Sequence[tuple[bytes, int, int, bytes]]) -> None:
-        if self._connection is None:
-            return
-        try:
-            with self._connection:
-                self._connection.executemany(
-                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows
-                )
-        except sqlite3.DatabaseError as error:
-            self._give_up(error)
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _give_up(self, error: sqlite3.DatabaseError) -> None:
-        self.close()
-        if isinstance(error, sqlite3.OperationalError):  # locked, read-only, disk full
-            log.info("%s: memo of file digests not used any more (%s)", self._path, error)
-            return
-        log.warning("%s: damaged memo of file digests (%s); removed", self._path, error)
-        try:
-            self._path.unlink()
-        except OSError as second:
-            log.info("%s: cannot be removed (%s)", self._path, second)
+def _is_digest(value: object) -> bool:
+    return isinstance(value, bytes) and len(value) == DIGEST_SIZE
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise sqlite3.OperationalError(str(error)) from error
-    connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT, check_same_thread=False)
-    try:
-        # Paths are bytes: a name that is not UTF-8 is a name all the same.
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER, "
-            "mtime_ns INTEGER, digest BLOB) WITHOUT ROWID"
-        )
-        connection.execute("SELECT path, size, mtime_ns, digest FROM files LIMIT 1").fetchall()
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
+def _name(path: Path) -> bytes:
+    return os.fsencode(os.path.abspath(path))  # noqa: PTH100  # a quarter of Path's time
 
 
 def _try_digest(path: Path) -> bytes | OSError:
@@ -221,9 +166,3 @@ def _try_digest(path: Path) -> bytes | OSError:
 def _sentence(path: Path, error: OSError | ValueError) -> str:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"{path}: cannot be read ({reason}); check the file and its permissions"
-
-
-def _batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

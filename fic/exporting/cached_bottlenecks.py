@@ -14,12 +14,16 @@ from ..data import Dataset, Source, read_pictures
 from ..errors import CacheError, DataError
 from ..progress import Progress
 from ..runs import Run
+from .whereabouts import recorded_source
 
 # Pictures of each side at most, or ten of each class, but no more than fit in these bytes: what is
 # measured on them hardly changes with more.
 _PICTURES = 4000
 _PER_CLASS = 10
 _BYTES = 256 << 20
+# Of validation pictures, whose probabilities are held: pictures by classes. In float64 they are
+# 32 MB, among which the search for a temperature takes seconds.
+_PROBABILITIES = 4_000_000
 _BLOCK_BYTES = 32 << 20
 _SEED = 20181124
 
@@ -60,24 +64,28 @@ class RunBottlenecks:
         self.train.cache.close()
 
 
-def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
+def cached_bottlenecks(
+    run: Run, progress: Progress, source: Source | None = None
+) -> RunBottlenecks | str:
     """Find the bottlenecks of a run's pictures, and extract nothing.
 
     The pictures are read and split as in the training, so those that have changed since are left
     out.
 
+    Args:
+        run: the run.
+        progress: hears of the reading.
+        source: where the pictures are now, if they have moved.
+
     Returns:
         The bottlenecks, or in a few words why there are none.
     """
+    source = source or recorded_source(run)
     try:
-        recorded = run.record["source"]
-        folders = {
-            name: None if recorded[name] is None else Path(recorded[name])
-            for name in ("data", "train", "val")
-        }
-        source = Source(val_split=float(recorded["val_split"]), **folders)
         seed = int(run.record["training"]["seed"])
     except (KeyError, TypeError, ValueError):
+        source = None
+    if source is None:
         return "run.json does not say what the run was trained on"
     try:
         pictures = read_pictures(
@@ -86,9 +94,11 @@ def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
     except (DataError, CacheError) as error:
         return f"its pictures cannot be read: {error}"
     cache = BottleneckCache(run.cache_options.bottleneck_dir, run.frozen_base().fingerprint)
-    train, val = (
-        _part(cache, part, pictures.digests, run.labels) for part in (pictures.train, pictures.val)
-    )
+    features = cache.fingerprint.shape[-1]
+    most = min(max(_PICTURES, _PER_CLASS * len(run.labels)), _BYTES // (4 * features))
+    train = _part(cache, pictures.train, pictures.digests, run.labels, most)
+    most = min(most, _PROBABILITIES // len(run.labels))
+    val = _part(cache, pictures.val, pictures.digests, run.labels, most)
     if not len(train) or not len(val):
         cache.close()
         return (
@@ -99,13 +109,15 @@ def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
 
 
 def _part(
-    cache: BottleneckCache, part: Dataset, digests: Mapping[Path, bytes], labels: tuple[str, ...]
+    cache: BottleneckCache,
+    part: Dataset,
+    digests: Mapping[Path, bytes],
+    labels: tuple[str, ...],
+    most: int,
 ) -> CachedPart:
     rows = cache.find(make_keys((digests[path], 0) for path in part.paths))
     index = {label: number for number, label in enumerate(labels)}
     targets = np.array([index.get(part.labels[label], -1) for label in part.targets], np.int64)
     found = np.flatnonzero((rows >= 0) & (targets >= 0))
-    features = cache.fingerprint.shape[-1]
-    most = min(max(_PICTURES, _PER_CLASS * len(labels)), _BYTES // (4 * features))
     chosen = np.sort(np.random.default_rng(_SEED).permutation(len(found))[:most])
     return CachedPart(cache, rows[found[chosen]], targets[found[chosen]])

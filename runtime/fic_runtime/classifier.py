@@ -1,5 +1,6 @@
 """A bundle that answers: picture in, label and probabilities out."""
 
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -47,8 +48,8 @@ class Classifier:
     may be pickled: the receiver opens the bundle again, by its path. A head that was taught travels
     in the pickle.
 
-    A picture is a path, the bytes of an image file, a uint8 array of shape (height, width, 3),
-    (height, width, 4) or (height, width), or a PIL image.
+    A picture is a path, the bytes of an image file, an open file or an upload with `read()`, a
+    uint8 array of shape (height, width, 3), (height, width, 4) or (height, width), or a PIL image.
 
     Args:
         bundle: the folder of the bundle, or its zip archive.
@@ -82,9 +83,9 @@ class Classifier:
 
     def __init__(
         self,
-        bundle: str | Path,
+        bundle: str | os.PathLike[str],
         *,
-        head: str | Path | None = None,
+        head: str | os.PathLike[str] | None = None,
         **options: Unpack[ServingOptions],
     ) -> None:
         base = ServedBase(bundle, **options)
@@ -304,7 +305,7 @@ class Classifier:
         bottlenecks = base.run(pixels)
         return np.asarray(bottlenecks), head.run(bottlenecks)
 
-    def open_head(self, head: str | Path) -> Head:
+    def open_head(self, head: str | os.PathLike[str]) -> Head:
         """Open another head for this base, to be run on the bottlenecks of `extract`.
 
         Raises:
@@ -312,7 +313,7 @@ class Classifier:
         """
         return self._serving()[0].open_head(head)
 
-    def swap_head(self, head: str | Path) -> None:
+    def swap_head(self, head: str | os.PathLike[str]) -> None:
         """Go on with the head of another bundle, which was made for the same base.
 
         Other threads may predict meanwhile: each prediction is wholly of one head, its labels
@@ -365,7 +366,7 @@ class Classifier:
             base, head = self._serving()
             self._serve(base, forgotten_head(head, label, base.bundle, base.head_graph))
 
-    def save_head(self, path: str | Path) -> None:
+    def save_head(self, path: str | os.PathLike[str]) -> None:
         """Write the head that was taught as a head-only bundle, a folder or an archive (.zip).
 
         It appears whole or not at all; only an earlier head is replaced.
@@ -450,7 +451,7 @@ class ServedBase:
 
     def __init__(
         self,
-        bundle: str | Path,
+        bundle: str | os.PathLike[str],
         *,
         channel_order: ChannelOrder = "rgb",
         graph_cache: bool = True,
@@ -529,7 +530,7 @@ class ServedBase:
             interrupt=self.graph.interrupt,
         )
 
-    def open_head(self, head: str | Path) -> Head:
+    def open_head(self, head: str | os.PathLike[str]) -> Head:
         """Open the head of a bundle, made for this base.
 
         Raises:

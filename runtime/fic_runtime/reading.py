@@ -6,9 +6,10 @@ believed are looked at as OpenSSH looks at those of keys.
 """
 
 import errno
+import json
 import os
 import stat
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 AnyPath: TypeAlias = "str | os.PathLike[str]"
 
@@ -83,6 +84,20 @@ def read_regular(
     if read > limit:
         raise too_large(path, limit)
     return b"".join(pieces)
+
+
+def read_json(path: AnyPath, limit: int, *, follow_link: bool = True) -> Any:
+    """Return the JSON values of a regular file of at most `limit` bytes, in UTF-8.
+
+    Raises:
+        OSError: see `read_regular`.
+        ValueError: it is not JSON, or nested more deeply than anything that is meant to be read.
+    """
+    text = read_regular(path, limit, follow_link=follow_link).decode("utf-8-sig")
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
 
 
 def too_large(path: AnyPath, limit: int) -> OSError:

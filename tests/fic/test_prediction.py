@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,42 @@ def test_a_head_in_a_file_answers_like_its_run(
     loose = HeadFile(**files, base_options=base)
     answers = list(predict_files(loose, [photos], bottleneck_dir=cache))
     assert len(answers) == 24
-    assert answers == list(predict_files(cold_run.folder, [photos]))
+    for (path, loosely), (same, whole) in zip(
+        answers, predict_files(cold_run.folder, [photos]), strict=True
+    ):
+        assert isinstance(loosely, Prediction) and isinstance(whole, Prediction)
+        assert (path, loosely.label) == (same, whole.label)
+        assert loosely.probability == pytest.approx(whole.probability, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("head", "is_new"), [("linear", False), ("mlp:8", True)], ids=["warm cache", "known base"]
+)
+def test_neither_keras_nor_tensorflow_is_imported_without_need(
+    cold_run: Run, shared_photos: Path, tmp_path: Path, head: str, is_new: bool
+) -> None:
+    cache = tmp_path / "new" if is_new else cold_run.cache_options.bottleneck_dir
+    base = ["--base-model", "mobilenet_0.25", "--weights", "none", "--image-size", "32"]
+    run, photo = str(tmp_path / "run"), str(shared_photos / "blue" / "0.jpg")
+    options = ["--val-split", "0.25", "--epochs", "2", "--head", head]
+    outputs = ["--out", run, "--weight-file", str(tmp_path / "top.keras")]
+    source = ["--data", str(shared_photos), "--bottleneck-dir", str(cache)]
+    commands = [
+        ["train", *source, *base, *options, *outputs],
+        ["evaluate", run, "--data", str(shared_photos)],
+        ["predict", run, photo],
+    ]
+    code = (
+        "import sys\n"
+        "from fic.cli import cli\n"
+        f"for command in {commands}:\n"
+        "    cli(command, standalone_mode=False)\n"
+        "heavy = {'keras', 'tensorflow', 'tf2onnx', 'onnx', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{24 if is_new else 0} bottlenecks extracted" in done.stdout
 
 
 def test_a_class_that_the_run_does_not_know_is_an_error(cold_run: Run, photos: Path) -> None:
@@ -122,11 +159,13 @@ def test_a_measurement_without_readable_pictures_is_an_error(cold_run: Run, tmp_
 
 
 def test_another_cache_can_be_given_where_the_run_s_own_cannot_be_made(
-    run: Run, photos: Path, tmp_path: Path
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     (tmp_path / "file").write_text("no folder")
     record["bottlenecks"]["bottleneck_dir"] = str(tmp_path / "file" / "cache")
+    monkeypatch.chdir(tmp_path)  # whose cache takes its place
+    (tmp_path / "bottlenecks").write_text("no folder")
     (run.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(CacheError, match="--bottleneck-dir"):
         evaluate_run(run.folder, photos)

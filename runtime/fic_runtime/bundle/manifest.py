@@ -7,6 +7,7 @@ format is described in `docs/reference/bundle-format.md`. Only the standard libr
 import errno
 import json
 import math
+import os
 import reprlib
 from collections import Counter
 from collections.abc import Mapping
@@ -141,7 +142,9 @@ class Manifest:
         values = {
             name: value for name, value in asdict(self).items() if value or name not in _LATER
         }
-        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # The name of a picture may be no text: JSON has the same escape for its bytes as Python.
+        return text.encode("utf-8", "backslashreplace").decode()
 
     @classmethod
     def from_json(cls, text: str, *, name: str = MANIFEST_FILE) -> "Manifest":
@@ -258,9 +261,7 @@ def read_manifest(files: BundleFiles) -> Manifest:
     try:
         text = files.read(MANIFEST_FILE, MOST_BYTES).decode("utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        raise BundleError(
-            f"{file.parent}: no {MANIFEST_FILE} there; give what `fic export` wrote"
-        ) from None
+        raise _no_bundle(files) from None
     except OSError as error:
         if error.errno == errno.EFBIG:
             raise BundleError(
@@ -272,6 +273,18 @@ def read_manifest(files: BundleFiles) -> Manifest:
     except UnicodeDecodeError as error:
         raise BundleError(f"{file}: is not UTF-8 text; export the bundle again") from error
     return Manifest.from_json(text, name=str(file))
+
+
+def _no_bundle(files: BundleFiles) -> BundleError:
+    folder = files.path(MANIFEST_FILE).parent
+    if not os.path.lexists(folder):
+        return BundleError(f"{folder}: no such file or folder; give what `fic export` wrote")
+    if os.path.lexists(files.path("run.json")):
+        return BundleError(
+            f"{folder}: is a run, not a bundle; make one of it with `fic export {folder}`, or take "
+            f"`fic predict {folder}`"
+        )
+    return BundleError(f"{folder}: no {MANIFEST_FILE} there; give what `fic export` wrote")
 
 
 def _check_size(text: str) -> None:

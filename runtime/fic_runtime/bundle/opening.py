@@ -1,5 +1,6 @@
 """A bundle on disk: its manifest, and its files checked against their digests."""
 
+import os
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -78,7 +79,9 @@ class Bundle:
         return replace(self, graphs={})
 
 
-def open_bundle(path: str | Path, *, public_key: str | Path | None = None) -> Bundle:
+def open_bundle(
+    path: str | os.PathLike[str], *, public_key: str | os.PathLike[str] | None = None
+) -> Bundle:
     """Read the manifest of a folder or zip archive and check every file that it names.
 
     Of a head-only bundle the files of the base are elsewhere; `heads.open_head` compares them.
@@ -123,7 +126,9 @@ def open_bundle(path: str | Path, *, public_key: str | Path | None = None) -> Bu
     return Bundle(files, manifest, Path(path).absolute(), weights, graphs, key)
 
 
-def _signed(found: BundleFiles, public_key: str | Path) -> tuple[Manifest, CheckedFiles]:
+def _signed(
+    found: BundleFiles, public_key: str | os.PathLike[str]
+) -> tuple[Manifest, CheckedFiles]:
     """Return the manifest that was signed, and the files as they were signed.
 
     No file is read twice for it: the digests of the manifest have to be those of the signature.

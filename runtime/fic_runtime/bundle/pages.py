@@ -16,7 +16,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..errors import BundleError, FicError, OutputError
-from ..results import cannot_write, replacing_folder, whole_file
+from ..results import (
+    cannot_write,
+    check_own_file,
+    check_replaceable,
+    check_writable,
+    replacing_folder,
+    whole_file,
+)
 from . import TEACHING_FILE, Bundle, open_bundle
 from .head_only import check_has_base
 from .manifest import MANIFEST_FILE
@@ -28,6 +35,8 @@ _LABELS_IN_TITLE = 6
 _BUNDLE = "bundle.zip"
 _PAGE = "index.html"
 _HEADERS = "_headers"
+_SITE = frozenset({_PAGE, "page.css", "page.js", "worker.js", _WASM, _BUNDLE, _HEADERS})
+_OF_A_PAGE = b'<script type="application/octet-stream" id="bundle">'
 # What the browser may do: run these scripts, and show pictures that the page itself made.
 _NOTHING_ELSE = {
     "default-src": "'none'",
@@ -39,7 +48,11 @@ _NOTHING_ELSE = {
 
 
 def write_page(
-    bundle: str | Path, out: Path, *, title: str | None = None, public_key: Path | None = None
+    bundle: str | os.PathLike[str],
+    out: Path,
+    *,
+    title: str | None = None,
+    public_key: Path | None = None,
 ) -> int:
     """Write one HTML file that classifies pictures in a browser, without a network.
 
@@ -57,6 +70,7 @@ def write_page(
         FicError: the package fic-runtime-html is not installed.
         OutputError: the file cannot be written.
     """
+    check_page(out)
     opened = _opened(bundle, public_key)
     script, style = _asset("page.js").decode(), _asset("page.css").decode()
     blocks = {
@@ -86,7 +100,11 @@ def write_page(
 
 
 def write_site(
-    bundle: str | Path, folder: Path, *, title: str | None = None, public_key: Path | None = None
+    bundle: str | os.PathLike[str],
+    folder: Path,
+    *,
+    title: str | None = None,
+    public_key: Path | None = None,
 ) -> int:
     """Write the same as a folder for a static host, with a strict Content-Security-Policy.
 
@@ -101,7 +119,7 @@ def write_site(
         FicError: the package fic-runtime-html is not installed.
         OutputError: the folder holds something else, or cannot be written.
     """
-    _check_folder(folder)
+    check_site(folder)
     opened = _opened(bundle, public_key)
     policy = {
         "script-src": "'self' 'wasm-unsafe-eval'",
@@ -156,6 +174,28 @@ def check_installed() -> None:
     _asset("page.html")
 
 
+def check_page(out: Path) -> None:
+    """Make sure that a page may be written at `out`.
+
+    Raises:
+        OutputError: a file is there that is not such a page, or it cannot be written.
+    """
+    check_own_file(out, lambda path: _OF_A_PAGE in path.read_bytes(), kind="a page")
+    check_writable(out)
+
+
+def check_site(folder: Path) -> None:
+    """Make sure that the files of a page may be written to `folder`.
+
+    Raises:
+        OutputError: it holds something else, or cannot be written.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / _HEADERS).is_file():
+        raise OutputError(f"{folder}: holds something other than such a page; give a new folder")
+    check_replaceable(folder, mark=_WASM, names=_SITE)
+    check_writable(folder)
+
+
 def _asset(name: str) -> bytes:
     # Not an import: the runtime works without this package.
     try:
@@ -167,7 +207,7 @@ def _asset(name: str) -> bytes:
         ) from error
 
 
-def _opened(bundle: str | Path, public_key: Path | None) -> Bundle:
+def _opened(bundle: str | os.PathLike[str], public_key: Path | None) -> Bundle:
     opened = open_bundle(bundle, public_key=public_key)
     check_has_base(opened)
     if any(opened.weights.values()):
@@ -230,8 +270,6 @@ def _source(inline: str) -> str:
 
 
 def _write_file(out: Path, content: bytes) -> int:
-    if out.is_dir():
-        raise OutputError(f"{out}: is a folder; give the name of a file, such as page.html")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(out) as file:
@@ -243,15 +281,8 @@ def _write_file(out: Path, content: bytes) -> int:
 
 def _write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
     try:
-        with replacing_folder(folder, mark=_WASM) as fresh:
+        with replacing_folder(folder, mark=_WASM, names=_SITE) as fresh:
             for name, content in contents.items():
                 (fresh / name).write_bytes(content)
     except OSError as error:
         raise cannot_write(folder, error) from error
-
-
-def _check_folder(folder: Path) -> None:
-    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / _HEADERS).is_file() or not (folder / _WASM).is_file():
-        raise OutputError(f"{folder}: holds something other than such a page; give a new folder")

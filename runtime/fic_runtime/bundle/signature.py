@@ -8,6 +8,7 @@ package `cryptography` alone, the extra `sign`, which is imported where a key is
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ _PREDICATE = "https://model_signing/signature/v1.0"
 _SHOWN = 200  # characters of the names of changed files
 
 
-def signed_digests(files: BundleFiles, public_key: str | Path) -> dict[str, str]:
+def signed_digests(files: BundleFiles, public_key: str | os.PathLike[str]) -> dict[str, str]:
     """Return the SHA-256 of each file that was signed, in hex and by name.
 
     What is there is exactly that, by its names; whether the contents are is for the reader to see.
@@ -64,7 +65,7 @@ def signed_digests(files: BundleFiles, public_key: str | Path) -> dict[str, str]
     return signed
 
 
-def verify_signature(files: BundleFiles, public_key: str | Path) -> None:
+def verify_signature(files: BundleFiles, public_key: str | os.PathLike[str]) -> None:
     """Make sure that all files are what was signed, and that there are no others.
 
     Raises:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _PATIENCE = 5.0  # seconds for what a command still has to say or to put away
-_INTERRUPTED = 130
+_ENDING = [getattr(signal, name, 0) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
 
 
 @contextmanager
 def ended_by_interrupt() -> Iterator[None]:
-    """End the process some seconds after Ctrl-C in the block, if it does not end by itself.
+    """End the process some seconds after Ctrl-C, or SIGTERM, if it does not end by itself.
 
     Python would wait for ONNX Runtime, which may be at one step of a stranger's graph for hours,
     and it is Python that sees Ctrl-C. So a thread listens to what the system tells at once.
@@ -34,14 +34,16 @@ def ended_by_interrupt() -> Iterator[None]:
 
 
 def _listen(reading: int) -> None:
+    number = 0
     while signals := os.read(reading, 64):
-        if signal.SIGINT in signals:
+        number = next((each for each in _ENDING if each in signals), 0)
+        if number:
             break
     os.close(reading)
-    if not signals:
+    if not number:
         return
     graphs = sys.modules.get("fic_runtime.graphs.interrupting")
     if graphs is not None:  # else nothing is at work
         graphs.interrupt_all()
     time.sleep(_PATIENCE)
-    os._exit(_INTERRUPTED)
+    os._exit(128 + number)  # as shells have it

@@ -1,5 +1,6 @@
 """Prove that a bundle gives on this device what it gave where it was exported."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,9 @@ class SelfTest:
 
 
 def run_selftest(
-    bundle: str | Path,
+    bundle: str | os.PathLike[str],
     *,
-    head: str | Path | None = None,
+    head: str | os.PathLike[str] | None = None,
     device: Device | None = None,
     allow_fallback: bool = False,
     threads: int | None = None,

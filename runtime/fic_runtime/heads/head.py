@@ -1,5 +1,6 @@
 """A head that is open, and whether it fits the base that it is to sit on."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,7 @@ class Head:
         ]
 
 
-def open_head(path: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Head:
+def open_head(path: str | os.PathLike[str], deployed: Bundle, open_graph: OpenGraph) -> Head:
     """Open the head of a bundle, head-only or whole, for the base of the bundle `deployed`.
 
     Args:

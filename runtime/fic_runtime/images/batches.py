@@ -62,6 +62,6 @@ def is_one_picture(images: Any) -> bool:
     # An array of three dimensions would pass for a list of grey pictures, its rows.
     if isinstance(images, np.ndarray):
         return images.dtype != object and images.ndim < 4
-    return isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(
-        images, "getexif"
-    )
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview):
+        return True
+    return hasattr(images, "getexif") or hasattr(images, "read")  # a file gives its lines

@@ -6,6 +6,8 @@ dropped, not blended, as Keras, TensorFlow and Pillow's `convert("RGB")` do it.
 """
 
 import os
+import re
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -33,8 +35,22 @@ class PillowImage(Protocol):
         """Return the EXIF tags, by number."""
 
 
+class ReadableFile(Protocol):
+    """An open file, or what a web framework makes of an upload."""
+
+    def read(self) -> Any:
+        """Return the bytes of a picture file."""
+
+
 ImageSource: TypeAlias = (
-    str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[Any] | PillowImage
+    str
+    | os.PathLike[str]
+    | bytes
+    | bytearray
+    | memoryview
+    | NDArray[Any]
+    | PillowImage
+    | ReadableFile
 )
 
 # EXIF orientation → (swap rows and columns first, then cv2.flip's code: 0 top-bottom, 1 left-right,
@@ -84,7 +100,9 @@ def to_rgb(
     geometry: Geometry | None = None,
     max_pixels: int | None = None,
 ) -> Pixels8:
-    """Return the pixels of a path, a file's bytes, an array or a PIL image: uint8 RGB, (h, w, 3).
+    """Return the pixels of any picture: uint8 RGB, (h, w, 3).
+
+    That is a path, a file's bytes, an open file or an upload, an array or a PIL image.
 
     An array is uint8 of shape (h, w), (h, w, 1), (h, w, 3) or (h, w, 4); `channel_order` says how
     its channels are ordered, and is ignored for files and PIL images, which know it. The input is
@@ -101,6 +119,8 @@ def to_rgb(
         return decode_image(bytes(image), geometry=geometry, max_pixels=max_pixels)
     if hasattr(image, "getexif") and hasattr(image, "convert"):
         return _from_pillow(image, chosen_max_pixels(max_pixels))
+    if hasattr(image, "read"):
+        return _from_file(image, geometry, max_pixels)
     if hasattr(image, "__array__"):
         return _from_array(np.asarray(image), channel_order)
     if image is None:
@@ -108,7 +128,7 @@ def to_rgb(
             "the image is None, which OpenCV returns where it finds no picture; check the source"
         )
     raise TypeError(
-        "an image is a path, bytes, a uint8 array or a PIL image; "
+        "an image is a path, bytes, an open file, a uint8 array or a PIL image; "
         f"received {type(image).__module__}.{type(image).__qualname__}"
     )
 
@@ -124,6 +144,18 @@ def read_image(
     Raises:
         ImageError: the file cannot be read or is not a picture.
     """
+    with decoding():
+        return decode_image(
+            read_file(path), name=os.fspath(path), geometry=geometry, max_pixels=max_pixels
+        )
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a picture file.
+
+    Raises:
+        ImageError: it cannot be read, or is too large, or a folder.
+    """
     # Not cv2.imread: it cannot open non-ASCII names on Windows.
     with decoding() as room:
         try:
@@ -135,19 +167,34 @@ def read_image(
                         "make the picture smaller"
                     )
                 room.take_file(size)
-                data = _first_bytes(file, size)
+                return _first_bytes(file, size)
         except FileNotFoundError:
-            raise ImageError(f"{path}: no such file; check the path") from None
+            fits = ", and nothing fits it as a pattern" if is_pattern(path) else ""
+            raise ImageError(f"{path}: no such file{fits}; check the path") from None
         except MemoryError as error:
             raise _too_much(path) from error
         except (OSError, ValueError) as error:  # ValueError: a path with a null byte
-            if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
-                raise ImageError(f"{path}: not a file; name a picture file") from None
-            reason = getattr(error, "strerror", None) or error
-            raise ImageError(
-                f"{path}: cannot be read ({reason}); check the path and its permissions"
-            ) from error
-        return decode_image(data, name=os.fspath(path), geometry=geometry, max_pixels=max_pixels)
+            raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | os.PathLike[str], error: OSError | ValueError) -> ImageError:
+    reason: object = getattr(error, "strerror", None) or error
+    try:
+        if Path(path).is_dir():
+            os.scandir(path).close()  # one that is locked says so
+            return ImageError(
+                f"{path}: not a file but a folder; name picture files, or a folder that holds some"
+            )
+        if Path(path).exists() and not Path(path).is_file():
+            return ImageError(f"{path}: not a file; name a picture file")
+    except (OSError, ValueError) as second:
+        reason = getattr(second, "strerror", None) or second
+    return ImageError(f"{path}: cannot be read ({reason}); check the path and its permissions")
+
+
+def is_pattern(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a name may be a pattern for several files, as in a shell."""
+    return re.search(r"[*?[]", os.fspath(path)) is not None
 
 
 def _first_bytes(file: BinaryIO, size: int) -> bytes:
@@ -307,6 +354,37 @@ def _from_pillow(image: Any, max_pixels: int) -> Pixels8:
     except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes only now
         raise ImageError(f"a PIL image cannot be decoded ({error}); repair its file") from error
     return _turn_upright(pixels, orientation if orientation in _UPRIGHT else 1)
+
+
+def _from_file(file: Any, geometry: Geometry | None, max_pixels: int | None) -> Pixels8:
+    """Decode what is left to read of a file; one that can be rewound is left where it was."""
+    from inspect import iscoroutine, iscoroutinefunction  # some milliseconds of a start
+
+    name = getattr(file, "filename", None) or getattr(file, "name", None)
+    name = name if isinstance(name, str) else "an open file"
+    # Of uploads that are read with await, the file inside can be read here.
+    if iscoroutinefunction(file.read):
+        file = getattr(file, "file", file)
+    try:
+        position = file.tell() if hasattr(file, "seek") else None
+    except (OSError, ValueError, NotImplementedError):
+        position = None  # a pipe, a socket
+    try:
+        data = file.read()
+        if position is not None:
+            file.seek(position)
+    except (OSError, ValueError) as error:  # ValueError: it is closed, or its text is none
+        raise ImageError(f"{name}: cannot be read ({error}); open the picture again") from error
+    if not isinstance(data, bytes | bytearray | memoryview):
+        if iscoroutine(data):
+            data.close()
+        raise ImageError(
+            f"{name}: read() gives {type(data).__name__} and not bytes; open it with mode 'rb', or "
+            "give what await read() gives"
+        )
+    if not len(data):
+        raise ImageError(f"{name}: nothing is left to read; rewind it with seek(0)")
+    return decode_image(bytes(data), name=name, geometry=geometry, max_pixels=max_pixels)
 
 
 def _from_array(array: NDArray[Any], channel_order: ChannelOrder) -> Pixels8:

@@ -199,7 +199,7 @@ def test_huge_manifest_is_refused_before_it_is_read(bundle):
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("nowhere", "no manifest.json there; give what `fic export` wrote"),
+        ("nowhere", "no such file or folder; give what `fic export` wrote"),
         ("empty", "no manifest.json there"),
         ("bundle/base.onnx", "is neither a folder nor a zip archive"),
         ("bundle/manifest.json", "is neither a folder nor a zip archive"),
@@ -249,3 +249,9 @@ def test_a_figure_that_is_no_number_is_not_read(figure, golden):
     text = (golden / "manifest.json").read_text("utf-8")
     with pytest.raises(BundleError, match=r"is none of its values|is past the largest number"):
         Manifest.from_json(text.replace('"metrics": {', f'"metrics": {{"a": {figure}, ', 1))
+
+
+def test_a_run_is_told_from_a_bundle(tmp_path):
+    (tmp_path / "run.json").touch()
+    with pytest.raises(BundleError, match="is a run, not a bundle; make one of it"):
+        read_manifest(bundle_files(tmp_path))
