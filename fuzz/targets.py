@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import training_targets
 
 from fic_runtime.bundle import CLASS_WEIGHTS_FILE, GOLDEN_FILE, MANIFEST_FILE, open_bundle
 from fic_runtime.bundle.graph_contents import contents_of_file
@@ -94,11 +95,14 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "golden": golden,
     "linear_head": linear_head,
     "graph": graph,
+    **training_targets.TARGETS,
 }
 
 
 def seeds(target: str) -> list[bytes]:
     """Return valid inputs of a target."""
+    if target in training_targets.TARGETS:
+        return training_targets.seeds(target)
     if target == "decode":
         return _pictures()
     if target == "archive":
