@@ -90,6 +90,24 @@ def hold_exclusively(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[bool]:
+    """Keep every other process out of a cache folder if none is in it now, and say whether.
+
+    Never waits and never raises: where locks do not exist, nobody is known to be alone.
+    """
+    try:
+        descriptor = _open_plain(folder / _LOCK, os.O_RDWR)
+    except OSError as error:
+        log.debug("%s: not locked (%s)", folder, error.strerror)
+        yield False
+        return
+    try:
+        yield _try_lock(descriptor, exclusive=True) is True
+    finally:
+        os.close(descriptor)
+
+
 def last_used(folder: Path) -> float:
     """Return when a cache folder was last opened, in seconds since 1970."""
     try:
