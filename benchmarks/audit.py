@@ -13,8 +13,10 @@ import resource
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -161,16 +163,18 @@ def measure_generated(count: int, width: int, classes: int) -> None:
     rows = random.standard_normal((count, width), np.float32)
     rows += centers[targets]
     print(f"{count} x {width} bottlenecks: {rows.nbytes / 2**20:.0f} MB; {_peak()}")
-    started = time.perf_counter()
-    unit = unit_rows(rows)
-    print(f"principal directions  {time.perf_counter() - started:7.1f} s; {_peak()}")
-    started = time.perf_counter()
-    find_neighbors(unit, 6)
-    print(f"neighbors             {time.perf_counter() - started:7.1f} s; {_peak()}")
-    started = time.perf_counter()
+    unit = _timed("principal directions", lambda: unit_rows(rows))
+    _timed("neighbors", lambda: find_neighbors(unit, 6))
     fold = assign_folds(targets, np.arange(count), 5)
-    judge_labels(unit, targets, fold, classes, Silence())
-    print(f"labels                {time.perf_counter() - started:7.1f} s; {_peak()}")
+    _timed("labels", lambda: judge_labels(unit, targets, fold, classes, Silence()))
+
+
+def _timed(name: str, work: Callable[[], Any]) -> Any:
+    started, own = time.perf_counter(), time.process_time()
+    found = work()
+    taken, cost = time.perf_counter() - started, time.process_time() - own
+    print(f"{name:<22}{taken:7.1f} s, {cost:.1f} s of the processors; {_peak()}", flush=True)
+    return found
 
 
 def _peak() -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .errors import FicError as FicError
     from .exporting import export_run as export_run
     from .insight import audit as audit
+    from .insight import report as report
     from .options import BaseOptions as BaseOptions
     from .options import CacheOptions as CacheOptions
     from .options import ExportOptions as ExportOptions
@@ -35,6 +36,7 @@ _HOME = {
     "TrainingOptions": "options",
     "audit": "insight",
     "export_run": "exporting",
+    "report": "insight",
     "train": "training",
 }
 
@@ -49,6 +51,7 @@ __all__ = [
     "TrainingOptions",
     "audit",
     "export_run",
+    "report",
     "train",
 ]
 

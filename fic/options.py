@@ -3,23 +3,28 @@
 The command line fills these classes, and a run writes them into `run.json`.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from fic_export.options import MAX_ACCURACY_DROP, TRITON_NAME, Bounds, Purpose, Scheme
 from fic_runtime.preprocessing import Resize
 
 EngineName = Literal["auto", "onnx", "keras"]
-Pooling = Literal["avg", "max", "none"]
+Pooling = Literal["avg", "max", "cls", "none"]
+PixelNumbers = Literal["imagenet", "symmetric", "clip", "unit", "raw"]
 CacheDtype = Literal["float32", "float16"]
 Compression = Literal["none", "gzip"]
 SkipOrFail = Literal["skip", "fail"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
 ClassWeights = Literal["none", "balanced"]
 Monitor = Literal["loss", "accuracy"]
+
+StrPath: TypeAlias = str | os.PathLike[str]
+_PathOrNone = TypeVar("_PathOrNone")
 
 VAL_SPLIT = 0.2
 """Share of each class for validation unless given."""
@@ -32,18 +37,44 @@ LEARNING_RATES: Mapping[Optimizer, float] = MappingProxyType(
 _REST_SHARE = 0.1
 
 
+class AnyPath(Generic[_PathOrNone]):
+    """A field of a dataclass that takes a path of any kind and gives it as a `Path`, or None."""
+
+    def __init__(self, default: _PathOrNone) -> None:
+        self._default: _PathOrNone = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> _PathOrNone:
+        if instance is None:
+            return self._default
+        value: _PathOrNone = instance.__dict__[self._name]
+        return value
+
+    def __set__(self, instance: object, value: StrPath | _PathOrNone) -> None:
+        path = value if value is None else Path(value)  # type: ignore[arg-type] # None or a path
+        instance.__dict__[self._name] = path
+
+
 @dataclass(frozen=True, kw_only=True)
 class BaseOptions:
     """Base, weights, cut and preprocessing.
 
     Attributes:
-        base_model: a name from `fic bases`.
-        weights: `imagenet`, `none` (random, the same every time), or a file of Keras weights.
+        base_model: a name from `fic bases`, a file that ends in `.onnx` or `.keras`, or
+            `hf://ORG/NAME[@REVISION][:PATH]` of the Hugging Face hub.
+        weights: `imagenet`, `none` (random, the same every time), or a file of Keras weights; a
+            file or repository brings its own.
         image_size: side of the square input in pixels; by default the base's own.
         resize: how a picture becomes square; by default the base's own way.
-        layer: name of the layer whose output is the bottleneck; by default the last one before
-            the classifier of ImageNet.
-        pooling: pooling of a feature map into a vector; `none` keeps the map.
+        layer: name of the layer whose output is the bottleneck, or of any tensor of an ONNX graph;
+            by default the last one before the classifier of ImageNet, or what publishers call it.
+        pooling: pooling of a feature map, or of tokens, into a vector; `cls` takes the first of
+            several tokens, `none` keeps all.
+        pixels: what a pixel must become for a base in a file, where no config of its publisher
+            says it.
+        preprocessor: that config, if it is not beside the file.
     """
 
     base_model: str = "efficientnet_lite0"
@@ -52,12 +83,21 @@ class BaseOptions:
     resize: Resize | None = None
     layer: str | None = None
     pooling: Pooling = "avg"
+    pixels: PixelNumbers | None = None
+    preprocessor: str | None = None
+
+    def __post_init__(self) -> None:
+        # A path is taken as well; its text tells it from the two names.
+        object.__setattr__(self, "weights", os.fspath(self.weights))
 
     def absolute(self) -> "BaseOptions":
-        """Return the same options with a weights file that is found from every working folder."""
-        if self.weights in ("imagenet", "none"):
-            return self
-        return replace(self, weights=str(Path(self.weights).absolute()))
+        """Return the same options with files that are found from every working folder."""
+        options = self
+        if self.weights not in ("imagenet", "none"):
+            options = replace(options, weights=str(Path(self.weights).absolute()))
+        if self.preprocessor is not None:
+            options = replace(options, preprocessor=str(Path(self.preprocessor).absolute()))
+        return options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +115,7 @@ class CacheOptions:
         recompute: extract all bottlenecks of the pictures again, those in the cache too.
     """
 
-    bottleneck_dir: Path = Path("bottlenecks")
+    bottleneck_dir: AnyPath[Path] = AnyPath(Path("bottlenecks"))
     batch_size: int = 16
     engine: EngineName = "auto"
     dtype: CacheDtype = "float32"
@@ -129,19 +169,19 @@ class TrainingOptions:
     """
 
     head: str | None = None
-    load_weights: Path | None = None
+    load_weights: AnyPath[Path | None] = AnyPath(None)
     extend_classes: bool = False
     epochs: int = 50
     batch_size: int = 32
     optimizer: Optimizer = "adam"
     learning_rate: float | None = None
-    weight_decay: float = 0.03
+    weight_decay: float = 0.05
     class_weights: ClassWeights = "none"
     label_smoothing: float = 0.0
     monitor: Monitor = "loss"
     patience: int = 10
     seed: int = 0
-    logs: Path | None = None
+    logs: AnyPath[Path | None] = AnyPath(None)
     omit_bottlenecks: bool = False
     fine_tune: int = 0
     fine_tune_learning_rate: float = 1e-4
@@ -175,7 +215,7 @@ class ReliabilityOptions:
 
     calibrate: bool = True
     known: bool = True
-    foreign: Path | None = None
+    foreign: AnyPath[Path | None] = AnyPath(None)
     false_rejection: float = 0.05
 
 
@@ -206,6 +246,7 @@ class ExportOptions:
         single_graph: write base and head fused in one file as well, with the score for unknown
             pictures if there is one.
         with_bottleneck: let that file give the bottleneck as well.
+        float_input: let that file take float32 pixels, 0..255, instead of uint8.
         triton: folder for a model repository of NVIDIA's Triton Inference Server as well.
         triton_name: name of the ensemble in that repository.
         sign: PEM file with the private key that signs the bundle.
@@ -216,12 +257,12 @@ class ExportOptions:
     """
 
     head_only: bool = False
-    deployed: Path | None = None
+    deployed: AnyPath[Path | None] = AnyPath(None)
     max_difference: float = Bounds.max_difference
     min_agreement: float = Bounds.min_agreement
     min_accuracy: float | None = Bounds.min_accuracy
     max_pictures: int = 200
-    data: Path | None = None
+    data: AnyPath[Path | None] = AnyPath(None)
     reliability: ReliabilityOptions = field(default_factory=ReliabilityOptions)
     with_feature_map: bool = False
     teachable: bool = False
@@ -229,19 +270,22 @@ class ExportOptions:
     quantize_for: Purpose = "speed"
     max_accuracy_drop: float = MAX_ACCURACY_DROP
     max_calibration_pictures: int = 128
-    calibration_data: Path | None = None
+    calibration_data: AnyPath[Path | None] = AnyPath(None)
     single_graph: bool = False
     with_bottleneck: bool = False
-    triton: Path | None = None
+    float_input: bool = False
+    triton: AnyPath[Path | None] = AnyPath(None)
     triton_name: str = TRITON_NAME
-    sign: Path | None = None
-    bottleneck_dir: Path | None = None
+    sign: AnyPath[Path | None] = AnyPath(None)
+    bottleneck_dir: AnyPath[Path | None] = AnyPath(None)
 
     def __post_init__(self) -> None:
         if self.deployed is not None and not self.head_only:
             raise OptionsError("{deployed} is for {head_only}: a whole bundle has its own base")
         if self.with_bottleneck and not self.single_graph:
             raise OptionsError("{with_bottleneck} is for {single_graph}: a bundle gives it anyway")
+        if self.float_input and not self.single_graph:
+            raise OptionsError("{float_input} is for {single_graph}: a bundle takes uint8")
         if not self.head_only:
             return
         if self.single_graph:

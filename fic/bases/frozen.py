@@ -8,7 +8,6 @@ A graph is what an export ships, so it is believed only in a folder where nobody
 as an ssh key is; of a shared cache it is kept in this user's own folder instead.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ import re
 import shutil
 import tempfile
 import weakref
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -25,13 +25,16 @@ from typing import TYPE_CHECKING, Any
 
 from fic_runtime.graphs.cache import cache_folder
 from fic_runtime.preprocessing import Preprocessing
-from fic_runtime.reading import is_private, open_regular, private_folder, read_json
+from fic_runtime.reading import private_folder
 
-from ..cache.locks import make_folder, new_temporary, publish, remove_abandoned_temporaries
+from ..cache.locks import make_folder
 from ..digests import digest_bytes, digest_file
-from ..errors import CacheError, WeightsError
+from ..errors import WeightsError
 from ..fingerprint import LAST_LAYER, Fingerprint, bottleneck_shape
 from ..options import BaseOptions, CacheDtype
+from .keras_file import KerasFile
+from .machine import GRAPH, RECIPES, KnownBases, is_whole, known_bases, write_graph
+from .memos import read_json, write_json
 from .table import Base, find_base
 
 if TYPE_CHECKING:
@@ -39,12 +42,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_GRAPH = "base.onnx"
-_RECIPES = "recipes"
 _RECIPE = re.compile(r"[0-9a-f]{32}\.json")
 _FOLDER = re.compile(r".+-[0-9a-f]{16}")
 _DIGEST = re.compile(r"[0-9a-f]{1,128}")
-_MOST_BYTES = 1 << 20  # of a note or a recipe, which have some hundreds
 _MOST_ENTRIES = 10_000  # of a folder that are looked at to tell whether it is a cache
 
 
@@ -54,7 +54,7 @@ def is_cache(folder: Path) -> bool:
     Whoever names a folder in a file that others read cannot make it a cache by doing so.
     """
     try:
-        if any(_RECIPE.fullmatch(name) for name in _names(folder / _RECIPES)):
+        if any(_RECIPE.fullmatch(name) for name in _names(folder / RECIPES)):
             return True
         return any(
             (folder / name / "fingerprint.json").is_file()
@@ -82,7 +82,11 @@ class FrozenBase:
         fingerprint: that of an earlier run, so that nothing has to be built to know it.
         tuned_weights: the file of a fine-tuned base's weights, which stand in for those of
             `options`; `fingerprint` must then be given.
+        own: the Keras model of a file, in place of a row of the table.
     """
+
+    in_keras = True
+    """Whether there is a Keras model of it."""
 
     def __init__(
         self,
@@ -92,16 +96,35 @@ class FrozenBase:
         dtype: CacheDtype = "float32",
         fingerprint: Fingerprint | None = None,
         tuned_weights: Path | None = None,
+        own: KerasFile | None = None,
     ) -> None:
         self.options = options
         self.cache_dir = cache_dir
-        self.spec: Base = find_base(options.base_model)
-        self.preprocessing: Preprocessing = self.spec.preprocessing(
-            size=options.image_size, resize=options.resize
+        self.spec: Base = find_base(options.base_model) if own is None else own.spec
+        self.preprocessing: Preprocessing = (
+            self.spec.preprocessing(size=options.image_size, resize=options.resize)
+            if own is None
+            else own.preprocessing
         )
+        self._own = own
         self._dtype: CacheDtype = dtype
         self._given = fingerprint
         self._tuned_weights = tuned_weights
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.spec.name if self._own is None else self._own.file.name
+
+    @property
+    def base_model(self) -> str:
+        """What finds it again, from every working folder."""
+        return self.spec.name if self._own is None else self._own.file.base_model
+
+    @property
+    def source(self) -> dict[str, str]:
+        """Where it comes from, for manifests; nothing for a row of the table."""
+        return {} if self._own is None else dict(self._own.file.source)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -138,6 +161,25 @@ class FrozenBase:
         """
         return self._built[0]
 
+    @property
+    def reference(self) -> "keras.Model":
+        """What an export compares the bundle with: `model`."""
+        return self.model
+
+    def check_explanations(self) -> None:
+        """Accept to export what explains, as far as is known before the model is built."""
+
+    def build_rest(self) -> "keras.Model":
+        """Return a trainable copy of what comes after the cut; see `models.build_rest`."""
+        from .models import build_rest
+
+        options = self.options
+        if options.layer is None:
+            raise ValueError("the rest of a base begins after a layer that has to be named")
+        return build_rest(
+            self.spec, options.layer, weights=options.weights, size=options.image_size
+        )
+
     def copy_model(self) -> "keras.Model":
         """Return a Keras model with the same weights that may be changed.
 
@@ -156,38 +198,45 @@ class FrozenBase:
         )
 
     def graph_file(self) -> Path:
-        """Return the converted base; converts it once.
+        """Return the converted base; converts it once for this machine.
 
-        It lies beside its bottlenecks in the cache, or, where others may write there, in this
-        user's own folder of caches.
+        It lies beside its bottlenecks in the cache that it was converted for, and in this user's
+        own folder of caches, where other caches find it (`fic.bases.machine`).
 
         Raises:
             ConversionError: the base cannot be expressed in ONNX.
             CacheError: the graph cannot be written.
         """
-        file = self._graph_folder / _GRAPH
-        if not self.has_graph:
-            from fic_export.conversion import convert_base
+        if (known := self._known_graph()) is not None:
+            return known
+        from fic_export.conversion import convert_base
 
-            log.info("converting %s to ONNX, once for this cache", self.spec.name)
-            graph = convert_base(self.model, self.preprocessing)
-            data = graph.SerializeToString(deterministic=True)
-            _write_atomically(file, data)
-            digest = hashlib.sha256(data).hexdigest()
-            _write_json(self._graph_note, {"sha256": digest, "made_with": _converter()})
+        log.info("converting %s to ONNX, once for this machine", self.spec.name)
+        graph = convert_base(self.model, self.preprocessing)
+        data = graph.SerializeToString(deterministic=True)
+        file = self._graph_folder / GRAPH
+        write_graph(file, data, _converter())
+        if self._machine is not None:
+            self._machine.keep_graph(self.folder.name, data, _converter())
         return file
 
     @property
     def has_graph(self) -> bool:
         """Whether the converted base is at hand: whole, of this release's converter, and ours."""
-        note = _read_json(self._graph_note)
-        return note.get("made_with") == _converter() and note.get("sha256") == _own_digest(
-            self._graph_folder / _GRAPH
-        )
+        return self._known_graph() is not None
 
-    @property
-    def _graph_note(self) -> Path:
-        return self._graph_folder / "base.json"
+    def _known_graph(self) -> Path | None:
+        file = self._graph_folder / GRAPH
+        if is_whole(file, _converter()):
+            return file
+        if self._machine is None:
+            return None
+        return self._machine.graph(self.folder.name, _converter())
+
+    @cached_property
+    def _machine(self) -> KnownBases | None:
+        # What was fine-tuned belongs to one run.
+        return None if self._tuned_weights is not None else known_bases()
 
     @cached_property
     def _graph_folder(self) -> Path:
@@ -257,21 +306,28 @@ class FrozenBase:
     @cached_property
     def _remembered(self) -> tuple[str, tuple[int, ...]] | None:
         """Weights digest and bottleneck shape of an earlier build with the same options."""
-        recipe = _read_json(self._recipe_file)
-        try:
-            digest, shape = recipe["weights_digest"], bottleneck_shape(recipe["shape"])
-        except (KeyError, ValueError):
-            return None
-        if not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
-            return None
-        return digest, shape
+        found = _digest_and_shape(read_json(self._recipe_file))
+        if found is None and self._machine is not None:
+            found = _digest_and_shape(self._machine.recipe(self._machine_recipe))
+            if found is not None:
+                self._remember(*found)
+        return found
 
     def _remember(self, digest: str, shape: tuple[int, ...]) -> None:
+        recipe = {**asdict(self.options), "weights_digest": digest, "shape": shape}
+        if self._machine is not None:
+            self._machine.remember(self._machine_recipe, recipe)
         file = self._recipe_file
         if file.parent.is_symlink():
             log.warning("%s: is a link, which is not followed within a cache", file.parent)
             return
-        _write_json(file, {**asdict(self.options), "weights_digest": digest, "shape": shape})
+        write_json(file, recipe)
+
+    @property
+    def _machine_recipe(self) -> str:
+        # Keras finds the weights of ImageNet in another folder with it, where others may lie.
+        home = os.environ.get("KERAS_HOME", "")
+        return f"{digest_bytes(f'{self._recipe_file.stem} {home}'.encode()).hex()}.json"
 
     @cached_property
     def _recipe_file(self) -> Path:
@@ -289,50 +345,23 @@ class FrozenBase:
             options = replace(options, weights=content)
         row = {name: value for name, value in asdict(self.spec).items() if value is not None}
         made_of = {**asdict(options), "row": row, "keras": version("keras")}
+        for name in ("pixels", "preprocessor"):
+            del made_of[name]  # they are in the row of a file, and others have none
         made_of["tensor"] = made_of.pop("layer")  # the names that earlier caches were made with
         recipe = json.dumps(made_of, sort_keys=True)
-        return self.cache_dir / _RECIPES / f"{digest_bytes(recipe.encode()).hex()}.json"
+        return self.cache_dir / RECIPES / f"{digest_bytes(recipe.encode()).hex()}.json"
+
+
+def _digest_and_shape(recipe: Mapping[str, Any]) -> tuple[str, tuple[int, ...]] | None:
+    """Return what a recipe says; None where it makes no sense."""
+    try:
+        digest, shape = recipe["weights_digest"], bottleneck_shape(recipe["shape"])
+    except (KeyError, ValueError):
+        return None
+    if not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
+        return None
+    return digest, shape
 
 
 def _converter() -> dict[str, str]:
     return {name: version(name) for name in ("fast-image-classification", "tf2onnx")}
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    try:
-        make_folder(path.parent)
-        # By the rules of the cache and not as `whole_file`: this is a folder of the cache, whose
-        # sweeps know what a killed process left and what another one is writing now.
-        remove_abandoned_temporaries(path.parent)
-        with new_temporary(path.parent) as file:
-            if hasattr(os, "fchmod"):  # a graph that a group may write would not be believed
-                os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & 0o755)
-            publish(file, data, path)
-    except OSError as error:
-        raise CacheError(
-            f"{path}: cannot be written ({error.strerror}); make room or give another "
-            "--bottleneck-dir, and run the command again"
-        ) from error
-
-
-def _own_digest(file: Path) -> str | None:
-    """Return the SHA-256 of a file that nobody else can write; None where it is no such file."""
-    try:
-        with open_regular(file, follow_link=False) as stream:
-            if is_private(os.fstat(stream.fileno())):
-                return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type] # a FileIO
-    except OSError as error:
-        log.debug("%s: %s", file, error.strerror)
-    return None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = read_json(path, _MOST_BYTES, follow_link=False)
-    except (OSError, ValueError):
-        return {}  # a memo that cannot be read counts as absent
-    return values if isinstance(values, dict) else {}
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    _write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())

@@ -6,8 +6,10 @@ TensorFlow is imported inside the functions: whoever only lists the bases does n
 import difflib
 import hashlib
 import logging
+import os
 import random
 import re
+import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BaseOptionError, WeightsError, one_line
 from ..options import Pooling
-from . import efficientnet_lite
+from . import efficientnet_lite, keras_file
+from .figures import find_weights
 from .table import Base
-from .weights import load_file, load_package, mend_released_normalization
+from .weights import load_file, load_package, locking_remedy, mend_released_normalization
 
 if TYPE_CHECKING:
     import keras
@@ -68,11 +71,15 @@ def build_base(
     own_pooling = "avg" if layer is not None and pooling == "none" else pooling
     with _plain_keras(seed):
         model = _construct(base, imagenet=weights == "imagenet", side=side, pooling=own_pooling)
-    _name_layers_afresh(model)
+    if base.file is None:
+        _name_layers_afresh(model)
     if weights not in ("imagenet", "none"):
         load_file(model, base, Path(weights))
     if layer is not None:
         model = _cut(model, base, layer, pooling)
+    elif base.file is not None:
+        output = keras_file.only_output(model, base.file)
+        model = _up_to(model, output, base, base.name, pooling)
     model.trainable = False
     return model
 
@@ -162,6 +169,8 @@ def _after(whole: "keras.Model", layer: Any) -> "keras.Model | None":
 
 
 def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "keras.Model":
+    if base.file is not None:
+        return keras_file.load_model(base.file, side=side)
     if base.constructor in efficientnet_lite.SCALES:
         model = efficientnet_lite.build(
             base.constructor,
@@ -187,14 +196,34 @@ def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "k
         return call(None)
     log.info("loading the ImageNet weights of %s", base.name)
     try:
-        return call("imagenet")
+        with _readable_home(find_weights(base).path):
+            return call("imagenet")
     # Keras raises a bare Exception when a download fails, and whatever HDF5 does for a broken file.
     except Exception as error:
-        raise WeightsError(
-            f"{base.name}: its ImageNet weights could not be loaded ({one_line(error)}); check "
-            "the network, delete a broken file in models/ of KERAS_HOME (~/.keras), or use "
+        remedy = locking_remedy(error) or (
+            "check the network, delete a broken file in models/ of KERAS_HOME (~/.keras), or use "
             "--weights FILE or --weights none"
+        )
+        raise WeightsError(
+            f"{base.name}: its ImageNet weights could not be loaded ({one_line(error)}); {remedy}"
         ) from error
+
+
+@contextmanager
+def _readable_home(file: Path | None) -> Iterator[None]:
+    """Let Keras find a file in a KERAS_HOME that it may not write, which it would pass over."""
+    if file is None or not file.is_file() or os.access(file.parents[1], os.W_OK):
+        yield
+        return
+    from keras.src.backend import config  # no public name leads to it
+
+    with tempfile.TemporaryDirectory() as home:
+        Path(home, "models").symlink_to(file.parent.absolute())
+        before, config._KERAS_DIR = config._KERAS_DIR, home
+        try:
+            yield
+        finally:
+            config._KERAS_DIR = before
 
 
 @contextmanager
@@ -240,13 +269,48 @@ def _name_layers_afresh(model: "keras.Model") -> None:
 
 
 def _cut(model: "keras.Model", base: Base, layer: str, pooling: Pooling) -> "keras.Model":
+    output = _find_layer(model, base, layer).output
+    return _up_to(model, output, base, layer, pooling)
+
+
+def _up_to(
+    model: "keras.Model", output: Any, base: Base, name: str, pooling: Pooling
+) -> "keras.Model":
+    """Return the model up to an output, which is pooled if it is a map or tokens."""
     import keras
 
-    output = _find_layer(model, base, layer).output
-    if len(output.shape) == 4 and pooling != "none":
+    rank = len(output.shape)
+    if rank not in (2, 3, 4) or None in output.shape[1:]:
+        raise BaseOptionError(
+            f"{base.name}: {name} gives the shape {tuple(output.shape)}, and a bottleneck is a "
+            "vector, a map or tokens; name another layer with --bottleneck-tensorname"
+        )
+    if pooling == "cls" and rank != 3:
+        raise BaseOptionError(
+            f"--pooling cls: takes the first of several tokens, and {name} of {base.name} gives "
+            f"{'a map' if rank == 4 else 'a vector'}; give avg, max or none"
+        )
+    if rank == 4 and pooling != "none":
         pool = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
         output = pool[pooling](name="bottleneck_pool")(output)
-    return keras.Model(model.input, output, name=model.name)
+    elif rank == 3:
+        output = _pooled_tokens(output, pooling)
+    return keras.Model(model.inputs[0], output, name=model.name)
+
+
+def _pooled_tokens(tokens: Any, pooling: Pooling) -> Any:
+    import keras
+
+    count, width = tokens.shape[1:]
+    if pooling == "avg":
+        return keras.layers.GlobalAveragePooling1D(name="bottleneck_pool")(tokens)
+    if pooling == "max":
+        return keras.layers.GlobalMaxPooling1D(name="bottleneck_pool")(tokens)
+    if pooling == "cls":
+        first = keras.layers.Cropping1D((0, count - 1), name="bottleneck_token")(tokens)
+        return keras.layers.Reshape((width,), name="bottleneck_pool")(first)
+    # A map of one row: all that reads bottlenecks knows vectors and maps.
+    return keras.layers.Reshape((1, count, width), name="bottleneck_pool")(tokens)
 
 
 def _find_layer(model: "keras.Model", base: Base, layer: str) -> Any:

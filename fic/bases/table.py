@@ -71,6 +71,7 @@ class Base:
         pixels: what the base expects of a pixel; RAW for a base that rescales inside.
         resize: how pictures are brought to the input's size unless the user says otherwise.
         package: where ImageNet weights come from; from a download by Keras where there is none.
+        file: a `.keras` file that holds the whole network, for a base that is not of the table.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Base:
     pixels: Pixels
     resize: Resize = "stretch"
     package: Package | None = None
+    file: str | None = None
 
     def preprocessing(
         self, *, size: int | None = None, resize: Resize | None = None

@@ -45,11 +45,23 @@ def load_file(model: "keras.Model", base: Base, path: Path) -> None:
         raise WeightsError(f"{path}: does not fit in memory; give another file") from error
     # Keras raises whatever its reader met: ValueError, OSError, KeyError, zipfile.BadZipFile.
     except Exception as error:
+        if remedy := locking_remedy(error):
+            raise WeightsError(f"{path}: cannot be read ({one_line(error)}); {remedy}") from error
         raise WeightsError(
             f"{path}: these are not weights of {base.name} ({one_line(error)}); "
             f"give a file that was saved from {base.constructor}"
         ) from error
     mend_released_normalization(model)
+
+
+def locking_remedy(error: BaseException) -> str | None:
+    """Return what helps where HDF5 could not lock a file, as on some network disks; else None."""
+    if "lock file" not in str(error):
+        return None
+    return (
+        "this file system has no locks, which HDF5 can do without: set the environment variable "
+        "HDF5_USE_FILE_LOCKING=FALSE and run again"
+    )
 
 
 def load_package(model: "keras.Model", base: Base, package: Package) -> None:

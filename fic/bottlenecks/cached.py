@@ -16,16 +16,19 @@ from numpy.typing import NDArray
 from fic_runtime.errors import ImageError
 from fic_runtime.images.picture_files import FileUse
 
-from ..bases.frozen import FrozenBase
+from ..bases.keras_setup import keras_settings
+from ..bases.opening import AnyBase, open_base
 from ..cache import BottleneckCache
 from ..cache.keys import key_digests, make_keys
 from ..cache.maintenance import remove_entries
 from ..data import Dataset, Pictures, Source, read_pictures
 from ..data.dataset import Skipped
 from ..data.duplicates import Duplicates
+from ..data.file_memo import FileDigests
+from ..digests import digest_file
 from ..errors import CacheError
 from ..options import BaseOptions, CacheOptions
-from ..progress import Progress, Silence
+from ..progress import Progress, shown
 from .engines import Engine, choose_engine
 from .extraction import Picture, bottlenecks_of, extract
 
@@ -101,6 +104,15 @@ class Bottlenecks:
         """Yield blocks of the plain view's bottlenecks."""
         return self._blocks(self.rows[:, 0])
 
+    def plain_rows(self, pictures: Sequence[int]) -> NDArray[Any]:
+        """Return the plain view's bottlenecks of these pictures, (len(pictures), width).
+
+        A feature map counts as its mean.
+        """
+        rows = self.read(self.rows[np.asarray(pictures, np.int64), 0])
+        mean: NDArray[Any] = rows.reshape(len(rows), -1, self.shape[-1]).mean(axis=1)
+        return mean
+
     def for_statistics(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the bottlenecks of all views."""
         return self._blocks(self.rows.ravel())
@@ -146,7 +158,7 @@ class CacheUse:
 
 
 def prepare(
-    pictures: Pictures, base: FrozenBase, options: CacheOptions, progress: Progress
+    pictures: Pictures, base: AnyBase, options: CacheOptions, progress: Progress
 ) -> tuple[Bottlenecks, Bottlenecks, CacheUse]:
     """Return the bottlenecks of training and validation pictures, extracting what is missing.
 
@@ -187,13 +199,14 @@ def prepare(
     )
 
 
+@keras_settings()
 def fill_cache(
     source: Source,
     *,
     base: BaseOptions | None = None,
     cache: CacheOptions | None = None,
     shard: tuple[int, int] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> CacheUse:
     """Extract the bottlenecks that the cache lacks, without training.
 
@@ -203,9 +216,9 @@ def fill_cache(
     Raises:
         See `fic.training.pipeline.train`.
     """
-    base, cache, progress = base or BaseOptions(), cache or CacheOptions(), progress or Silence()
+    base, cache, progress = base or BaseOptions(), cache or CacheOptions(), shown(progress)
     source.keep_apart(cache.bottleneck_dir)
-    frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
+    frozen = open_base(base, cache.bottleneck_dir, dtype=cache.dtype)
     # Any picture of one folder may be for training, with one seed or another: all get all views.
     pictures = read_pictures(
         source, memo=cache.memo, seed=None, on_error=cache.on_error, progress=progress
@@ -235,7 +248,7 @@ def kept_digests(path: Path, progress: Progress, *, memo: Path | None = None) ->
 def _fill(
     cache: BottleneckCache,
     wanted: "_Wanted",
-    base: FrozenBase,
+    base: AnyBase,
     options: CacheOptions,
     progress: Progress,
 ) -> tuple[NDArray[Any], CacheUse]:
@@ -246,7 +259,7 @@ def _fill(
         return rows, CacheUse()
     hits = int((rows >= 0).sum())
     chosen = choose_engine(options.engine, base, few=hits == len(rows))
-    _self_check(cache, rows, wanted, chosen.engine, base)
+    _self_check(cache, rows, wanted, chosen.engine, base, options.memo)
     missing = np.flatnonzero(rows < 0)
     skipped: Sequence[Skipped] = ()
     if len(missing):
@@ -264,6 +277,10 @@ def _fill(
             )
         finally:
             progress.finish()
+        if skipped:
+            # Some may have changed since; whatever is wrong with them, the next run looks anew.
+            with FileDigests(options.memo) as digests:
+                digests.forget([picture.path for picture in skipped])
         rows = cache.find(keys)
     extracted = int((rows >= 0).sum()) - hits
     return rows, CacheUse(
@@ -320,19 +337,36 @@ def _self_check(
     rows: NDArray[Any],
     wanted: _Wanted,
     engine: Engine,
-    base: FrozenBase,
+    base: AnyBase,
+    memo: Path,
 ) -> None:
-    """Extract a few entries again, so that nobody trains on a cache that was filled wrongly."""
+    """Extract a few entries again, so that nobody trains on a cache that was filled wrongly.
+
+    Raises:
+        CacheError: an entry differs; or a picture has another content than the memo says, which is
+            emptied then.
+    """
     there = np.flatnonzero(rows >= 0).tolist()
     indices = random.sample(there, min(_CHECKED, len(there)))
     for index in indices:
         (picture,) = wanted.pictures([index])
+        try:
+            digest = digest_file(picture.path)
+        except OSError:
+            continue  # gone or locked since it was listed, which says nothing about the cache
+        if digest != picture.digest:
+            with FileDigests(memo) as digests:
+                digests.forget()
+            raise CacheError(
+                f"{picture.path}: has another content than {memo} remembered, which has been "
+                "emptied; run again"
+            )
         row = rows[index : index + 1]
         stored = cache.read(row)
         try:
             fresh = bottlenecks_of(picture, engine, base.preprocessing.geometry)
         except ImageError:
-            continue  # gone or locked since it was extracted, which says nothing about the cache
+            continue  # likewise
         scale = float(np.abs(fresh).max()) or 1.0
         difference = float(np.abs(stored - fresh).max()) / scale
         if not difference <= _CHECK_TOLERANCE:

@@ -16,7 +16,7 @@ from fic_export.errors import ConversionError
 from fic_runtime.devices import CUDA, usable_cpus
 from fic_runtime.errors import BundleError
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase
 from ..options import EngineName
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class ChosenEngine:
     reason: str
 
 
-def choose_engine(name: EngineName, base: FrozenBase, *, few: bool = False) -> ChosenEngine:
+def choose_engine(name: EngineName, base: AnyBase, *, few: bool = False) -> ChosenEngine:
     """Open the engine that was asked for; `auto` takes the faster one that works here.
 
     On a CPU the exported graph is the faster one for every base that was measured
@@ -60,6 +60,8 @@ def choose_engine(name: EngineName, base: FrozenBase, *, few: bool = False) -> C
     Raises:
         ConversionError: engine `onnx` for a base that cannot be converted.
     """
+    if not base.in_keras and name != "keras":
+        return ChosenEngine(OnnxEngine(base.graph_file()), "the base is an ONNX graph")
     if name == "keras":
         return ChosenEngine(KerasEngine(base), "asked for")
     if name == "onnx":
@@ -107,7 +109,7 @@ class KerasEngine:
     name = "keras"
     passes = 1  # TensorFlow spreads one pass over all processors by itself
 
-    def __init__(self, base: FrozenBase) -> None:
+    def __init__(self, base: AnyBase) -> None:
         import tensorflow as tf
 
         model, pixel_numbers = base.model, base.preprocessing.pixels

@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 
 from fic_runtime.devices import usable_cpus
 from fic_runtime.errors import ImageError
-from fic_runtime.images import read_image
+from fic_runtime.images import decode_image, decoding
+from fic_runtime.images.loading import read_file
 from fic_runtime.preprocessing import Geometry
 
 from ..cache import BottleneckCache
 from ..cache.keys import make_keys
 from ..data.dataset import Skipped
+from ..digests import digest_bytes
 from .engines import Engine
 from .views import draw_view
 from .worker_threads import in_parallel
@@ -181,16 +183,28 @@ def _decode(chunk: Sequence[Picture], geometry: Geometry) -> Batch:
     paths: list[Path] = []
     skipped: list[Skipped] = []
     for picture in chunk:
-        try:
-            decoded = read_image(picture.path, geometry=geometry)
-        except ImageError as error:
-            skipped.append(Skipped(picture.path, str(error)))
-            continue
-        for view in picture.views:
-            draw_view(decoded, picture.digest, view, geometry, out=pixels[len(entries)])
-            entries.append((picture.digest, view))
-            paths.append(picture.path)
+        with decoding():  # until it is drawn: large pictures take turns in all threads
+            try:
+                decoded = _read(picture, geometry)
+            except ImageError as error:
+                skipped.append(Skipped(picture.path, str(error)))
+                continue
+            for view in picture.views:
+                draw_view(decoded, picture.digest, view, geometry, out=pixels[len(entries)])
+                entries.append((picture.digest, view))
+                paths.append(picture.path)
+            del decoded
     return Batch(pixels[: len(entries)], entries, paths, skipped, size - len(entries))
+
+
+def _read(picture: Picture, geometry: Geometry) -> NDArray[Any]:
+    data = read_file(picture.path)
+    # Bottlenecks go into the cache under the digest: never under that of another content.
+    if digest_bytes(data) != picture.digest:
+        raise ImageError(
+            f"{picture.path}: has another content than when it was looked up; run again to use it"
+        )
+    return decode_image(data, name=str(picture.path), geometry=geometry)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fic_runtime.errors import ImageError
 from fic_runtime.preprocessing import Geometry
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase
 from ..data import Dataset, Pictures
 from ..data.dataset import Skipped, each_once
 from ..options import CacheOptions
@@ -213,7 +213,7 @@ class LiveBottlenecks:
 
 
 def prepare_live(
-    pictures: Pictures, base: FrozenBase, options: CacheOptions, progress: Progress
+    pictures: Pictures, base: AnyBase, options: CacheOptions, progress: Progress
 ) -> tuple[LiveBottlenecks, LiveBottlenecks, CacheUse]:
     """Return training and validation pictures as bottlenecks that are made on the way.
 
@@ -247,7 +247,7 @@ def prepare_live(
 def live_pictures(
     dataset: Dataset,
     pictures: Pictures,
-    base: FrozenBase,
+    base: AnyBase,
     options: CacheOptions,
     progress: Progress,
 ) -> LivePictures:

@@ -24,7 +24,15 @@ _HEADINGS = {
     "Quantization": (
         *("quantize", "for", "max_accuracy_drop", "calibration_pictures", "calibration_data"),
     ),
-    "Other formats": ("single_graph", "with_bottleneck", "triton", "triton_name", "html", "web"),
+    "Other formats": (
+        "single_graph",
+        "with_bottleneck",
+        "float_input",
+        "triton",
+        "triton_name",
+        "html",
+        "web",
+    ),
 }
 
 
@@ -120,6 +128,13 @@ _HEADINGS = {
     is_flag=True,
     default=ExportOptions.with_bottleneck,
     help="With --single-graph, the bottleneck as one more output of that file.",
+)
+@click.option(
+    "--float-input",
+    is_flag=True,
+    default=ExportOptions.float_input,
+    help="With --single-graph, float32 pixels from 0 to 255 as the input of that file, for engines "
+    "that know no uint8 (ncnn, MNN).",
 )
 @click.option(
     "--triton",
@@ -223,9 +238,12 @@ def export(run: Path, out: Path | None, html: Path | None, web: Path | None, **v
     from fic_runtime.cli.html import check_pages, write_pages
 
     from ..exporting import export_run
+    from ..exporting.whereabouts import check_apart_from_pictures
+    from ..runs import as_run
 
     options = _options(values)
     check_pages(html, web, head_only=options.head_only)
+    check_apart_from_pictures(as_run(run), [page for page in (html, web) if page is not None])
     out = out or Path("head" if options.head_only else "bundle")
     manifest = export_run(run, out=out, options=options, progress=TerminalProgress())
     for line in (*_lines(manifest, out, options), *write_pages(out, html, web)):

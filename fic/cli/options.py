@@ -19,6 +19,7 @@ from ..options import (
     Compression,
     EngineName,
     Monitor,
+    PixelNumbers,
     Pooling,
     SkipOrFail,
     TrainingOptions,
@@ -116,9 +117,10 @@ def base_options(command: Command, *, base_model: str | None = BaseOptions.base_
         command,
         click.option(
             "--base-model",
-            metavar="NAME",
+            metavar="NAME|FILE|hf://ORG/NAME",
             default=base_model,
-            help="Name of the base, see `fic bases`; case, _ and - are ignored.",
+            help="Name of the base, see `fic bases` (case, _ and - are ignored); a file that ends "
+            "in .onnx or .keras; or hf://ORG/NAME[@REVISION][:PATH] of the Hugging Face hub.",
         ),
         click.option(
             "--weights",
@@ -140,15 +142,27 @@ def base_options(command: Command, *, base_model: str | None = BaseOptions.base_
         ),
         click.option(
             "--bottleneck-tensorname",
-            metavar="LAYER",
-            help="Layer of the base whose output is the bottleneck.  [default: the last before the "
-            "classifier]",
+            metavar="LAYER|TENSOR",
+            help="Layer of the base whose output is the bottleneck, or any tensor of an ONNX "
+            "graph.  [default: the last before the classifier]",
         ),
         click.option(
             "--pooling",
             type=_choice(Pooling),
             default=BaseOptions.pooling,
-            help="Pooling of a feature map into a vector; none keeps the map.",
+            help="Pooling of a feature map, or of tokens, into a vector; cls takes the first "
+            "token, none keeps all.",
+        ),
+        click.option(
+            "--pixels",
+            type=_choice(PixelNumbers),
+            help="What pixels become for a base in a file: normalized as for ImageNet or CLIP, "
+            "-1 to 1, 0 to 1, or 0 to 255.  [default: as preprocessor_config.json beside it says]",
+        ),
+        click.option(
+            "--preprocessor",
+            metavar="FILE",
+            help="A preprocessor_config.json that is not beside the file of the base.",
         ),
     )
 

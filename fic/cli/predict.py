@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _OF_A_HEAD_FILE = (
     *("label_file", "base_model", "weights", "image_size", "resize"),
-    *("bottleneck_tensorname", "pooling"),
+    *("bottleneck_tensorname", "pooling", "pixels", "preprocessor"),
 )
 
 

@@ -1,4 +1,10 @@
-"""Memo of content digests: an unchanged file is read only once."""
+"""Memo of content digests: an unchanged file is read only once.
+
+A file counts as unchanged while path, inode, size and both times stay the same. The time of
+modification alone does not do: `mv`, `cp -p`, `rsync -t` and `tar` bring another content under a
+path with a time of their choice. The time of change cannot be chosen, and a rename changes it, or
+brings another inode.
+"""
 
 import os
 import time
@@ -12,12 +18,17 @@ from ..digests import DIGEST_SIZE, digest_file
 from .memo import Memo, Table, batches
 
 # A file written within one tick of its file system's clock can change again and keep its size and
-# time. FAT has the coarsest clock in use, 2 s.
+# times. FAT has the coarsest clock in use, 2 s.
 _RACY_NS = 2_000_000_000
 
 # Paths are bytes: a name that is not UTF-8 is a name all the same.
 _FILES = Table(
-    "files", ("path BLOB", "size INTEGER", "mtime_ns INTEGER", "digest BLOB"), "file digests"
+    "file_digests",
+    ("path BLOB", "stamp BLOB", "digest BLOB"),
+    "file digests",
+    # Of fic 0.1, which knew files by size and time of modification alone: not believed any more.
+    former="files (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest BLOB) "
+    "WITHOUT ROWID",
 )
 
 
@@ -29,12 +40,23 @@ class Digests(NamedTuple):
 
 
 class _Stamp(NamedTuple):
-    size: int
-    mtime_ns: int
+    """What an unchanged file keeps, and when it last changed in any way."""
+
+    text: bytes
+    time_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "_Stamp":
+        # As text: SQLite has no room for the inodes of some file systems.
+        return cls(
+            b"%d:%d:%d:%d"
+            % (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino),
+            max(status.st_mtime_ns, status.st_ctime_ns),
+        )
 
 
 class FileDigests:
-    """Digests of files, remembered by path, size and time of modification.
+    """Digests of files, remembered by path, inode, size, and times of modification and change.
 
     The memo is a SQLite file. It only saves time: one that is damaged, locked, read-only or
     deleted costs a second reading of the files and nothing else. Processes may share it.
@@ -70,6 +92,15 @@ class FileDigests:
                     progress(len(batch))
         return found
 
+    def forget(self, paths: Iterable[Path] | None = None) -> None:
+        """Forget the digests of these files, or all: they are read anew when asked for again."""
+        if self._memo is None:
+            return
+        if paths is None:
+            self._memo.forget_all()
+        else:
+            self._memo.forget([_name(path) for path in paths])
+
     def close(self) -> None:
         """Close the memo's file."""
         if self._memo is not None:
@@ -87,7 +118,7 @@ class FileDigests:
         self.close()
 
     def _resolve(self, paths: Sequence[Path], found: Digests, pool: ThreadPoolExecutor) -> None:
-        names = [os.fsencode(os.path.abspath(path)) for path in paths]  # noqa: PTH100  # 4x Path's
+        names = list(map(_name, paths))
         known = {} if self._memo is None else self._memo.look_up(names)
         unread: list[tuple[Path, bytes, _Stamp]] = []
         for path, name in zip(paths, names, strict=True):
@@ -96,9 +127,9 @@ class FileDigests:
             except (OSError, ValueError) as error:
                 found.failures[path] = _sentence(path, error)
                 continue
-            stamp = _Stamp(status.st_size, status.st_mtime_ns)
-            size, mtime_ns, digest = known.get(name, (None, None, None))
-            if (size, mtime_ns) == stamp and _is_digest(digest):
+            stamp = _Stamp.of(status)
+            remembered, digest = known.get(name, (None, None))
+            if remembered == stamp.text and _is_digest(digest):
                 found.digests[path] = digest
             else:
                 unread.append((path, name, stamp))
@@ -109,8 +140,8 @@ class FileDigests:
         for (path, name, stamp), digest in zip(unread, answers, strict=True):
             if isinstance(digest, bytes):
                 found.digests[path] = digest
-                if stamp.mtime_ns < racy:
-                    fresh.append((name, *stamp, digest))
+                if stamp.time_ns < racy:
+                    fresh.append((name, stamp.text, digest))
             else:
                 found.failures[path] = _sentence(path, digest)
         if fresh and self._memo is not None:
@@ -119,6 +150,10 @@ class FileDigests:
 
 def _is_digest(value: object) -> bool:
     return isinstance(value, bytes) and len(value) == DIGEST_SIZE
+
+
+def _name(path: Path) -> bytes:
+    return os.fsencode(os.path.abspath(path))  # noqa: PTH100  # a quarter of Path's time
 
 
 def _try_digest(path: Path) -> bytes | OSError:

@@ -53,14 +53,24 @@ class Memo:
 
     def remember(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Add rows, in place of those with the same keys."""
+        marks = ", ".join("?" * len(self._table.columns))
+        self._change(f"INSERT OR REPLACE INTO {self._table.name} VALUES ({marks})", rows)
+
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """Remove the rows with these keys."""
+        statement = f"DELETE FROM {self._table.name} WHERE {self._table.names[0]} = ?"
+        self._change(statement, [(key,) for key in keys])
+
+    def forget_all(self) -> None:
+        """Remove all rows."""
+        self._change(f"DELETE FROM {self._table.name}", [()])
+
+    def _change(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if self._connection is None:
             return
-        marks = ", ".join("?" * len(self._table.columns))
         try:
             with self._connection:
-                self._connection.executemany(
-                    f"INSERT OR REPLACE INTO {self._table.name} VALUES ({marks})", rows
-                )
+                self._connection.executemany(statement, rows)
         except sqlite3.DatabaseError as error:
             self._give_up(error)
 

@@ -29,11 +29,13 @@ class Table:
         name: of the table.
         columns: names of the columns with their types, the key first.
         holds: what it remembers, in the words of a log.
+        former: definition of the table of an earlier release, which it takes the place of.
     """
 
     name: str
     columns: tuple[str, ...]
     holds: str
+    former: str | None = None
 
     @property
     def names(self) -> list[str]:
@@ -130,13 +132,20 @@ def _check_schema(connection: sqlite3.Connection, table: Table) -> None:
         connection.execute("PRAGMA trusted_schema = OFF")
         query = "SELECT type, name, sql FROM sqlite_master"
         found = connection.execute(f"{query} LIMIT 2").fetchall()
-        if not found:
+        former = table.former and [_schema_of(table.former)]
+        if not found or found == former:
             with connection:
+                if found:
+                    connection.execute(f"DROP TABLE {found[0][1]}")
                 connection.execute(f"CREATE TABLE IF NOT EXISTS {table.definition}")
             found = connection.execute(f"{query} LIMIT 2").fetchall()
     except sqlite3.OperationalError:  # locked, or read-only
         raise
     except sqlite3.DatabaseError as error:
         raise _ForeignFileError(str(error)) from error
-    if found != [("table", table.name, f"CREATE TABLE {table.definition}")]:
+    if found != [_schema_of(table.definition)]:
         raise _ForeignFileError("it has other tables")
+
+
+def _schema_of(definition: str) -> tuple[str, str, str]:
+    return "table", definition.partition(" ")[0], f"CREATE TABLE {definition}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from fic_runtime.images.picture_files import FileUse
 
 from ..errors import DataError
-from ..options import VAL_SPLIT, SkipOrFail
+from ..options import VAL_SPLIT, AnyPath, SkipOrFail
 from ..progress import Progress
 from .csv_files import read_csv
 from .dataset import Dataset, Skipped, Split
@@ -30,10 +30,10 @@ class Source:
         val: the validation pictures.
     """
 
-    data: Path | None = None
+    data: AnyPath[Path | None] = AnyPath(None)  # noqa: RUF009  # a descriptor
     val_split: float = VAL_SPLIT
-    train: Path | None = None
-    val: Path | None = None
+    train: AnyPath[Path | None] = AnyPath(None)  # noqa: RUF009  # a descriptor
+    val: AnyPath[Path | None] = AnyPath(None)  # noqa: RUF009  # a descriptor
 
     def __post_init__(self) -> None:
         if len(self.paths) != (2 if self.data is None else 1):
@@ -182,7 +182,9 @@ def is_split(source: Source) -> bool:
     Raises:
         DataError: see `read_dataset`.
     """
-    return source.data is None or isinstance(read_dataset(source.data), Split)
+    if source.data is None:
+        return True
+    return isinstance(read_dataset(source.data, on_error="skip"), Split)
 
 
 def read_validation(

@@ -88,6 +88,23 @@ def read_thumbnails(
     return found
 
 
+def thumbnail_reader(
+    digests: Mapping[Path, bytes], memo: Path | None
+) -> Callable[[Iterable[Path]], dict[Path, bytes]]:
+    """Return a function that gives the small JPEG file of each picture that is still there.
+
+    Args:
+        digests: of the content of the pictures; one that is missing here has no thumbnail.
+        memo: see `read_thumbnails`.
+    """
+
+    def read(paths: Iterable[Path]) -> dict[Path, bytes]:
+        known = [path for path in paths if path in digests]
+        return {path: one.jpeg for path, one in read_thumbnails(known, digests, memo).items()}
+
+    return read
+
+
 def _known(table: Memo, digests: list[bytes]) -> dict[bytes, Thumbnail]:
     return {
         digest: Thumbnail(str(format), int(width), int(height), bytes(jpeg))

@@ -40,7 +40,8 @@ from fic_runtime.images import load_image
 from fic_runtime.images.picture_files import find_pictures
 from fic_runtime.preprocessing import Geometry
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase
+from ..data import Source
 from ..errors import DataError, RunError
 from ..options import ReliabilityOptions
 from ..progress import Progress
@@ -65,19 +66,22 @@ class Reliability:
 
 def measure_reliability(
     run: Run,
-    base: FrozenBase,
+    base: AnyBase,
     head: "keras.Model",
     options: ReliabilityOptions,
     progress: Progress,
+    source: Source | None = None,
 ) -> Reliability:
     """Fit both on the bottlenecks of the run that the cache has; say why where that cannot be.
+
+    `source` is where the run's pictures are now, if they have moved.
 
     Raises:
         DataError: none of the pictures of `options.foreign` can be read.
     """
     if not (options.calibrate or options.known):
         return Reliability()
-    found = cached_bottlenecks(run, progress)
+    found = cached_bottlenecks(run, progress, source)
     if isinstance(found, str):
         if options.known:
             progress.note(f"no score for unknown pictures: {found}")
@@ -101,13 +105,15 @@ def measure_reliability(
         return Reliability(calibration, score)
 
 
-def teaching_of(run: Run, progress: Progress) -> ClassStatistics:
+def teaching_of(run: Run, progress: Progress, source: Source | None = None) -> ClassStatistics:
     """Fit the statistics on the training bottlenecks that the cache has.
+
+    `source` is where the run's pictures are now, if they have moved.
 
     Raises:
         RunError: the cache has none of them, or none of some class.
     """
-    found = cached_bottlenecks(run, progress)
+    found = cached_bottlenecks(run, progress, source)
     if isinstance(found, str):
         raise RunError(f"{run.folder}: cannot be made teachable: {found}")
     with closing(found):
@@ -131,7 +137,7 @@ def _calibration(head: "keras.Model", val: Answers, targets: NDArray[Any]) -> Ca
 def _ood_score(
     found: RunBottlenecks,
     val: Answers,
-    base: FrozenBase,
+    base: AnyBase,
     answer: Callable[[NDArray[Any]], NDArray[Any]],
     linear: SoftmaxRegression | None,
     options: ReliabilityOptions,
@@ -170,7 +176,7 @@ def _answers(part: CachedPart, answer: Callable[[NDArray[Any]], NDArray[Any]]) -
 
 
 def _outliers(
-    base: FrozenBase,
+    base: AnyBase,
     answer: Callable[[NDArray[Any]], NDArray[Any]],
     folder: Path | None,
     progress: Progress,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from fic_export.errors import OutputError
 from fic_runtime.results import cannot_write, check_own_file, check_writable, whole_file
 
-from ..bases.weights import open_layers
+from ..bases.weights import locking_remedy, open_layers
 from ..errors import HeadError, one_line
 from ..fingerprint import LAST_LAYER, Fingerprint
 from .dense import DenseHead, Head
@@ -106,6 +106,8 @@ def load_head(
             f"Keras cannot load it as a whole model ({reason})",
             "save the head anew with model.save",
         )
+        if locks := locking_remedy(error):
+            fault, remedy = (f"cannot be read ({reason})", locks), locks
         raise _unusable(path, fault, remedy) from error
     if fault := _misfit(head, fingerprint, labels):
         raise _unusable(path, fault, remedy)
@@ -338,6 +340,10 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
         with whole_file(target) as part:
             write(part)
     except OSError as error:
+        if remedy := locking_remedy(error):
+            raise OutputError(
+                f"{target}: cannot be written ({one_line(error)}); {remedy}"
+            ) from error
         raise cannot_write(target, error) from error
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fic_runtime.bundle.labels import is_label
 from fic_runtime.reading import read_regular
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase, open_base
 from ..errors import HeadError, one_line
 from ..options import BaseOptions, CacheOptions
 from .dense import Head
@@ -53,13 +53,13 @@ class HeadFile:
         """The class names, in the order of the head's outputs."""
         return read_labels(self.label_file)
 
-    def frozen_base(self) -> FrozenBase:
+    def frozen_base(self) -> AnyBase:
         """Return the base that the head is to be used with."""
         return self._base
 
     @cached_property
-    def _base(self) -> FrozenBase:
-        return FrozenBase(self.base_options, self.bottleneck_dir)
+    def _base(self) -> AnyBase:
+        return open_base(self.base_options, self.bottleneck_dir)
 
     def head(self) -> "keras.Model":
         """Load the head.

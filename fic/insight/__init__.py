@@ -2,3 +2,4 @@
 
 from .auditing import audit as audit
 from .decisions import apply_decisions as apply_decisions
+from .reporting import report as report

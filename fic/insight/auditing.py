@@ -15,6 +15,7 @@ from ..data.thumbnails import Thumbnail, read_thumbnails
 from ..errors import DataError
 from ..options import BaseOptions, CacheOptions
 from ..progress import Progress, Silence
+from .audit_page import render_audit
 from .cached_pictures import CachedPictures, read_cached
 from .duplicates import DuplicateGroup, candidate_pairs, find_duplicates
 from .file_checks import check_files
@@ -36,11 +37,12 @@ _NEIGHBORS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audited:
-    """An audit, and the thumbnails that its page shows."""
+class _Audited:
+    """An audit, and what its page shows beside it; see `render_audit`."""
 
     audit: Audit
     thumbnails: Mapping[Path, Thumbnail]
+    matrix: Sequence[Sequence[int]]
 
 
 def audit(
@@ -85,7 +87,8 @@ def audit(
         progress=progress or Silence(),
     )
     if out is not None:
-        write_audit(out, found.audit, split=is_split(source))
+        page = render_audit(found.audit, found.thumbnails, found.matrix)
+        write_audit(out, found.audit, report=page, split=is_split(source))
     return found.audit
 
 
@@ -97,7 +100,7 @@ def _inspect(
     folds: int,
     seed: int,
     progress: Progress,
-) -> Audited:
+) -> _Audited:
     started = time.perf_counter()
     pictures = read_cached(source, base, cache, progress, seed=seed)
     if not len(pictures):
@@ -121,12 +124,18 @@ def _inspect(
         duplicates=duplicates,
         outliers=_outliers(pictures, distinct, neighbors),
         confusions=confused_classes(errors, pictures.targets, pictures.labels),
-        files=check_files(pictures.paths, thumbnails, use.skipped),
+        files=check_files(pictures.paths, thumbnails, use.skipped, use.files.left_out),
         agreement=float((errors.probabilities.argmax(axis=1) == pictures.targets).mean()),
         cache={"hits": use.hits, "extracted": use.extracted},
         seconds=time.perf_counter() - started,
     )
-    return Audited(audit=found, thumbnails=thumbnails)
+    judged = errors.probabilities.argmax(axis=1)
+    pairs, times = np.unique(
+        np.stack([pictures.targets, judged], axis=1), axis=0, return_counts=True
+    )
+    return _Audited(
+        audit=found, thumbnails=thumbnails, matrix=np.column_stack([pairs, times]).tolist()
+    )
 
 
 def _thumbnails(

@@ -14,6 +14,8 @@ from ..options import BaseOptions, CacheOptions
 from ..progress import Progress
 from .logistic import Floats, Ints
 
+_BLOCK = 512  # feature maps in memory at once
+
 Side = Literal["train", "val"]
 
 
@@ -83,13 +85,10 @@ def read_cached(
 
 def _plain_rows(part: Bottlenecks) -> Floats:
     """Return the bottlenecks of the plain views, (n, width)."""
-    width = part.shape[-1]
-    rows = np.empty((len(part), width), np.float32)
-    start = 0
-    for block in part.plain():
-        flat = block.reshape(len(block), -1, width)
-        rows[start : start + len(block)] = flat.mean(axis=1)
-        start += len(block)
+    rows = np.empty((len(part), part.shape[-1]), np.float32)
+    for start in range(0, len(part), _BLOCK):
+        block = range(start, min(start + _BLOCK, len(part)))
+        rows[start : block.stop] = part.plain_rows(block)
     return rows
 
 

@@ -20,6 +20,7 @@ from fic_runtime.bundle.labels import is_label
 from fic_runtime.results import cannot_write, whole_file
 
 from ..errors import DataError
+from ..runs.csv_cells import escaped, unescaped
 from .findings import Audit
 
 _COLUMNS = ("path", "label", "suggested", "score", "problem", "split", "decision")
@@ -56,11 +57,13 @@ def decisions_csv(audit: Audit, *, split: bool) -> str:
         said = problems.get(suspect.path, [])
         table.writerow(
             {
-                "path": suspect.path,
-                "label": suspect.label,
-                "suggested": suspect.suggested,
+                "path": escaped(str(suspect.path)),
+                "label": escaped(suspect.label),
+                "suggested": escaped(suspect.suggested),
                 "score": f"{suspect.score:.4f}",
-                "problem": "; ".join([*(["label"] if suspect.likely_wrong else []), *said]),
+                "problem": escaped(
+                    "; ".join([*(["label"] if suspect.likely_wrong else []), *said])
+                ),
                 "split": suspect.side,
                 "decision": "",
             }
@@ -187,7 +190,7 @@ def _row(file: Path, line: int, cells: Mapping[str | None, object]) -> _Row:
             f"{file}, line {line}: has another number of cells than line 1; put a cell that holds "
             "a comma in double quotes"
         )
-    named = {name: str(cell).strip() for name, cell in cells.items()}
+    named = {name: unescaped(str(cell).strip()) for name, cell in cells.items()}
     split = named.get("split", "").lower()
     if not named["path"]:
         raise DataError(f"{file}, line {line}: has no path; remove the line")

@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fic_runtime.images.picture_files import LeftOut
+
 from ..data.dataset import Skipped
 from ..data.thumbnails import Thumbnail
 
-FileTrouble = Literal["unreadable", "tiny", "one color", "other format"]
+FileTrouble = Literal["unreadable", "tiny", "one color", "other format", "left out"]
 
 TINY = 48
 """Pixels: a picture with a shorter side is tiny, a third of what the smallest base looks at."""
@@ -38,7 +40,10 @@ class FileProblem:
 
 
 def check_files(
-    paths: Sequence[Path], thumbnails: Mapping[Path, Thumbnail], skipped: Sequence[Skipped]
+    paths: Sequence[Path],
+    thumbnails: Mapping[Path, Thumbnail],
+    skipped: Sequence[Skipped],
+    left_out: Sequence[LeftOut] = (),
 ) -> list[FileProblem]:
     """Return what is wrong with files, the unreadable ones first.
 
@@ -46,6 +51,7 @@ def check_files(
         paths: of the pictures that could be read.
         thumbnails: of these pictures.
         skipped: files that could not be read, with the reason.
+        left_out: files that were found and are not used.
     """
     found = [
         FileProblem(path=each.path, problem="unreadable", reason=each.reason) for each in skipped
@@ -53,6 +59,9 @@ def check_files(
     for path in paths:
         if path in thumbnails:
             found += _problems(path, thumbnails[path])
+    for each in left_out:
+        reason = f"{each.path}: is not used ({each.kind}); convert it or leave it"
+        found.append(FileProblem(path=each.path, problem="left out", reason=reason))
     return found
 
 

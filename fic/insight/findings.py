@@ -92,10 +92,10 @@ class Audit:
                     "label": each.label,
                     "suggested": each.suggested,
                     "score": round(each.score, 6),
-                    "likely_wrong": each.likely_wrong,
                 }
                 for each in self.suspects
             ],
+            "likely_wrong": [str(each.path) for each in self.likely_wrong],
             "duplicates": [[str(path) for path in group.paths] for group in self.duplicates],
             "duplicate_kinds": [group.kind for group in self.duplicates],
             "leakage": [[str(path) for path in group.paths] for group in self.leaks],

@@ -11,6 +11,9 @@ from .findings import Audit
 
 AUDIT_FILE = "audit.json"
 SUSPECTS_FILE = "suspects.csv"
+REPORT_FILE = "report.html"
+# What a desktop leaves in a folder that somebody looks at.
+_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 
 def check_audit_folder(folder: Path) -> None:
@@ -21,7 +24,7 @@ def check_audit_folder(folder: Path) -> None:
     """
     check_replaceable(folder, mark=AUDIT_FILE)
     if folder.is_dir():
-        own = {AUDIT_FILE, SUSPECTS_FILE}
+        own = {AUDIT_FILE, SUSPECTS_FILE, REPORT_FILE, *_LITTER}
         for entry in sorted(folder.iterdir()):
             if entry.name not in own:
                 raise OutputError(
@@ -35,12 +38,13 @@ def check_audit_folder(folder: Path) -> None:
         )
 
 
-def write_audit(folder: Path, audit: Audit, *, split: bool) -> None:
+def write_audit(folder: Path, audit: Audit, *, report: str, split: bool) -> None:
     """Write the folder of an audit whole, in place of an earlier one if there is one.
 
     Args:
         folder: the folder.
         audit: what was found.
+        report: the page about it.
         split: whether the data set is split already.
 
     Raises:
@@ -53,6 +57,9 @@ def write_audit(folder: Path, audit: Audit, *, split: bool) -> None:
             (temporary / AUDIT_FILE).write_text(text + "\n", encoding="utf-8")
             (temporary / SUSPECTS_FILE).write_text(
                 decisions_csv(audit, split=split), encoding="utf-8", errors=ERRORS, newline=""
+            )
+            (temporary / REPORT_FILE).write_text(
+                report, encoding="utf-8", errors="backslashreplace"
             )
     except OSError as error:
         raise cannot_write(folder, error) from error

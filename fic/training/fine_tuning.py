@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fic_runtime.preprocessing import Pixels
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase
 from ..bottlenecks.live import LivePictures
 from ..data.dataset import each_once
 from ..errors import BaseOptionError
@@ -47,7 +47,7 @@ class FineTuned:
     record: dict[str, Any]
 
 
-def check_layers(base: FrozenBase, count: int) -> None:
+def check_layers(base: AnyBase, count: int) -> None:
     """Make sure, before the work begins, that `count` layers of the base can be trained.
 
     Raises:
@@ -57,7 +57,7 @@ def check_layers(base: FrozenBase, count: int) -> None:
 
 
 def fine_tune(
-    base: FrozenBase,
+    base: AnyBase,
     trained: TrainedHead,
     train: LivePictures,
     val: LivePictures,

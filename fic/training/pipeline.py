@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING
 from fic_export.errors import OutputError
 from fic_runtime.results import check_writable
 
-from ..bases.frozen import FrozenBase
+from ..bases.keras_setup import keras_settings
+from ..bases.opening import AnyBase, open_base
 from ..bottlenecks import prepare
-from ..bottlenecks.cached import CacheUse
+from ..bottlenecks.cached import Bottlenecks, CacheUse
 from ..bottlenecks.live import live_pictures, prepare_live
 from ..data import Pictures, Source, read_pictures
 from ..data.dataset import each_once
+from ..data.thumbnails import thumbnail_reader
 from ..errors import DataError, HeadError
 from ..fingerprint import Fingerprint
 from ..heads.building import parse_head
 from ..heads.keras_files import check_files, save_files
-from ..options import BaseOptions, CacheOptions, TrainingOptions
-from ..progress import Progress, Silence
+from ..options import BaseOptions, CacheOptions, StrPath, TrainingOptions
+from ..progress import Progress, shown
 from ..runs import Run, write_run
-from ..runs.report import render_report
+from ..runs.report import ReportPictures, pictures_on_map, render_report
 from ..runs.run import RUN_FILE, RunResults, ValidationRow, check_run_folder, previous_run
 from .data import TrainingData
 from .head import TrainedHead, train_head, validation_answers
@@ -34,16 +36,17 @@ if TYPE_CHECKING:
     from .fine_tuning import FineTuned
 
 
+@keras_settings()
 def train(
     source: Source,
     *,
-    out: Path,
+    out: StrPath,
     base: BaseOptions | None = None,
     cache: CacheOptions | None = None,
     options: TrainingOptions | None = None,
-    progress: Progress | None = None,
-    weight_file: Path | None = None,
-    label_file: Path | None = None,
+    progress: Progress | bool | None = None,
+    weight_file: StrPath | None = None,
+    label_file: StrPath | None = None,
 ) -> Run:
     """Train a head on the bottlenecks of a frozen base and write the run folder.
 
@@ -53,7 +56,7 @@ def train(
         base: which base, and where it is cut.
         cache: how bottlenecks are extracted and kept.
         options: how the head is trained.
-        progress: told of each step.
+        progress: told of each step; by default bars where somebody watches, and False for none.
         weight_file: the head goes there as well: `.keras`, `.h5`, or `.weights.h5` for its weights.
         label_file: JSON file for a map from label to index, besides the run's `labels.txt`.
 
@@ -74,8 +77,11 @@ def train(
         cache=cache or CacheOptions(),
         options=options or TrainingOptions(),
     )
-    progress = progress or Silence()
-    files = {"weight_file": weight_file, "label_file": label_file}
+    out, progress = Path(out), shown(progress)
+    files = {
+        "weight_file": None if weight_file is None else Path(weight_file),
+        "label_file": None if label_file is None else Path(label_file),
+    }
     request, frozen, earlier = _check(request, out, **files)
     parts = _prepare(request, frozen, earlier, progress)
     earlier_run = (out / RUN_FILE).is_file()
@@ -84,7 +90,7 @@ def train(
 
         def results() -> tuple[RunResults, str]:
             found = _results(request, frozen, parts, fitted, started)
-            return found, render_report(found)
+            return found, render_report(found, _report_pictures(parts, request.cache))
 
         run = write_run(
             out,
@@ -104,7 +110,7 @@ def train(
 
 def _check(
     request: TrainingRequest, out: Path, *, weight_file: Path | None, label_file: Path | None
-) -> tuple[TrainingRequest, FrozenBase, EarlierHead | None]:
+) -> tuple[TrainingRequest, AnyBase, EarlierHead | None]:
     """Check options and outputs before the work begins.
 
     Returns:
@@ -117,7 +123,9 @@ def _check(
     check_files(weight_file, label_file)
     earlier = EarlierHead.of(options)
     request = replace(request, base=_for_head(request.base, options))
-    frozen = FrozenBase(request.base, cache.bottleneck_dir, dtype=cache.dtype)
+    frozen = open_base(request.base, cache.bottleneck_dir, dtype=cache.dtype)
+    if not frozen.in_keras and parse_head(options.head or "linear").kind == "rest":
+        frozen.build_rest()  # which says why there is none
     if options.fine_tune:
         from .fine_tuning import check_layers
 
@@ -166,7 +174,7 @@ class _Parts:
 
 def _prepare(
     request: TrainingRequest,
-    frozen: FrozenBase,
+    frozen: AnyBase,
     earlier: EarlierHead | None,
     progress: Progress,
 ) -> _Parts:
@@ -215,9 +223,7 @@ class _Fitted:
     seconds: float
 
 
-def _fit(
-    request: TrainingRequest, frozen: FrozenBase, parts: _Parts, progress: Progress
-) -> _Fitted:
+def _fit(request: TrainingRequest, frozen: AnyBase, parts: _Parts, progress: Progress) -> _Fitted:
     """Train the head, and the last layers of the base if that was asked for."""
     started = time.perf_counter()
     options = request.options
@@ -237,11 +243,11 @@ def _fit(
 
 
 def _results(
-    request: TrainingRequest, frozen: FrozenBase, parts: _Parts, fitted: _Fitted, started: float
+    request: TrainingRequest, frozen: AnyBase, parts: _Parts, fitted: _Fitted, started: float
 ) -> RunResults:
     """Measure the classifier on the validation pictures and record the training."""
     record = run_record(
-        replace(request, base=replace(request.base, base_model=frozen.spec.name)),
+        replace(request, base=replace(request.base, base_model=frozen.base_model)),
         fingerprint=_fingerprint(frozen, fitted.tuned),
         images={"train": len(parts.train), "val": len(parts.val)},
         best_epoch=fitted.trained.best_epoch,
@@ -261,13 +267,24 @@ def _results(
     )
 
 
-def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
+def _fingerprint(base: AnyBase, tuned: "FineTuned | None") -> Fingerprint:
     """Return that of the run's base: a tuned one has a cache folder of its own."""
     if tuned is None or tuned.base is None:
         return base.fingerprint
     from ..bases.models import weights_digest
 
     return replace(base.fingerprint, weights=weights_digest(tuned.base))
+
+
+def _report_pictures(parts: _Parts, cache: CacheOptions) -> ReportPictures:
+    """Return what the report shows of the validation pictures beside their figures."""
+    known = parts.pictures.digests
+    digests = {path.absolute(): known[path] for path in parts.val.dataset.paths if path in known}
+    shown = pictures_on_map(len(parts.val))
+    rows = parts.val.plain_rows(shown) if isinstance(parts.val, Bottlenecks) else None
+    return ReportPictures(
+        thumbnails=thumbnail_reader(digests, cache.thumbnails), shown=shown, bottlenecks=rows
+    )
 
 
 def _rows(answers: Answers, part: TrainingData) -> list[ValidationRow]:

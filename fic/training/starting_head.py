@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bases.frozen import FrozenBase
-from ..bases.models import build_rest
+from ..bases.opening import AnyBase
 from ..errors import HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
 from ..heads.building import Statistics, parse_head, rest_head
@@ -20,7 +19,7 @@ from ..heads.custom import custom_head
 from ..heads.dense import DenseHead, Head, build_dense
 from ..heads.dense_files import read_dense, read_weights, to_keras
 from ..heads.keras_files import WEIGHTS_SUFFIX, open_head
-from ..options import BaseOptions, TrainingOptions
+from ..options import TrainingOptions
 from ..runs import Run
 from ..runs.run import HEAD_FILE
 from .data import TrainingData
@@ -125,7 +124,7 @@ class EarlierHead:
         return _with_labels(head, self.run.labels, labels, self.path)
 
 
-def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOptions) -> Head:
+def starting_head(train: TrainingData, base: AnyBase, options: TrainingOptions) -> Head:
     """Return the head that the options ask for, untrained or as `load_weights` has it.
 
     Raises:
@@ -146,7 +145,7 @@ def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOption
     if choice.file is not None:
         head = custom_head(choice.file, choice.function, train.shape, len(train.labels))
     else:
-        rest = _rest(base.options)
+        rest = base.build_rest()
         head = rest_head(rest, len(train.labels), statistics_of(train, rest))
     if earlier is not None:
         if choice.kind == "rest":
@@ -269,13 +268,3 @@ def statistics_of(train: TrainingData, model: "keras.Model | None" = None) -> St
             count += len(features)
     mean = total / count
     return Statistics(mean=mean, variance=np.maximum(squares / count - np.square(mean), 0.0))
-
-
-def _rest(base: BaseOptions) -> "keras.Model":
-    from ..bases import find_base
-
-    if base.layer is None:
-        raise ValueError("the rest of a base begins after a layer that has to be named")
-    return build_rest(
-        find_base(base.base_model), base.layer, weights=base.weights, size=base.image_size
-    )

@@ -106,11 +106,13 @@ def test_a_head_in_a_file_answers_like_its_run(
         assert loosely.probability == pytest.approx(whole.probability, abs=1e-6)
 
 
-@pytest.mark.parametrize("head", ["linear", "mlp:8"])
-def test_on_a_warm_cache_neither_keras_nor_tensorflow_is_imported(
-    cold_run: Run, shared_photos: Path, tmp_path: Path, head: str
+@pytest.mark.parametrize(
+    ("head", "is_new"), [("linear", False), ("mlp:8", True)], ids=["warm cache", "known base"]
+)
+def test_neither_keras_nor_tensorflow_is_imported_without_need(
+    cold_run: Run, shared_photos: Path, tmp_path: Path, head: str, is_new: bool
 ) -> None:
-    cache = cold_run.cache_options.bottleneck_dir
+    cache = tmp_path / "new" if is_new else cold_run.cache_options.bottleneck_dir
     base = ["--base-model", "mobilenet_0.25", "--weights", "none", "--image-size", "32"]
     run, photo = str(tmp_path / "run"), str(shared_photos / "blue" / "0.jpg")
     options = ["--val-split", "0.25", "--epochs", "2", "--head", head]
@@ -131,7 +133,7 @@ def test_on_a_warm_cache_neither_keras_nor_tensorflow_is_imported(
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "0 bottlenecks extracted" in done.stdout
+    assert f"{24 if is_new else 0} bottlenecks extracted" in done.stdout
 
 
 def test_a_class_that_the_run_does_not_know_is_an_error(cold_run: Run, photos: Path) -> None:
@@ -157,11 +159,13 @@ def test_a_measurement_without_readable_pictures_is_an_error(cold_run: Run, tmp_
 
 
 def test_another_cache_can_be_given_where_the_run_s_own_cannot_be_made(
-    run: Run, photos: Path, tmp_path: Path
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     (tmp_path / "file").write_text("no folder")
     record["bottlenecks"]["bottleneck_dir"] = str(tmp_path / "file" / "cache")
+    monkeypatch.chdir(tmp_path)  # whose cache takes its place
+    (tmp_path / "bottlenecks").write_text("no folder")
     (run.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(CacheError, match="--bottleneck-dir"):
         evaluate_run(run.folder, photos)

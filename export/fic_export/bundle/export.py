@@ -1,5 +1,6 @@
 """Write a bundle: two graphs, their manifest, and the proof that they do what Keras does."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -44,7 +45,7 @@ from .explanations import (
 from .golden import write_golden
 from .model_card import model_card
 from .parity import compare, threshold_on_graphs
-from .single_graph import compare_single_graph, write_single_graph
+from .single_graph import SingleGraph, compare_single_graph, write_single_graph
 
 if TYPE_CHECKING:
     import keras
@@ -59,9 +60,9 @@ def export_bundle(
     *,
     labels: Sequence[str],
     preprocessing: Preprocessing,
-    pictures: Sequence[str | Path] | None = None,
+    pictures: Sequence[str | os.PathLike[str]] | None = None,
     targets: Sequence[int] | None = None,
-    out: str | Path,
+    out: str | os.PathLike[str],
     **options: Any,
 ) -> Manifest:
     """Export any Keras base and head whose shapes fit, and return the manifest that was written.
@@ -169,6 +170,7 @@ def convert(
         return
     base = options.base_graph or convert_base(classifier.base, classifier.preprocessing)
     if options.with_feature_map:
+        base = base.read_bytes() if isinstance(base, Path) else base
         base, feature_map = expose_feature_map(base, classifier.base, draft.manifest.base.output)
         draft.note(feature_map=feature_map)
     write_graph(base, draft.folder / BASE_FILE, of_pictures(classifier.preprocessing))
@@ -234,14 +236,14 @@ def finish(
     """
     folder = draft.folder
     if options.single_graph:
-        also = options.with_bottleneck
-        write_single_graph(folder, draft.manifest, with_bottleneck=also)
-        entry = compare_single_graph(folder, draft.manifest, pictures, with_bottleneck=also)
-        draft.note(single_graph=entry)
+        form = SingleGraph(options.with_bottleneck, options.float_input)
+        write_single_graph(folder, draft.manifest, form=form)
+        draft.note(single_graph=compare_single_graph(folder, draft.manifest, pictures, form=form))
     write_golden(folder / GOLDEN_FILE, folder, with_pictures=not head_only)
     if head_only:
         draft.drop_base()
-    (folder / CARD_FILE).write_text(model_card(draft.manifest), encoding="utf-8")
+    card = model_card(draft.manifest).encode("utf-8", "backslashreplace")
+    (folder / CARD_FILE).write_bytes(card)
     draft.write_manifest()
     if options.sign is not None:
         sign_folder(folder, Path(options.sign))
@@ -273,7 +275,9 @@ def _quantize(
 
 
 @contextmanager
-def _files(pictures: Sequence[str | Path] | None, geometry: Geometry) -> Iterator[list[Path]]:
+def _files(
+    pictures: Sequence[str | os.PathLike[str]] | None, geometry: Geometry
+) -> Iterator[list[Path]]:
     if pictures is not None:
         yield [Path(picture) for picture in pictures]
         return

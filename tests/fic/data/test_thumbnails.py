@@ -1,4 +1,3 @@
-import sqlite3
 from pathlib import Path
 
 import cv2
@@ -48,10 +47,9 @@ def test_what_is_no_picture_has_none(tmp_path: Path) -> None:
     assert read(text) == {}
 
 
-def test_a_damaged_memo_costs_time_only(tmp_path: Path) -> None:
+def test_a_file_that_is_no_memo_costs_time_only(tmp_path: Path) -> None:
     memo = tmp_path / "thumbnails.sqlite"
     memo.write_bytes(b"rubbish" * 1000)
     path = write(tmp_path / "a.png")
     assert path in read(path, memo=memo)
-    with sqlite3.connect(memo) as table:
-        assert table.execute("SELECT count(*) FROM thumbnails").fetchone() == (1,)
+    assert memo.read_bytes() == b"rubbish" * 1000

@@ -12,8 +12,10 @@ from fic.data import Source
 from fic.errors import DataError
 from fic.insight.findings import Audit
 from fic.options import BaseOptions, CacheOptions
+from fic.runs.page import MOST_BYTES
 from fic_export.errors import OutputError
 from tests.conftest import MakePhotos
+from tests.fic.runs.test_report import Tags
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +73,20 @@ def test_the_findings_are_written_with_the_paths_as_given(found: Audit, flawed: 
     written = json.loads((flawed.with_name("audit") / "audit.json").read_text("utf-8"))
     assert written == json.loads(json.dumps(found.to_dict()))
     first = written["suspects"][0]
-    assert {"path", "label", "suggested", "score"} <= first.keys()
+    assert list(first) == ["path", "label", "suggested", "score"]
     assert first["path"].startswith(str(flawed))
     assert all(isinstance(path, str) for group in written["duplicates"] for path in group)
+
+
+def test_the_page_shows_what_was_found(found: Audit, flawed: Path) -> None:
+    page = (flawed.with_name("audit") / "report.html").read_text("utf-8")
+    tags = Tags(page)
+    assert len(page.encode()) <= MOST_BYTES
+    shown = [group for group in found.duplicates for _ in group.paths]
+    assert tags.names.count("img") >= len(shown)
+    for text in ("broken.jpg", "exact; the labels differ", "png.jpg", "suspects.csv"):
+        assert text in tags.text
+    assert sum(cell[2] for cell in tags.charts["classes"]["cells"]) == len(found.suspects)
 
 
 def test_a_second_audit_extracts_nothing_and_finds_the_same(

@@ -8,6 +8,8 @@ from fic.data import Split
 from fic.data.csv_files import read_csv
 from fic.errors import DataError
 from fic.insight import apply_decisions
+from fic.insight.decisions import decisions_csv
+from fic.insight.findings import Audit, Suspect
 from fic_export.errors import OutputError
 
 Decide = Callable[..., Path]
@@ -88,6 +90,25 @@ def test_a_spreadsheet_with_semicolons_is_read(decide: Decide) -> None:
     text = file.read_text("utf-8").replace(",", ";").replace("\n", "\r\n")
     file.write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert apply_decisions(file, Path("cleaned.csv")).rejected == 1
+
+
+def test_names_that_look_like_formulas_are_text_in_a_spreadsheet(tmp_path: Path) -> None:
+    (tmp_path / "=1.jpg").touch()
+    suspect = Suspect(
+        path=tmp_path / "=1.jpg", label="=a", suggested="=a", score=0.9, likely_wrong=True,
+        side="train",
+    )  # fmt: skip
+    audit = Audit(
+        base="b", counts={"=a": 1}, images={"train": 1, "val": 0}, suspects=[suspect],
+        duplicates=[], outliers=[], confusions=[], files=[], agreement=1.0, cache={}, seconds=0.0,
+    )  # fmt: skip
+    text = decisions_csv(audit, split=False)
+    assert ",'=a,'=a," in text
+    file = tmp_path / "suspects.csv"
+    file.write_text(text + f"{tmp_path / '=1.jpg'}2,b,b,0.1,,\n", encoding="utf-8")
+    (tmp_path / "=1.jpg2").touch()
+    apply_decisions(file, tmp_path / "cleaned.csv")
+    assert ",=a\n" in (tmp_path / "cleaned.csv").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
