@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ..options import BaseOptions, CacheOptions, TrainingOptions
+from ..options import AnyPath, BaseOptions, CacheOptions, TrainingOptions
 
 _Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
 
@@ -56,6 +56,8 @@ def checked_value(name: str, annotation: Any, value: Any) -> Any:
     Raises:
         ValueError: it cannot be one.
     """
+    if get_origin(annotation) is AnyPath:  # which takes a text for a path
+        (annotation,) = get_args(annotation)
     if get_origin(annotation) in (Union, UnionType):
         optional = [kind for kind in get_args(annotation) if kind is not NoneType]
         return None if value is None else checked_value(name, optional[0], value)
