@@ -20,8 +20,9 @@ from fic_runtime.reading import read_regular
 from ..errors import CacheError
 from ..fingerprint import Fingerprint
 from ..options import Compression
+from .compaction import merge_small_shards
 from .keys import KeyIndex, Keys, as_keys
-from .locks import SharedLock, new_temporary, publish, remove_abandoned_temporaries
+from .locks import SharedLock, alone, new_temporary, publish, remove_abandoned_temporaries
 from .rows import PIECE_BYTES, ShardFiles, check_rows
 from .shards import (
     ROW,
@@ -72,6 +73,7 @@ class BottleneckCache:
         self.compression: Compression = compression
         self._lock = SharedLock(self.folder)
         self._guard = RLock()
+        self._has_grown = False
         self._files = ShardFiles()
         self._index = KeyIndex()
         self._paths: list[str] = []  # an empty string for a shard that is not used any more
@@ -185,9 +187,24 @@ class BottleneckCache:
         )
 
     def close(self) -> None:
-        """Close all files and let the cache be compacted."""
+        """Close all files and let the cache be compacted.
+
+        Where this object has added to many small shards, and nobody else uses them, they are
+        merged now, for the runs to come.
+        """
         self._files.close()
         self._lock.release()
+        if self._has_grown:
+            self._has_grown = False
+            self._merge()
+
+    def _merge(self) -> None:
+        try:
+            with alone(self.folder) as is_alone:
+                if is_alone:
+                    merge_small_shards(self.folder, self.fingerprint)
+        except (CacheError, OSError) as error:  # as it was before, only slower to open
+            log.info("%s: small shards are not merged (%s)", self.folder, error)
 
     def __enter__(self) -> "BottleneckCache":
         return self
@@ -206,6 +223,7 @@ class BottleneckCache:
 
     def _take_in(self, path: Path) -> None:
         with self._guard:
+            self._has_grown = True
             self._adopt([path], verified=True)
 
     def _adopt(self, paths: Sequence[Path], *, verified: bool) -> None:

@@ -114,8 +114,16 @@ _TRAINING: Mapping[str, frozenset[str]] = {
 
 def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Make the options of a run the defaults of this command."""
-    if path is None:
-        return
+    if path is not None:
+        context.default_map = recorded_defaults(path)
+
+
+def recorded_defaults(path: Path) -> dict[str, Any]:
+    """Return what a run, or its `run.json`, says of data, base and recipe, by parameter.
+
+    Raises:
+        RunError: it cannot be read, or makes no sense.
+    """
     from ..data import Source
     from ..errors import RunError
     from ..runs import read_record
@@ -134,7 +142,7 @@ def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None
         values.pop("recompute", None)
         parameters = _parameters(kind)
         defaults |= {parameters[name]: value for name, value in values.items()}
-    context.default_map = defaults
+    return defaults
 
 
 config_option = click.option(
