@@ -73,6 +73,8 @@ class CacheOptions:
         views: versions of each training picture; the first is the plain one.
         on_error: whether a picture that cannot be read is left out or ends the run.
         recompute: extract all bottlenecks of the pictures again, those in the cache too.
+        ray: address of a Ray cluster that extracts, `auto` for the one of this machine, `local`
+            for a new one; None extracts in this process.
     """
 
     bottleneck_dir: Path = Path("bottlenecks")
@@ -83,6 +85,7 @@ class CacheOptions:
     views: int = 1
     on_error: SkipOrFail = "skip"
     recompute: bool = False
+    ray: str | None = None
 
     @property
     def memo(self) -> Path:

@@ -18,6 +18,7 @@ from fic_runtime.bundle.opening import file_digest
 from fic_runtime.preprocessing import Preprocessing
 
 from ..cache.locks import new_temporary, publish, remove_abandoned_temporaries
+from ..data.remote import local
 from ..digests import digest_bytes, digest_file
 from ..errors import CacheError, WeightsError
 from ..fingerprint import LAST_LAYER, Fingerprint
@@ -35,7 +36,8 @@ class FrozenBase:
 
     Args:
         options: the base.
-        cache_dir: the folder of the bottleneck cache.
+        cache_dir: the folder of the bottleneck cache; of one at a URL, what is remembered is in
+            the local copy.
         dtype: element type of the cached bottlenecks.
         fingerprint: that of an earlier run, so that nothing has to be built to know it.
         tuned_weights: the file of a fine-tuned base's weights, which stand in for those of
@@ -52,7 +54,7 @@ class FrozenBase:
         tuned_weights: Path | None = None,
     ) -> None:
         self.options = options
-        self.cache_dir = cache_dir
+        self.cache_dir = local(cache_dir)
         self.spec: Base = find_base(options.base_model)
         self.preprocessing: Preprocessing = self.spec.preprocessing(
             size=options.image_size, resize=options.resize

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from fic_runtime.devices import usable_cpus
 from fic_runtime.errors import ImageError
-from fic_runtime.images import read_image
 from fic_runtime.preprocessing import Geometry
 
 from ..cache import BottleneckCache
 from ..cache.keys import make_keys
 from ..data.dataset import Skipped
+from ..data.remote import read_picture
 from .engines import Engine
 from .views import draw_view
 from .worker_threads import in_parallel
@@ -133,7 +133,7 @@ def bottleneck_batches(
     workers = engine.passes if engine.passes > 1 else usable_cpus() + 1
     chunks = _chunks(pictures, batch_size)
     batches = in_parallel(chunks, work, workers=workers, in_order=in_order)
-    with _one_opencv_thread(), closing(batches):
+    with one_opencv_thread(), closing(batches):
         yield from batches
 
 
@@ -148,7 +148,7 @@ def pixel_batches(
     batches = in_parallel(
         chunks, lambda chunk: _decode(chunk, geometry), workers=usable_cpus(), in_order=True
     )
-    with _one_opencv_thread(), closing(batches):
+    with one_opencv_thread(), closing(batches):
         yield from batches
 
 
@@ -174,7 +174,7 @@ def _decode(chunk: Sequence[Picture], geometry: Geometry) -> Batch:
     skipped: list[Skipped] = []
     for picture in chunk:
         try:
-            decoded = read_image(picture.path, geometry=geometry)
+            decoded = read_picture(picture.path, geometry)
         except ImageError as error:
             skipped.append(Skipped(picture.path, str(error)))
             continue
@@ -186,7 +186,8 @@ def _decode(chunk: Sequence[Picture], geometry: Geometry) -> Batch:
 
 
 @contextmanager
-def _one_opencv_thread() -> Iterator[None]:
+def one_opencv_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread meanwhile."""
     # The workers already use every processor; OpenCV's own threads would only take turns.
     import cv2
 

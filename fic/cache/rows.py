@@ -5,7 +5,7 @@ Random rows are many times faster so: a row is read in one call into the caller'
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from typing import Any
 
@@ -22,9 +22,14 @@ _OPEN_FILES = 64  # of the usual limit of 1024, most are the caller's
 
 
 class ShardFiles:
-    """Reads rows from any number of shards through a bounded number of open files."""
+    """Reads rows from any number of shards through a bounded number of open files.
 
-    def __init__(self) -> None:
+    Args:
+        open_file: opens the file of a shard, given its path.
+    """
+
+    def __init__(self, open_file: Callable[[str], FileIO] = FileIO) -> None:
+        self._open_file = open_file
         self._files: OrderedDict[str, FileIO] = OrderedDict()
 
     def read_rows(
@@ -82,7 +87,7 @@ class ShardFiles:
         if file is None:
             if len(self._files) >= _OPEN_FILES:
                 self._files.popitem(last=False)[1].close()
-            file = self._files[path] = FileIO(path)
+            file = self._files[path] = self._open_file(path)
         else:
             self._files.move_to_end(path)
         file.seek(offset)

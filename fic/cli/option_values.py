@@ -125,6 +125,7 @@ def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None
         known = {name: value for name, value in sections[section].items() if name in parameters}
         # To extract everything again was wanted once.
         known.pop("recompute", None)
+        known.pop("ray", None)
         defaults |= {parameters[name]: value for name, value in known.items()}
     context.default_map = defaults
 

@@ -25,7 +25,28 @@ from ..options import (
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FOLDER = click.Path(path_type=Path)
+
+class _Location(click.Path):
+    """A path; `remote` allows URLs, which are refused elsewhere instead of making odd folders."""
+
+    def __init__(self, *, remote: bool) -> None:
+        super().__init__(path_type=Path)
+        self._remote = remote
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, a `fic.data.remote.RemotePath` for a URL."""
+        if isinstance(value, str) and "://" in value:
+            from ..data.remote import is_url, location, redacted
+
+            if is_url(value):
+                if not self._remote:
+                    self.fail(f"{redacted(value)} is a URL; a path on this machine is needed")
+                return location(value)
+        return value if isinstance(value, Path) else super().convert(value, param, ctx)
+
+
+FOLDER = _Location(remote=False)
+LOCATION = _Location(remote=True)
 SEED = click.IntRange(0, 2**32 - 1)  # what NumPy takes
 _AT_LEAST_1 = click.IntRange(min=1)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -45,21 +66,22 @@ def data_options(command: Command) -> Command:
         command,
         click.option(
             "--data",
-            type=FOLDER,
-            metavar="DIR|CSV",
+            type=LOCATION,
+            metavar="DIR|CSV|URL",
             help="Folder with one sub-folder of pictures per class, or a CSV file with the columns "
-            "path,label; a third column, split (train or val), sets the split.",
+            "path,label; a third column, split (train or val), sets the split. Either may be at a "
+            "URL such as s3://bucket/photos, and the paths in a CSV file may be URLs.",
         ),
         click.option(
             "--train",
-            type=FOLDER,
-            metavar="DIR|CSV",
+            type=LOCATION,
+            metavar="DIR|CSV|URL",
             help="Training pictures in the same form; with --val, instead of --data.",
         ),
         click.option(
             "--val",
-            type=FOLDER,
-            metavar="DIR|CSV",
+            type=LOCATION,
+            metavar="DIR|CSV|URL",
             help="Validation pictures in the same form; with --train.",
         ),
     )
@@ -67,9 +89,9 @@ def data_options(command: Command) -> Command:
 
 run_cache_option = click.option(
     "--bottleneck-dir",
-    type=FOLDER,
-    metavar="DIR",
-    help="Folder of the bottleneck cache.  [default: that of the run's training]",
+    type=LOCATION,
+    metavar="DIR|URL",
+    help="Folder or URL of the bottleneck cache.  [default: that of the run's training]",
 )
 
 split_option = click.option(
@@ -123,16 +145,27 @@ def base_options(command: Command, *, base_model: str | None = BaseOptions.base_
     )
 
 
+_ray_option = click.option(
+    "--ray",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="local",
+    help="Extract on a Ray cluster: auto for the one that this machine belongs to, "
+    "ray://host:10001, or no address for a cluster on this machine alone.",
+)
+
+
 def cache_options(command: Command) -> Command:
     """Add the options of extraction and cache."""
     return add_options(
         command,
         click.option(
             "--bottleneck-dir",
-            type=FOLDER,
-            metavar="DIR",
+            type=LOCATION,
+            metavar="DIR|URL",
             default=CacheOptions.bottleneck_dir,
-            help="Folder of the bottleneck cache; several data sets and bases may share it.",
+            help="Folder of the bottleneck cache, or a URL such as s3://bucket/cache; several data "
+            "sets and bases may share it.",
         ),
         click.option(
             "--bottlenecks-batch-size",
@@ -176,6 +209,7 @@ def cache_options(command: Command) -> Command:
             is_flag=True,
             help="Extract all bottlenecks of these pictures again, cached ones included.",
         ),
+        _ray_option,
     )
 
 

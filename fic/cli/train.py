@@ -22,6 +22,7 @@ from .options import (
 from .terminal import TerminalProgress
 
 if TYPE_CHECKING:
+    from ..bottlenecks.single_reading import MakeExtraction
     from ..data import Source
 
 
@@ -129,12 +130,20 @@ def extract(
     """
     from ..bottlenecks import fill_cache
 
+    extraction: MakeExtraction | None = None
+    if options["ray"] is not None:
+        if shard is not None:
+            raise click.UsageError("--shard is for machines that do not know each other, or --ray.")
+        from ..distributed import RayExtraction
+
+        extraction = RayExtraction
     use = fill_cache(
         _source(data, train, val),
         base=from_options(BaseOptions, options),
         cache=from_options(CacheOptions, options),
         shard=_shard(shard),
         progress=TerminalProgress(),
+        extraction=extraction,
     )
     skipped = [{"file": str(picture.path), "reason": picture.reason} for picture in use.skipped]
     if as_json:
@@ -152,7 +161,7 @@ def _check_whole_network(options: dict[str, Any]) -> None:
             "--views is for cached bottlenecks; with --omit-bottlenecks each epoch draws views of "
             "its own."
         )
-    for name in ("create_bottleneck", "cache_dtype", "cache_compression"):
+    for name in ("create_bottleneck", "cache_dtype", "cache_compression", "ray"):
         if options["omit_bottlenecks"] and _is_given(name):
             raise click.UsageError(
                 f"{_spelled(name)} is for the cache that --omit-bottlenecks omits."

@@ -10,6 +10,7 @@ from fic_runtime.bundle.labels import is_label
 
 from ..errors import DataError
 from .dataset import Dataset, Split
+from .remote import RemotePath, is_url, location
 
 _COLUMNS = ("path", "label", "split")
 
@@ -17,10 +18,10 @@ _COLUMNS = ("path", "label", "split")
 def read_csv(file: str | Path, *, labels: Sequence[str] | None = None) -> Dataset | Split:
     """List the pictures named in a CSV file with the columns `path,label` or `path,label,split`.
 
-    Paths are relative to the file's folder; `split` is `train` or `val` on every line.
+    Paths are relative to the file's folder, or URLs; `split` is `train` or `val` on every line.
 
     Args:
-        file: the CSV file, UTF-8, first line the names of the columns.
+        file: the CSV file, local or a URL, UTF-8, first line the names of the columns.
         labels: the classes of the training set, as for `read_folder`.
 
     Returns:
@@ -29,7 +30,7 @@ def read_csv(file: str | Path, *, labels: Sequence[str] | None = None) -> Datase
     Raises:
         DataError: the file cannot be read, or a line of it cannot be used.
     """
-    file = Path(file)
+    file = location(file)
     rows = _csv_rows(file)
     found = {row.label for row in rows}
     known = tuple(sorted(found) if labels is None else labels)
@@ -109,7 +110,7 @@ def _csv_row(file: Path, line: int, columns: list[str], cells: list[str]) -> _Ro
             f"{','.join(columns)}; put a cell that holds a comma in double quotes"
         )
     named = dict(zip(columns, (cell.strip() for cell in cells), strict=True))
-    path = file.parent / named["path"]
+    path = RemotePath(named["path"]) if is_url(named["path"]) else file.parent / named["path"]
     label = unicodedata.normalize("NFC", named["label"])
     split = named.get("split", "")
     if not named["path"] or not label:
@@ -121,6 +122,7 @@ def _csv_row(file: Path, line: int, columns: list[str], cells: list[str]) -> _Ro
             f"{file}, line {line}: the label {label!a} holds a line break or a control character; "
             "correct it"
         )
-    if not path.is_file():
+    # To ask a server about each line takes as long as to read the pictures: they are read instead.
+    if not isinstance(path, RemotePath) and not path.is_file():
         raise DataError(f"{file}, line {line}: no such file: {path}")
     return _Row(line, path, label, split)

@@ -4,14 +4,15 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, TypeVar
 
-from ..digests import DIGEST_SIZE, digest_file
+from ..digests import DIGEST_SIZE, digest_bytes, digest_file
+from .remote import RemotePath, local
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +37,28 @@ class Digests(NamedTuple):
     failures: dict[Path, str]
 
 
-class _Stamp(NamedTuple):
+class Identity(NamedTuple):
+    """What the memo knows an unchanged file by.
+
+    Attributes:
+        name: absolute path, or that of a URL.
+        size: bytes.
+        mark: time of modification in nanoseconds; of a URL a number that stands for its ETag.
+        is_stable: whether no other content can get this size and mark any more.
+    """
+
+    name: bytes
     size: int
-    mtime_ns: int
+    mark: int
+    is_stable: bool
+
+
+class LookedUp(NamedTuple):
+    """Digests that the memo knows, sentences for files that are not there, and those to read."""
+
+    digests: dict[Path, bytes]
+    failures: dict[Path, str]
+    unread: dict[Path, Identity]
 
 
 class FileDigests:
@@ -52,7 +72,11 @@ class FileDigests:
     """
 
     def __init__(self, memo: str | os.PathLike[str] | None) -> None:
-        self._memo = None if memo is None else _Memo.open(Path(memo))
+        self._memo = (
+            None
+            if memo is None
+            else _Memo.open(local(memo if isinstance(memo, Path) else Path(memo)))
+        )
 
     def digests(
         self,
@@ -94,36 +118,49 @@ class FileDigests:
     ) -> None:
         self.close()
 
-    def _resolve(self, paths: Sequence[Path], found: Digests, pool: ThreadPoolExecutor) -> None:
-        names = [os.fsencode(os.path.abspath(path)) for path in paths]  # noqa: PTH100  # 4x Path's
+    def look_up(self, paths: Sequence[Path], pool: ThreadPoolExecutor) -> "LookedUp":
+        """Tell which of some files are known as they are now, and which have to be read."""
+        found = LookedUp({}, {}, {})
+        remote = any(isinstance(path, RemotePath) for path in paths)
+        identities = dict(zip(paths, (pool.map if remote else map)(_identity, paths), strict=True))
+        names = [each.name for each in identities.values() if isinstance(each, Identity)]
         known = {} if self._memo is None else self._memo.look_up(names)
-        unread: list[tuple[Path, bytes, _Stamp]] = []
-        for path, name in zip(paths, names, strict=True):
-            try:
-                status = os.stat(path)  # noqa: PTH116  # half the time of Path.stat
-            except (OSError, ValueError) as error:
-                found.failures[path] = _sentence(path, error)
+        for path, identity in identities.items():
+            if not isinstance(identity, Identity):
+                found.failures[path] = _sentence(path, identity)
                 continue
-            stamp = _Stamp(status.st_size, status.st_mtime_ns)
-            remembered = known.get(name)
-            if remembered is not None and remembered[:2] == stamp:
+            remembered = known.get(identity.name)
+            if remembered is not None and remembered[:2] == (identity.size, identity.mark):
                 found.digests[path] = remembered[2]
             else:
-                unread.append((path, name, stamp))
-        fresh = []
-        # The stamps were taken before reading: a file that changes meanwhile has a new one.
-        racy = time.time_ns() - _RACY_NS
-        for (path, name, stamp), digest in zip(
-            unread, pool.map(_try_digest, (path for path, _, _ in unread)), strict=True
-        ):
+                found.unread[path] = identity
+        return found
+
+    def remember(self, digests: Mapping[Path, bytes], identities: Mapping[Path, Identity]) -> None:
+        """Remember the digests of files that were read after their identities were taken."""
+        if self._memo is None:
+            return
+        fresh = [
+            (identity.name, identity.size, identity.mark, digest)
+            for path, digest in digests.items()
+            # Taken before reading: a file that changes meanwhile has another identity.
+            if (identity := identities[path]).is_stable
+        ]
+        if fresh:
+            self._memo.remember(fresh)
+
+    def _resolve(self, paths: Sequence[Path], found: Digests, pool: ThreadPoolExecutor) -> None:
+        known = self.look_up(paths, pool)
+        found.digests.update(known.digests)
+        found.failures.update(known.failures)
+        fresh: dict[Path, bytes] = {}
+        for path, digest in zip(known.unread, pool.map(_try_digest, known.unread), strict=True):
             if isinstance(digest, bytes):
-                found.digests[path] = digest
-                if stamp.mtime_ns < racy:
-                    fresh.append((name, *stamp, digest))
+                fresh[path] = digest
             else:
                 found.failures[path] = _sentence(path, digest)
-        if fresh and self._memo is not None:
-            self._memo.remember(fresh)
+        found.digests.update(fresh)
+        self.remember(fresh, known.unread)
 
 
 class _Memo:
@@ -211,8 +248,26 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _identity(path: Path) -> Identity | OSError | ValueError:
+    try:
+        if isinstance(path, RemotePath):
+            version = path.version
+            mark = digest_bytes(f"{version.size} {version.mark}".encode())
+            # 63 bits, as SQLite has them; 0 for a server that gives neither ETag nor time.
+            number = int.from_bytes(mark[:8], "big") >> 1 if version.mark else 0
+            return Identity(path.memo_name, version.size, number, bool(version.mark))
+        status = os.stat(path)  # noqa: PTH116  # half the time of Path.stat
+    except (OSError, ValueError) as error:
+        return error
+    name = os.fsencode(os.path.abspath(path))  # noqa: PTH100  # 4x Path's
+    stable = status.st_mtime_ns < time.time_ns() - _RACY_NS
+    return Identity(name, status.st_size, status.st_mtime_ns, stable)
+
+
 def _try_digest(path: Path) -> bytes | OSError:
     try:
+        if isinstance(path, RemotePath):
+            return digest_bytes(path.read_bytes())
         return digest_file(path)
     except OSError as error:
         return error

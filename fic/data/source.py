@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from ..errors import DataError
 from ..options import VAL_SPLIT, SkipOrFail
@@ -11,6 +12,8 @@ from .csv_files import read_csv
 from .dataset import Dataset, Skipped, Split
 from .file_memo import FileDigests
 from .folders import read_folder
+from .remote import RemotePath
+from .remote_folders import read_remote_folder
 from .splitting import split_dataset
 
 
@@ -18,7 +21,8 @@ from .splitting import split_dataset
 class Source:
     """One data set to be split, or two that are split already.
 
-    Each is a folder with one sub-folder per class, or a CSV file (`fic.data.csv_files.read_csv`).
+    Each is a folder with one sub-folder per class, or a CSV file (`fic.data.csv_files.read_csv`);
+    `fic.data.remote.RemotePath` is one at a URL.
 
     Attributes:
         data: all pictures; a CSV file with the column `split` is split already.
@@ -104,6 +108,15 @@ class Pictures:
         return replace(self, train=self.train.with_labels(labels), val=self.val.with_labels(labels))
 
 
+class Reader(Protocol):
+    """Reader of all files of one data set that is to be split, or of training and validation."""
+
+    def __call__(
+        self, datasets: Sequence[Dataset], memo: Path | None, progress: Progress, /
+    ) -> tuple[dict[Path, bytes], list[Skipped]]:
+        """Return the content digest of each file, and the files that are left out."""
+
+
 def read_pictures(
     source: Source,
     *,
@@ -111,12 +124,14 @@ def read_pictures(
     seed: int | None,
     on_error: SkipOrFail,
     progress: Progress,
+    reader: "Reader | None" = None,
 ) -> Pictures:
     """List the pictures, read their digests, and split them if they are not split already.
 
     Args:
         memo: file that remembers digests of unchanged files, or none.
         seed: of the split; None takes all pictures that are not split for training.
+        reader: who reads the files, instead of `read_digests`.
 
     Raises:
         DataError: a data set cannot be used, or, with `on_error="fail"`, a file cannot be read.
@@ -124,7 +139,7 @@ def read_pictures(
     datasets = _datasets(source)
     if source.data is not None and len(datasets) == 2 and seed is not None:
         progress.note(f"{source.data}: split as its column says, not by --val-split")
-    digests, skipped = read_digests(datasets, memo, progress)
+    digests, skipped = (reader or read_digests)(datasets, memo, progress)
     if skipped and on_error == "fail":
         raise DataError(skipped[0].reason)
     readable = [
@@ -149,7 +164,7 @@ def read_pictures(
 
 
 def read_dataset(path: Path, *, labels: Sequence[str] | None = None) -> Dataset | Split:
-    """Read a folder of classes, or a CSV file of the name `*.csv`.
+    """Read a folder of classes, or a CSV file of the name `*.csv`, local or at a URL.
 
     Returns:
         A split where a CSV file has the column `split`, else the data set.
@@ -157,8 +172,11 @@ def read_dataset(path: Path, *, labels: Sequence[str] | None = None) -> Dataset 
     Raises:
         DataError: see `fic.data.folders.read_folder` and `fic.data.csv_files.read_csv`.
     """
-    read = read_csv if _is_csv(path) else read_folder
-    return read(path, labels=labels)
+    if _is_csv(path):
+        return read_csv(path, labels=labels)
+    if isinstance(path, RemotePath):
+        return read_remote_folder(path, labels=labels)
+    return read_folder(path, labels=labels)
 
 
 def read_validation(path: Path, *, labels: Sequence[str] | None = None) -> Dataset:

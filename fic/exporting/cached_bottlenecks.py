@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from ..cache import BottleneckCache
 from ..cache.keys import make_keys
+from ..cache.remote import open_cache
 from ..data import Dataset, Source, read_pictures
+from ..data.remote import location
 from ..errors import CacheError, DataError
 from ..progress import Progress
 from ..runs import Run
@@ -72,7 +74,7 @@ def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
     try:
         recorded = run.record["source"]
         folders = {
-            name: None if recorded[name] is None else Path(recorded[name])
+            name: None if recorded[name] is None else location(recorded[name])
             for name in ("data", "train", "val")
         }
         source = Source(val_split=float(recorded["val_split"]), **folders)
@@ -85,7 +87,7 @@ def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
         )
     except (DataError, CacheError) as error:
         return f"its pictures cannot be read: {error}"
-    cache = BottleneckCache(run.cache_options.bottleneck_dir, run.frozen_base().fingerprint)
+    cache = open_cache(run.cache_options.bottleneck_dir, run.frozen_base().fingerprint)
     train, val = (
         _part(cache, part, pictures.digests, run.labels) for part in (pictures.train, pictures.val)
     )

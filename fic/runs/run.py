@@ -14,6 +14,7 @@ from fic_export.errors import OutputError
 from fic_runtime.results import check_replaceable, replacing_folder
 
 from ..bases.frozen import FrozenBase
+from ..data.remote import location
 from ..errors import CacheError, HeadError, RunError
 from ..fingerprint import Fingerprint
 from ..heads.keras_files import load_head, save_head
@@ -130,7 +131,7 @@ class Run:
     def cache_options(self) -> CacheOptions:
         """Cache of the run's bottlenecks, also for those of other pictures."""
         options = self._options("bottlenecks", CacheOptions)
-        folder = self.bottleneck_dir or Path(options.bottleneck_dir)
+        folder = self.bottleneck_dir or location(options.bottleneck_dir)
         return replace(options, bottleneck_dir=folder, recompute=False)
 
     def frozen_base(self) -> FrozenBase:
@@ -162,7 +163,7 @@ class Run:
             with path.open(encoding="utf-8", newline="") as file:
                 return [
                     ValidationRow(
-                        path=Path(row["path"]),
+                        path=location(row["path"]),
                         label=row["label"],
                         predicted=row["predicted"],
                         probability=float(row["probability"]),

@@ -111,8 +111,10 @@ def read_image(path: str | os.PathLike[str], *, geometry: Geometry | None = None
         ImageError: the file cannot be read or is not a picture.
     """
     # Not cv2.imread: it cannot open non-ASCII names on Windows.
+    # A Path as it is: one of a class of its own knows better how it is read.
+    file = path if isinstance(path, Path) else Path(path)
     try:
-        status = Path(path).stat()
+        status = file.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{path}: not a file; name a picture file")
         if status.st_size > MAX_BYTES:
@@ -120,7 +122,7 @@ def read_image(path: str | os.PathLike[str], *, geometry: Geometry | None = None
                 f"{path}: {status.st_size} bytes is past the limit of {MAX_BYTES}; "
                 "make the picture smaller"
             )
-        data = Path(path).read_bytes()
+        data = file.read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
