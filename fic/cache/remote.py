@@ -14,6 +14,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 from threading import Lock
@@ -162,8 +163,8 @@ class ShardStore:
             self._fetch(path)
         shard = open_shard(path, self._fingerprint)
         with new_temporary(path.parent) as file:
-            image = _npz(shard)
-            publish(file, image, _index(path))
+            publish(file, _npz(shard), _index(path))
+        self._make_room(0, path)
         return shard
 
     def open(self, path: str) -> FileIO:
@@ -204,7 +205,6 @@ class ShardStore:
                 "on this machine, and the next command with this --bottleneck-dir writes them"
             ) from error
         self.shard(path)
-        self._make_room(0, path)
 
     def drop(self, path: Path) -> None:
         """Remove the copy of a shard."""
@@ -263,19 +263,16 @@ class ShardStore:
         with self._guard:
             copies = []
             for path in shard_paths(self._folder):
-                if path == kept or not _index(path).exists():
-                    continue
-                try:
-                    status = path.stat()
-                except FileNotFoundError:
-                    continue
-                copies.append((status.st_mtime, status.st_size, path))
-            total = sum(size for _, size, _ in copies) + size
-            for _, gained, path in sorted(copies, key=lambda copy: copy[0]):
+                with suppress(FileNotFoundError):
+                    copies.append((path.stat().st_mtime, path.stat().st_size, path))
+            total = size + sum(length for _, length, _ in copies)
+            for _, length, path in sorted(copies, key=lambda copy: copy[0]):
                 if total <= self._most:
                     return
-                path.unlink(missing_ok=True)
-                total -= gained
+                # Without an index it is being taken in, or not put yet.
+                if path != kept and _index(path).exists():
+                    path.unlink(missing_ok=True)
+                    total -= length
 
 
 def _index(path: Path) -> Path:

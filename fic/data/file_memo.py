@@ -249,19 +249,27 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _identity(path: Path) -> Identity | OSError | ValueError:
+    if isinstance(path, RemotePath):
+        return _remote_identity(path)
     try:
-        if isinstance(path, RemotePath):
-            version = path.version
-            mark = digest_bytes(f"{version.size} {version.mark}".encode())
-            # 63 bits, as SQLite has them; 0 for a server that gives neither ETag nor time.
-            number = int.from_bytes(mark[:8], "big") >> 1 if version.mark else 0
-            return Identity(path.memo_name, version.size, number, bool(version.mark))
         status = os.stat(path)  # noqa: PTH116  # half the time of Path.stat
     except (OSError, ValueError) as error:
         return error
     name = os.fsencode(os.path.abspath(path))  # noqa: PTH100  # 4x Path's
     stable = status.st_mtime_ns < time.time_ns() - _RACY_NS
     return Identity(name, status.st_size, status.st_mtime_ns, stable)
+
+
+def _remote_identity(path: RemotePath) -> Identity:
+    try:
+        version = path.version
+    except OSError as error:
+        # Some servers let a file be read and tell nothing of it: whether that works, reading shows.
+        log.debug("%s: its ETag is not known (%s)", path, error.strerror)
+        return Identity(path.memo_name, 0, 0, is_stable=False)
+    # 63 bits, as SQLite has them.
+    mark = int.from_bytes(digest_bytes(version.mark.encode())[:8], "big") >> 1
+    return Identity(path.memo_name, version.size, mark, is_stable=bool(version.mark))
 
 
 def _try_digest(path: Path) -> bytes | OSError:

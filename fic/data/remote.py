@@ -355,8 +355,9 @@ def _open_file_system(protocol: str, url: str) -> Any:
             f"{redacted(url)}: {one_line(error)}; give a URL of a protocol that fsspec knows, "
             "such as s3:// or https://"
         ) from error
-    if hasattr(files, "retries"):
+    if protocol in ("s3", "s3a"):
         files.retries = 1
+        files.max_concurrency = 1  # or each read asks for the size first
     return files
 
 

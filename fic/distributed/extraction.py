@@ -32,6 +32,7 @@ _CHUNKS_FOR_EACH = 4
 _IN_FLIGHT = 2  # of each worker, so that it never waits for the driver
 _DEATHS = 3  # of workers at one chunk, or on one node, that are not chance any more
 _START_SECONDS = 90.0
+_STRAGGLER_SECONDS = 30.0
 _LOOK_SECONDS = 2.0
 _ALONE_SECONDS = 60.0
 """How long to wait for another node when the last worker is gone."""
@@ -138,8 +139,10 @@ class _Crew:
                 f"the cluster has no free processor ({total} in all, each taken by other work); "
                 "wait for it, or add nodes"
             )
-        until = time.monotonic() + _START_SECONDS
-        while self._starting and time.monotonic() < until:
+        started = time.monotonic()
+        while self._starting and time.monotonic() - started < _START_SECONDS:
+            if self._places and time.monotonic() - started > _STRAGGLER_SECONDS:
+                break  # those that come later are welcome then
             self._welcome(timeout=1.0)
         if not self._places:
             raise ClusterError(
