@@ -138,7 +138,7 @@ def names(number: int) -> None:
             progress=Silence(),
             reader=reading,
         )
-        print(f"{turn}: {time.perf_counter() - lap:.1f} s for {number} names")
+        print(f"{turn}: {time.perf_counter() - lap:.1f} s for {number} names", flush=True)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"both {time.perf_counter() - started:.1f} s, {(after - before) / 1024:.0f} MB more")
 

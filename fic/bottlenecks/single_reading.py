@@ -213,7 +213,9 @@ class FirstReading:
         finally:
             self.seconds = time.perf_counter() - started
         left_out = {picture.path for picture in skipped}
-        usable = {path: digests[path] for path in wanted if path in digests.keys() - left_out}
+        usable = {
+            path: digests[path] for path in wanted if path in digests and path not in left_out
+        }
         return usable, sorted(skipped, key=lambda picture: str(picture.path))
 
     def _remove(self, digests: Mapping[Path, bytes], _: Sequence[Skipped]) -> None:

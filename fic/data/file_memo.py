@@ -121,8 +121,8 @@ class FileDigests:
     def look_up(self, paths: Sequence[Path], pool: ThreadPoolExecutor) -> "LookedUp":
         """Tell which of some files are known as they are now, and which have to be read."""
         found = LookedUp({}, {}, {})
-        remote = any(isinstance(path, RemotePath) for path in paths)
-        identities = dict(zip(paths, (pool.map if remote else map)(_identity, paths), strict=True))
+        asks = any(isinstance(path, RemotePath) and not path.is_listed for path in paths)
+        identities = dict(zip(paths, (pool.map if asks else map)(_identity, paths), strict=True))
         names = [each.name for each in identities.values() if isinstance(each, Identity)]
         known = {} if self._memo is None else self._memo.look_up(names)
         for path, identity in identities.items():

@@ -121,6 +121,11 @@ class RemotePath(_LocalPath):
         return self if up.endswith((":/", ":")) else RemotePath(up + query)
 
     @property
+    def is_listed(self) -> bool:
+        """Whether `version` is known without asking."""
+        return self._known is not None
+
+    @property
     def version(self) -> Version:
         """Size and ETag or time, asked for once.
 

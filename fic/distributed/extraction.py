@@ -183,19 +183,14 @@ class _Crew:
                 place, chunk = self._flying.pop(ref)
                 try:
                     yield self._ray.get(ref)
-                except self._ray.exceptions.RayActorError:
+                except self._ray.exceptions.RayTaskError as error:
+                    raise _cause(error, place) from None
+                except self._ray.exceptions.RayError:  # the worker died, or its answer is lost
                     self._bury(place, progress)
                     waiting.appendleft(chunk)
                     deaths[chunk[0].path] += 1
                     if deaths[chunk[0].path] >= _DEATHS:
                         raise ClusterError(_fatal(chunk)) from None
-                except self._ray.exceptions.RayTaskError as error:
-                    cause = error.cause
-                    raise (
-                        cause
-                        if isinstance(cause, FicError)
-                        else ClusterError(f"a worker on {place.slot.host} failed: {cause!r}")
-                    ) from None
 
     def stop(self) -> None:
         """End all workers."""
@@ -231,7 +226,7 @@ class _Crew:
             place = self._starting.pop(ref)
             try:
                 problem = self._ray.get(ref)
-            except self._ray.exceptions.RayActorError as error:
+            except self._ray.exceptions.RayError as error:
                 if not self._is_alive(place.slot.node):
                     continue
                 problem = why_it_died(error)
@@ -243,6 +238,7 @@ class _Crew:
         if dead not in self._places:  # known already, by another of its chunks
             return
         self._places.remove(dead)
+        self._ray.kill(dead.actor)
         self._deaths[dead.slot.node] += 1
         progress.note(
             f"a worker on {dead.slot.host} died; its pictures go to others "
@@ -314,6 +310,12 @@ def _chunks(pictures: Sequence[Unread], workers: int) -> list[tuple[Unread, ...]
 def _count(outcome: Outcome) -> int:
     left_out = {picture.path for picture in outcome.skipped}
     return sum(path not in left_out for path in outcome.digests)
+
+
+def _cause(error: Any, place: _Place) -> FicError:
+    if isinstance(error.cause, FicError):
+        return error.cause
+    return ClusterError(f"a worker on {place.slot.host} failed: {error.cause!r}")
 
 
 def _fatal(chunk: Sequence[Unread]) -> str:
