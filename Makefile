@@ -83,8 +83,8 @@ test-web: .venv-test/installed ## build the page with npm and test it in Chromiu
 	tests/web/setup.sh
 	$(TEST)/pytest tests/web
 
-fuzz: .venv-fuzz/installed ## look for inputs that break the runtime; SECONDS=60 for each target, SEED=0 at random
-	.venv-fuzz/$(BIN)/python fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
+fuzz: .venv-fuzz/installed ## look for inputs that break the runtime or the reading of data sets; SECONDS=60 for each target, SEED=0 at random
+	PYTHONPATH=.:export .venv-fuzz/$(BIN)/python fuzz/run.py --seconds $(SECONDS) --seed $(SEED)
 
 lint: .venv-test/installed ## check style and types only
 	$(TEST)/ruff check .

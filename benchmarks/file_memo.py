@@ -15,16 +15,16 @@ from pathlib import Path
 
 from fic.data.file_memo import Digests, FileDigests
 
+_SETTLED = 2.5  # seconds; what changed less than two ago is not remembered
+
 
 def make_files(folder: Path, count: int) -> list[Path]:
-    then = time.time() - 3600
     paths = []
     for number in range(count):
         if number % 1000 == 0:
             (folder / f"{number // 1000:04}").mkdir()
         path = folder / f"{number // 1000:04}" / f"picture-{number:08}.jpg"
         path.write_bytes(b"%1024d" % number)
-        os.utime(path, (then, then))
         paths.append(path)
     return paths
 
@@ -43,6 +43,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         paths = make_files(Path(directory), options.files)
+        time.sleep(_SETTLED)
         memo = Path(directory) / "files.sqlite"
         cold, warm, half = [], [], []
         for repeat in range(options.repeats):
@@ -56,6 +57,7 @@ def main() -> None:
             then = time.time() - 1800 + repeat
             for path in paths[::2]:
                 os.utime(path, (then, then))
+            time.sleep(_SETTLED)
             half.append(resolve(memo, paths)[0])
         size = memo.stat().st_size
         tracemalloc.start()

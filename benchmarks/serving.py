@@ -142,17 +142,28 @@ def upload(photo: bytes, port: int) -> None:
     print(f"upload: {size:.1f} MB by curl in {spread(times)} s (bar: 0.15)")
 
 
+_photos: list[bytes] = []  # of a process of clients, which is forked with them
+
 Answers = tuple[list[float], int]  # the seconds of the accepted, and how many were refused
 
 
 def in_process(
     work: Callable[..., Answers], photos: list[bytes], *arguments: float
 ) -> tuple[float, Answers]:
-    """Run the clients in a process of their own; return the seconds and what they saw."""
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        started = time.perf_counter()
-        answers = pool.apply(work, (photos, *arguments))
-        return time.perf_counter() - started, answers
+    """Run the clients in a process of their own; return its seconds and what they saw."""
+    with multiprocessing.get_context("fork").Pool(1, _keep, (photos,)) as pool:
+        return pool.apply(_timed, (work, *arguments))
+
+
+def _keep(photos: list[bytes]) -> None:
+    global _photos
+    _photos = photos
+
+
+def _timed(work: Callable[..., Answers], *arguments: float) -> tuple[float, Answers]:
+    started = time.perf_counter()
+    answers = work(_photos, *arguments)
+    return time.perf_counter() - started, answers
 
 
 def ask_all(photos: list[bytes], port: int, clients: int, number: int) -> Answers:

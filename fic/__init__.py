@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .data import Source as Source
     from .errors import FicError as FicError
     from .exporting import export_run as export_run
+    from .insight import audit as audit
+    from .insight import report as report
     from .options import BaseOptions as BaseOptions
     from .options import CacheOptions as CacheOptions
     from .options import ExportOptions as ExportOptions
@@ -32,7 +34,9 @@ _HOME = {
     "Run": "runs",
     "Source": "data",
     "TrainingOptions": "options",
+    "audit": "insight",
     "export_run": "exporting",
+    "report": "insight",
     "train": "training",
 }
 
@@ -45,7 +49,9 @@ __all__ = [
     "Run",
     "Source",
     "TrainingOptions",
+    "audit",
     "export_run",
+    "report",
     "train",
 ]
 

@@ -13,7 +13,8 @@ from fic_export.options import MAX_ACCURACY_DROP, TRITON_NAME, Bounds, Purpose, 
 from fic_runtime.preprocessing import Resize
 
 EngineName = Literal["auto", "onnx", "keras"]
-Pooling = Literal["avg", "max", "none"]
+Pooling = Literal["avg", "max", "cls", "none"]
+PixelNumbers = Literal["imagenet", "symmetric", "clip", "unit", "raw"]
 CacheDtype = Literal["float32", "float16"]
 Compression = Literal["none", "gzip"]
 SkipOrFail = Literal["skip", "fail"]
@@ -37,13 +38,19 @@ class BaseOptions:
     """Base, weights, cut and preprocessing.
 
     Attributes:
-        base_model: a name from `fic bases`.
-        weights: `imagenet`, `none` (random, the same every time), or a file of Keras weights.
+        base_model: a name from `fic bases`, a file that ends in `.onnx` or `.keras`, or
+            `hf://ORG/NAME[@REVISION][:PATH]` of the Hugging Face hub.
+        weights: `imagenet`, `none` (random, the same every time), or a file of Keras weights; a
+            file or repository brings its own.
         image_size: side of the square input in pixels; by default the base's own.
         resize: how a picture becomes square; by default the base's own way.
-        layer: name of the layer whose output is the bottleneck; by default the last one before
-            the classifier of ImageNet.
-        pooling: pooling of a feature map into a vector; `none` keeps the map.
+        layer: name of the layer whose output is the bottleneck, or of any tensor of an ONNX graph;
+            by default the last one before the classifier of ImageNet, or what publishers call it.
+        pooling: pooling of a feature map, or of tokens, into a vector; `cls` takes the first of
+            several tokens, `none` keeps all.
+        pixels: what a pixel must become for a base in a file, where no config of its publisher
+            says it.
+        preprocessor: that config, if it is not beside the file.
     """
 
     base_model: str = "efficientnet_lite0"
@@ -52,12 +59,17 @@ class BaseOptions:
     resize: Resize | None = None
     layer: str | None = None
     pooling: Pooling = "avg"
+    pixels: PixelNumbers | None = None
+    preprocessor: str | None = None
 
     def absolute(self) -> "BaseOptions":
-        """Return the same options with a weights file that is found from every working folder."""
-        if self.weights in ("imagenet", "none"):
-            return self
-        return replace(self, weights=str(Path(self.weights).absolute()))
+        """Return the same options with files that are found from every working folder."""
+        options = self
+        if self.weights not in ("imagenet", "none"):
+            options = replace(options, weights=str(Path(self.weights).absolute()))
+        if self.preprocessor is not None:
+            options = replace(options, preprocessor=str(Path(self.preprocessor).absolute()))
+        return options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +103,11 @@ class CacheOptions:
     def memo(self) -> Path:
         """The file that remembers the digests of unchanged pictures."""
         return self.bottleneck_dir / "files.sqlite"
+
+    @property
+    def thumbnails(self) -> Path:
+        """The file that remembers thumbnails for reports."""
+        return self.bottleneck_dir / "thumbnails.sqlite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +150,7 @@ class TrainingOptions:
     batch_size: int = 32
     optimizer: Optimizer = "adam"
     learning_rate: float | None = None
-    weight_decay: float = 0.03
+    weight_decay: float = 0.05
     class_weights: ClassWeights = "none"
     label_smoothing: float = 0.0
     monitor: Monitor = "loss"
@@ -204,6 +221,7 @@ class ExportOptions:
         single_graph: write base and head fused in one file as well, with the score for unknown
             pictures if there is one.
         with_bottleneck: let that file give the bottleneck as well.
+        float_input: let that file take float32 pixels, 0..255, instead of uint8.
         triton: folder for a model repository of NVIDIA's Triton Inference Server as well.
         triton_name: name of the ensemble in that repository.
         sign: PEM file with the private key that signs the bundle.
@@ -230,6 +248,7 @@ class ExportOptions:
     calibration_data: Path | None = None
     single_graph: bool = False
     with_bottleneck: bool = False
+    float_input: bool = False
     triton: Path | None = None
     triton_name: str = TRITON_NAME
     sign: Path | None = None
@@ -240,6 +259,8 @@ class ExportOptions:
             raise OptionsError("{deployed} is for {head_only}: a whole bundle has its own base")
         if self.with_bottleneck and not self.single_graph:
             raise OptionsError("{with_bottleneck} is for {single_graph}: a bundle gives it anyway")
+        if self.float_input and not self.single_graph:
+            raise OptionsError("{float_input} is for {single_graph}: a bundle takes uint8")
         if not self.head_only:
             return
         if self.single_graph:

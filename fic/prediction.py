@@ -1,5 +1,6 @@
 """Predictions and accuracy of a run before its export."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from .errors import DataError
 from .heads.standalone import HeadFile
 from .progress import Progress, Silence
 from .runs import Run
+
+log = logging.getLogger(__name__)
 
 _BATCH = 16
 
@@ -50,10 +53,11 @@ def predict_files(
         trained = run if bottleneck_dir is None else replace(run, bottleneck_dir=bottleneck_dir)
     else:
         trained = Run(Path(run), bottleneck_dir)
-    labels, head = trained.labels, trained.head()
+    labels, head = trained.labels, trained.quick_head()
     files = find_pictures(images)
     base = trained.frozen_base()
-    engine = choose_engine(trained.cache_options.engine, base).engine
+    few = len(files) <= _BATCH
+    engine = choose_engine(trained.cache_options.engine, base, few=few).engine
     geometry = base.preprocessing.geometry
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
@@ -86,27 +90,37 @@ def evaluate_run(
     Of a CSV file with the column `split`, the pictures marked `val` are taken.
 
     Returns:
-        The figures of `fic.training.metrics.evaluate`.
+        The figures of `fic.training.metrics.figures_of`.
 
     Raises:
         RunError: the run cannot be used.
         DataError: the data set has no readable picture, or a class that the run does not know.
     """
-    from .training.head import probabilities
-    from .training.metrics import evaluate
+    from .training.head import validation_answers
+    from .training.metrics import figures_of
 
     trained, progress = Run(Path(run), bottleneck_dir), progress or Silence()
     cache = trained.cache_options
-    dataset = read_validation(data, labels=trained.labels)
-    digests, skipped = read_digests([dataset], cache.memo, progress)
+    dataset = read_validation(data, labels=trained.labels, on_error="skip")
+    digests, unreadable = read_digests([dataset], cache.memo, progress)
     readable = dataset.subset([i for i, path in enumerate(dataset.paths) if path in digests])
-    pictures = Pictures(train=dataset.subset([]), val=readable, digests=digests, skipped=skipped)
+    pictures = Pictures(
+        train=dataset.subset([]),
+        val=readable,
+        digests=digests,
+        skipped=[*dataset.skipped, *unreadable],
+        files=dataset.files,
+    )
     base = trained.frozen_base()
     _, bottlenecks, use = prepare(pictures, base, cache, progress)
     for picture in use.skipped:
         progress.note(f"skipped: {picture.reason}")
+    for detail in use.files.details():
+        log.info("%s", detail)
+    if line := use.files.line():
+        progress.note(line)
     if not len(bottlenecks):
         raise DataError(f"{data}: no picture there could be read")
     with bottlenecks.cache:
-        answers = probabilities(trained.head(), bottlenecks)
-    return evaluate(answers, bottlenecks.targets, trained.labels)
+        answers = validation_answers(trained.quick_head(), bottlenecks)
+    return figures_of(answers, trained.labels)

@@ -7,6 +7,7 @@ are for whoever runs it to notice.
 import hashlib
 import io
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -16,17 +17,30 @@ from typing import Any
 
 import numpy as np
 
+from fic.data import Dataset, Split
+from fic.data.csv_files import read_csv
+from fic.data.folders import read_folder
 from fic_runtime.bundle import CLASS_WEIGHTS_FILE, GOLDEN_FILE, MANIFEST_FILE, open_bundle
 from fic_runtime.bundle.graph_contents import contents_of_file
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.classifier import Classifier
 from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.errors import FicError
-from fic_runtime.images import decode_image
+from fic_runtime.images import decode_image, read_image
+from fic_runtime.images.picture_files import list_pictures
 from fic_runtime.preprocessing import Geometry
 
 BUNDLE = Path(__file__).parents[1] / "tests/data/explaining-bundle"
 
+_LISTS = [
+    b"path,label\n1.jpg,a\n2.jpg,b\ngone.jpg,a\n",
+    b'\xef\xbb\xbfsplit;path;label;by\r\nTrain;1.jpg;a;me\r\ntrain;"p\\3.jpg";b;me\r\nval;2.jpg;a;\r\n',
+    b"sep=\t\nlabel\tpath\tsplit\na\t1.jpg\ttest\nb\t2.jpg\ttrain\nb\tp/3.jpg\tdev\n",
+]
+_TREE = (
+    b"d\0a\nd\0b\nd\1x\nd\0@eaDir\nf\0loose.jpg\nf\1one.jpg\t\xff\xd8\xff\nf\2two.PNG\nf\1three\t\xff\xd8\xff"
+    b"\nf\2four.heic\tHEIC\nf\4thumb.jpg\nl\1up\t..\nl\3round\t../x\nl\2link.jpg\tnowhere\nl\0c\ta\np\2pipe.jpg\nr\3\t\0"
+)
 _GEOMETRY = Geometry(height=8, width=8)
 _MOST_PIXELS = 1 << 20
 
@@ -87,6 +101,86 @@ def graph(data: bytes) -> None:
         return
 
 
+def csv_file(data: bytes) -> None:
+    """Read a CSV file of pictures, strictly and with broken lines skipped; no row is lost."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("1.jpg", "2.jpg", "p/3.jpg"):
+            (Path(folder) / name).parent.mkdir(exist_ok=True)
+            (Path(folder) / name).touch()
+        file = Path(folder) / "list.csv"
+        file.write_bytes(data)
+        for on_error in ("skip", "fail"):
+            _tolerate(lambda on_error=on_error: _check_read(read_csv(file, on_error=on_error)))
+
+
+def _check_read(found: Dataset | Split) -> None:
+    parts = [found] if isinstance(found, Dataset) else [found.train, found.val]
+    paths = [path for part in parts for path in part.paths]
+    if len(set(paths)) != len(paths) or len(paths) != found.files.used:
+        raise AssertionError(f"{paths} are not the pictures of {found.files}")
+    if found.skipped and not all(path.is_file() for path in paths):
+        raise AssertionError(f"{paths} are not all there, though what is not was to be skipped")
+    if any("\n" in picture.reason for picture in found.skipped):
+        raise AssertionError(f"{found.skipped} are not sentences")
+
+
+def walker(data: bytes) -> None:
+    """List the pictures of a tree of files, folders and links with any names and rights.
+
+    Each line makes one of them: a letter for its kind, the number of the folder that it goes into,
+    its name, and after a tab what it holds, leads to, or who may read it.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place) / "data"
+        root.mkdir()
+        folders = [root]
+        for line in data.split(b"\n")[:60]:
+            _grow(line, folders)
+        try:
+            _tolerate(lambda: _check_listed(root))
+            _tolerate(lambda: _check_read(read_folder(root)))
+        finally:
+            for folder in folders:
+                folder.chmod(0o700)
+
+
+def _grow(line: bytes, folders: list[Path]) -> None:
+    kind, number, (name, _, more) = line[:1], line[1:2], line[2:].partition(b"\t")
+    parent = folders[(number or b"\0")[0] % len(folders)]
+    # One name and no path: nothing is made outside.
+    name = name.replace(b"/", b"_").replace(b"\0", b"_")[:100]
+    path = parent / os.fsdecode(name)
+    try:
+        if name in (b"", b".", b".."):
+            return
+        if kind == b"d":
+            path.mkdir()
+            folders.append(path)
+        elif kind == b"l":
+            path.symlink_to(os.fsdecode(more.replace(b"\0", b"_")[:100]))
+        elif kind == b"r":
+            parent.chmod(int.from_bytes(more[:1], "big") | 0o200)
+        elif kind == b"p":
+            os.mkfifo(path)
+        else:
+            path.write_bytes(more)
+    except OSError:  # it is there already, or the system knows no such name
+        return
+
+
+def _check_listed(root: Path) -> None:
+    listing = list_pictures([root])
+    if len(set(listing.pictures)) != len(listing):
+        raise AssertionError(f"{listing.pictures} holds one twice")
+    if len(listing) < listing.files.used:
+        raise AssertionError(f"{listing.files} counts more than {listing.pictures}")
+    if "\n" in listing.files.line():
+        raise AssertionError(f"{listing.files.line()!r} is not one line")
+    for path in listing:
+        if not path.is_dir():
+            _tolerate(lambda path=path: read_image(path, geometry=_GEOMETRY))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "decode": decode,
     "manifest": manifest,
@@ -94,6 +188,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "golden": golden,
     "linear_head": linear_head,
     "graph": graph,
+    "csv_file": csv_file,
+    "walker": walker,
 }
 
 
@@ -101,6 +197,10 @@ def seeds(target: str) -> list[bytes]:
     """Return valid inputs of a target."""
     if target == "decode":
         return _pictures()
+    if target == "csv_file":
+        return _LISTS
+    if target == "walker":
+        return [_TREE]
     if target == "archive":
         return [_zipped(zipfile.ZIP_STORED), _zipped(zipfile.ZIP_DEFLATED)]
     if target == "golden":

@@ -35,7 +35,7 @@ MAY_NOT_IMPORT = {
 FIC_GROUND = {"errors", "options", "progress", "digests", "fingerprint"}
 EXPORT_GROUND = {"errors", "options", "versions"}
 RUNTIME_GROUND = {
-    *("errors", "logs", "devices", "preprocessing", "results", "predictions"),
+    *("errors", "reading", "devices", "preprocessing", "results", "predictions"),
     *("streaming", "watching"),
 }
 ALLOWED = {
@@ -57,12 +57,15 @@ ALLOWED = {
         },
         "exporting": {*FIC_GROUND, "runs", "bases", "cache", "data"},
         "prediction": {*FIC_GROUND, "training", "runs", "heads", "bottlenecks", "data"},
+        "insight": {*FIC_GROUND, "runs", "heads", "bottlenecks", "bases", "cache", "data"},
         "cli": {
             *(*FIC_GROUND, "__init__", "bases", "bottlenecks", "cache", "data", "distributed"),
-            *("exporting", "heads", "prediction", "runs", "training"),
+            *("exporting", "heads", "insight", "prediction", "runs", "training"),
         },
         "__main__": {"cli"},
-        "__init__": {"bases", "data", "errors", "exporting", "options", "runs", "training"},
+        "__init__": {
+            *("bases", "data", "errors", "exporting", "insight", "options", "runs", "training"),
+        },
     },
     "fic_export": {
         "errors": set[str](),
@@ -85,11 +88,11 @@ ALLOWED = {
     },
     "fic_runtime": {
         "errors": set[str](),
-        "logs": set[str](),
+        "reading": set[str](),
         "predictions": set[str](),
-        "devices": {"errors", "logs"},
+        "devices": {"errors"},
         "preprocessing": {"errors"},
-        "results": {"errors"},
+        "results": {"errors", "reading"},
         "streaming": {"errors", "devices"},
         "watching": {"errors", "predictions"},
         "images": RUNTIME_GROUND,

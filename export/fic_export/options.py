@@ -6,7 +6,7 @@ Only the standard library is needed, so that a command line can take its default
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import keras
@@ -40,18 +40,38 @@ class Bounds:
     min_accuracy: float | None = None
 
 
+class ReferenceBase(Protocol):
+    """What a bundle's base is compared with where no Keras model is: the graph as it was given.
+
+    Attributes:
+        name: what messages call it.
+        inputs: its inputs.
+        input_shape: (None, height, width, 3).
+        output_shape: None and the shape of one bottleneck.
+    """
+
+    name: str
+    inputs: Sequence[Any]
+    input_shape: tuple[int | None, ...]
+    output_shape: tuple[int | None, ...]
+
+    def bottlenecks(self, pixels: Any) -> Any:
+        """Return float32 bottlenecks of uint8 RGB pixels (n, height, width, 3)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class KerasClassifier:
     """Two Keras models, the names of their answers, and how a picture becomes their input.
 
     Attributes:
-        base: from float32 pixels in its own scale, (n, height, width, 3), to bottleneck.
+        base: from float32 pixels in its own scale, (n, height, width, 3), to bottleneck; or what
+            gives the bottlenecks of a graph that was no Keras model.
         head: from bottleneck to probabilities, (n, labels).
         labels: class names in the order of the head's outputs, each one line of text.
         preprocessing: how a picture becomes the base's input.
     """
 
-    base: "keras.Model"
+    base: "keras.Model | ReferenceBase"
     head: "keras.Model"
     labels: tuple[str, ...]
     preprocessing: "Preprocessing"
@@ -68,7 +88,8 @@ class BundleOptions:
         targets: for each of `pictures` the index of its label, to measure the accuracy of both.
         bounds: how far the bundle may be from the Keras models.
         progress: called with the number of pictures just compared.
-        base_graph: ONNX graph of the base if it was converted before.
+        base_graph: ONNX graph of the base if it was converted before, or its file, which may have
+            its weights beside it.
         deployed: bundle whose base is taken as it is, to the byte, instead of a converted one.
         quantize: write the base in fewer bits, `int8` or `fp16`, if it keeps its accuracy and, for
             `int8`, gains speed; the head stays float32.
@@ -87,6 +108,7 @@ class BundleOptions:
         single_graph: write base and head fused in one file, `classifier.onnx`, as well; it gives
             the score for unknown pictures, too, if the bundle has one.
         with_bottleneck: let that file give the bottleneck as well.
+        float_input: let that file take float32 pixels, 0..255, instead of uint8.
         sign: PEM file with the private key that signs the bundle; see `fic_export.signing`.
         origin: where the base comes from, for the manifest.
         metrics: what the training measured, for the manifest.
@@ -96,7 +118,7 @@ class BundleOptions:
     targets: Sequence[int] | None = None
     bounds: Bounds = Bounds()
     progress: Callable[[int], None] | None = None
-    base_graph: bytes | None = None
+    base_graph: bytes | Path | None = None
     deployed: str | Path | None = None
     quantize: Scheme | None = None
     quantize_for: Purpose = "speed"
@@ -108,6 +130,7 @@ class BundleOptions:
     with_feature_map: bool = False
     single_graph: bool = False
     with_bottleneck: bool = False
+    float_input: bool = False
     sign: str | Path | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)

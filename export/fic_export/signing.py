@@ -14,10 +14,9 @@ from zipfile import ZipFile
 
 from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.files import bundle_files
+from fic_runtime.bundle.places import SIGNATURE_FILE
 
 from .errors import SignatureError, SigningError, one_line
-
-SIGNATURE_FILE = "model.sig"
 
 
 def check_signing(private_key: Path) -> None:

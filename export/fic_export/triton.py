@@ -12,7 +12,13 @@ from pathlib import Path
 from fic_runtime.bundle import LABELS_FILE, Bundle, open_bundle
 from fic_runtime.errors import BundleError
 from fic_runtime.graphs.spec import GraphSpec, Tensor
-from fic_runtime.results import cannot_write, check_replaceable, replacing_folder
+from fic_runtime.results import (
+    LITTER,
+    cannot_write,
+    check_replaceable,
+    check_writable,
+    replacing_folder,
+)
 
 from .errors import OutputError
 from .graphs.files import weights_file
@@ -23,6 +29,7 @@ MARK = "bundle.json"
 
 _TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32"}
 _VERSION = "1"
+_OF_A_MODEL = frozenset({"config.pbtxt", LABELS_FILE, "model.onnx", ".keep"})
 _NAME = re.compile(r"[A-Za-z0-9_.-]*[A-Za-z0-9_-]")
 _BAD_NAME = "name is made of letters, digits, '_', '-' and '.'; received {!r}"
 
@@ -53,6 +60,7 @@ def export_triton(
     opened, out = open_bundle(bundle), Path(out)
     if opened.manifest.head_only:
         raise BundleError(f"{bundle}: is a head without its base; give the bundle that has both")
+    _check_own(out)
     try:
         with replacing_folder(out, mark=MARK) as folder:
             _write_models(folder, opened, name, max_batch_size)
@@ -72,7 +80,27 @@ def check_triton(out: Path, *, name: str, bundle: Path) -> None:
     folder, other = out.resolve(), bundle.resolve()
     if folder == other or folder in other.parents or other in folder.parents:
         raise OutputError(f"{out}: is the place of the bundle, too; give another folder")
+    _check_own(out)
+    check_writable(out)
+
+
+def _check_own(out: Path) -> None:
+    """Refuse a repository that holds more than `_write_models` wrote: a server may have others."""
     check_replaceable(out, mark=MARK)
+    if not (out / MARK).is_file():
+        return
+    tops = {path.name for path in out.iterdir()} - {MARK, *LITTER}
+    bases = {top.removesuffix("_base") for top in tops if top.endswith("_base")}
+    ours = [{name, f"{name}_base", f"{name}_head"} for name in bases]
+    known = _OF_A_MODEL | {weights_file("model.onnx")}
+    for path in sorted(out.rglob("*")):
+        if path.is_dir() or path.name in LITTER or path == out / MARK:
+            continue
+        if tops not in ours or path.name not in known:
+            raise OutputError(
+                f"{out}: holds {path.relative_to(out)} beside an earlier repository of one bundle, "
+                "which a new one would replace; give another folder"
+            )
 
 
 def _write_models(folder: Path, bundle: Bundle, name: str, max_batch_size: int) -> None:

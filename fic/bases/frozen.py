@@ -3,32 +3,74 @@
 Building a Keras base costs seconds, so two things are remembered in the cache folder: which
 fingerprint a set of options had (`recipes/`), and the converted graph (`base.onnx` beside the
 shards). On a warm cache a run needs neither TensorFlow's base nor the converter.
+
+A graph is what an export ships, so it is believed only in a folder where nobody else can write,
+as an ssh key is; of a shared cache it is kept in this user's own folder instead.
 """
 
-import hashlib
 import json
 import logging
+import os
+import re
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fic_runtime.bundle.opening import file_digest
+from fic_runtime.graphs.cache import cache_folder
 from fic_runtime.preprocessing import Preprocessing
+from fic_runtime.reading import private_folder
 
-from ..cache.locks import new_temporary, publish, remove_abandoned_temporaries
+from ..cache.locks import make_folder
 from ..data.remote import local
 from ..digests import digest_bytes, digest_file
-from ..errors import CacheError, WeightsError
-from ..fingerprint import LAST_LAYER, Fingerprint
+from ..errors import WeightsError
+from ..fingerprint import LAST_LAYER, Fingerprint, bottleneck_shape
 from ..options import BaseOptions, CacheDtype
+from .keras_file import KerasFile
+from .machine import GRAPH, RECIPES, KnownBases, is_whole, known_bases, write_graph
+from .memos import read_json, write_json
 from .table import Base, find_base
 
 if TYPE_CHECKING:
     import keras
 
 log = logging.getLogger(__name__)
+
+_RECIPE = re.compile(r"[0-9a-f]{32}\.json")
+_FOLDER = re.compile(r".+-[0-9a-f]{16}")
+_DIGEST = re.compile(r"[0-9a-f]{1,128}")
+_MOST_ENTRIES = 10_000  # of a folder that are looked at to tell whether it is a cache
+
+
+def is_cache(folder: Path) -> bool:
+    """Return whether fic has kept bottlenecks, or what it knows of bases, in this folder before.
+
+    Whoever names a folder in a file that others read cannot make it a cache by doing so.
+    """
+    try:
+        if any(_RECIPE.fullmatch(name) for name in _names(folder / RECIPES)):
+            return True
+        return any(
+            (folder / name / "fingerprint.json").is_file()
+            for name in _names(folder)
+            if _FOLDER.fullmatch(name)
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in islice(entries, _MOST_ENTRIES)]
 
 
 class FrozenBase:
@@ -42,7 +84,11 @@ class FrozenBase:
         fingerprint: that of an earlier run, so that nothing has to be built to know it.
         tuned_weights: the file of a fine-tuned base's weights, which stand in for those of
             `options`; `fingerprint` must then be given.
+        own: the Keras model of a file, in place of a row of the table.
     """
+
+    in_keras = True
+    """Whether there is a Keras model of it."""
 
     def __init__(
         self,
@@ -52,16 +98,35 @@ class FrozenBase:
         dtype: CacheDtype = "float32",
         fingerprint: Fingerprint | None = None,
         tuned_weights: Path | None = None,
+        own: KerasFile | None = None,
     ) -> None:
         self.options = options
         self.cache_dir = local(cache_dir)
-        self.spec: Base = find_base(options.base_model)
-        self.preprocessing: Preprocessing = self.spec.preprocessing(
-            size=options.image_size, resize=options.resize
+        self.spec: Base = find_base(options.base_model) if own is None else own.spec
+        self.preprocessing: Preprocessing = (
+            self.spec.preprocessing(size=options.image_size, resize=options.resize)
+            if own is None
+            else own.preprocessing
         )
+        self._own = own
         self._dtype: CacheDtype = dtype
         self._given = fingerprint
         self._tuned_weights = tuned_weights
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.spec.name if self._own is None else self._own.file.name
+
+    @property
+    def base_model(self) -> str:
+        """What finds it again, from every working folder."""
+        return self.spec.name if self._own is None else self._own.file.base_model
+
+    @property
+    def source(self) -> dict[str, str]:
+        """Where it comes from, for manifests; nothing for a row of the table."""
+        return {} if self._own is None else dict(self._own.file.source)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -72,8 +137,7 @@ class FrozenBase:
         if known is None:
             model, digest = self._built
             known = digest, tuple(model.output_shape[1:])
-            recipe = {**asdict(self.options), "weights_digest": digest, "shape": known[1]}
-            _write_json(self._recipe_file, recipe)
+            self._remember(digest, known[1])
         weights, shape = known
         return Fingerprint(
             base=self.spec.name,
@@ -99,6 +163,25 @@ class FrozenBase:
         """
         return self._built[0]
 
+    @property
+    def reference(self) -> "keras.Model":
+        """What an export compares the bundle with: `model`."""
+        return self.model
+
+    def check_explanations(self) -> None:
+        """Accept to export what explains, as far as is known before the model is built."""
+
+    def build_rest(self) -> "keras.Model":
+        """Return a trainable copy of what comes after the cut; see `models.build_rest`."""
+        from .models import build_rest
+
+        options = self.options
+        if options.layer is None:
+            raise ValueError("the rest of a base begins after a layer that has to be named")
+        return build_rest(
+            self.spec, options.layer, weights=options.weights, size=options.image_size
+        )
+
     def copy_model(self) -> "keras.Model":
         """Return a Keras model with the same weights that may be changed.
 
@@ -117,37 +200,73 @@ class FrozenBase:
         )
 
     def graph_file(self) -> Path:
-        """Return the converted base, beside its bottlenecks in the cache; converts it once.
+        """Return the converted base; converts it once for this machine.
+
+        It lies beside its bottlenecks in the cache that it was converted for, and in this user's
+        own folder of caches, where other caches find it (`fic.bases.machine`).
 
         Raises:
             ConversionError: the base cannot be expressed in ONNX.
-            CacheError: the graph cannot be written into the cache.
+            CacheError: the graph cannot be written.
         """
-        file = self.folder / "base.onnx"
-        if not self.has_graph:
-            from fic_export.conversion import convert_base
+        if (known := self._known_graph()) is not None:
+            return known
+        from fic_export.conversion import convert_base
 
-            log.info("converting %s to ONNX, once for this cache", self.spec.name)
-            graph = convert_base(self.model, self.preprocessing)
-            data = graph.SerializeToString(deterministic=True)
-            _write_atomically(file, data)
-            digest = hashlib.sha256(data).hexdigest()
-            _write_json(self._graph_note, {"sha256": digest, "made_with": _converter()})
+        log.info("converting %s to ONNX, once for this machine", self.spec.name)
+        graph = convert_base(self.model, self.preprocessing)
+        data = graph.SerializeToString(deterministic=True)
+        file = self._graph_folder / GRAPH
+        write_graph(file, data, _converter())
+        if self._machine is not None:
+            self._machine.keep_graph(self.folder.name, data, _converter())
         return file
 
     @property
     def has_graph(self) -> bool:
-        """Whether the cache holds the converted base, whole and of this release's converter."""
-        file, note = self.folder / "base.onnx", _read_json(self._graph_note)
-        return (
-            file.is_file()
-            and note.get("made_with") == _converter()
-            and note.get("sha256") == file_digest(file)
-        )
+        """Whether the converted base is at hand: whole, of this release's converter, and ours."""
+        return self._known_graph() is not None
 
-    @property
-    def _graph_note(self) -> Path:
-        return self.folder / "base.json"
+    def _known_graph(self) -> Path | None:
+        file = self._graph_folder / GRAPH
+        if is_whole(file, _converter()):
+            return file
+        if self._machine is None:
+            return None
+        return self._machine.graph(self.folder.name, _converter())
+
+    @cached_property
+    def _machine(self) -> KnownBases | None:
+        # What was fine-tuned belongs to one run.
+        return None if self._tuned_weights is not None else known_bases()
+
+    @cached_property
+    def _graph_folder(self) -> Path:
+        """A folder where nobody else can put a graph of theirs."""
+        try:
+            make_folder(self.folder)
+            for folder in (self.cache_dir, self.folder):
+                private_folder(folder)
+        except OSError as error:
+            return self._own_graph_folder(f"{error.filename}: {error.strerror}")
+        return self.folder
+
+    def _own_graph_folder(self, reason: str) -> Path:
+        own = cache_folder()
+        if own is not None:
+            folder = own / "bases" / self.folder.name
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                private_folder(folder)
+            except OSError as error:
+                log.info("%s: not used (%s)", folder, error.strerror)
+            else:
+                log.warning("%s; so the graph of the base is kept in %s", reason, folder)
+                return folder
+        log.warning("%s; so the graph of the base is converted anew and not kept", reason)
+        passing = tempfile.mkdtemp(prefix="fic-base-")
+        weakref.finalize(self, shutil.rmtree, passing, ignore_errors=True)
+        return Path(passing)
 
     @cached_property
     def _built(self) -> tuple["keras.Model", str]:
@@ -189,11 +308,28 @@ class FrozenBase:
     @cached_property
     def _remembered(self) -> tuple[str, tuple[int, ...]] | None:
         """Weights digest and bottleneck shape of an earlier build with the same options."""
-        recipe = _read_json(self._recipe_file)
-        try:
-            return str(recipe["weights_digest"]), tuple(map(int, recipe["shape"]))
-        except (KeyError, TypeError, ValueError):
-            return None
+        found = _digest_and_shape(read_json(self._recipe_file))
+        if found is None and self._machine is not None:
+            found = _digest_and_shape(self._machine.recipe(self._machine_recipe))
+            if found is not None:
+                self._remember(*found)
+        return found
+
+    def _remember(self, digest: str, shape: tuple[int, ...]) -> None:
+        recipe = {**asdict(self.options), "weights_digest": digest, "shape": shape}
+        if self._machine is not None:
+            self._machine.remember(self._machine_recipe, recipe)
+        file = self._recipe_file
+        if file.parent.is_symlink():
+            log.warning("%s: is a link, which is not followed within a cache", file.parent)
+            return
+        write_json(file, recipe)
+
+    @property
+    def _machine_recipe(self) -> str:
+        # Keras finds the weights of ImageNet in another folder with it, where others may lie.
+        home = os.environ.get("KERAS_HOME", "")
+        return f"{digest_bytes(f'{self._recipe_file.stem} {home}'.encode()).hex()}.json"
 
     @cached_property
     def _recipe_file(self) -> Path:
@@ -211,37 +347,23 @@ class FrozenBase:
             options = replace(options, weights=content)
         row = {name: value for name, value in asdict(self.spec).items() if value is not None}
         made_of = {**asdict(options), "row": row, "keras": version("keras")}
+        for name in ("pixels", "preprocessor"):
+            del made_of[name]  # they are in the row of a file, and others have none
         made_of["tensor"] = made_of.pop("layer")  # the names that earlier caches were made with
         recipe = json.dumps(made_of, sort_keys=True)
-        return self.cache_dir / "recipes" / f"{digest_bytes(recipe.encode()).hex()}.json"
+        return self.cache_dir / RECIPES / f"{digest_bytes(recipe.encode()).hex()}.json"
+
+
+def _digest_and_shape(recipe: Mapping[str, Any]) -> tuple[str, tuple[int, ...]] | None:
+    """Return what a recipe says; None where it makes no sense."""
+    try:
+        digest, shape = recipe["weights_digest"], bottleneck_shape(recipe["shape"])
+    except (KeyError, ValueError):
+        return None
+    if not (isinstance(digest, str) and _DIGEST.fullmatch(digest)):
+        return None
+    return digest, shape
 
 
 def _converter() -> dict[str, str]:
     return {name: version(name) for name in ("fast-image-classification", "tf2onnx")}
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # By the rules of the cache and not as `whole_file`: this is a folder of the cache, whose
-        # sweeps know what a killed process left and what another one is writing now.
-        remove_abandoned_temporaries(path.parent)
-        with new_temporary(path.parent) as file:
-            publish(file, data, path)
-    except OSError as error:
-        raise CacheError(
-            f"{path}: cannot be written ({error.strerror}); make room or give another "
-            "--bottleneck-dir, and run the command again"
-        ) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # a memo that cannot be read counts as absent
-    return values if isinstance(values, dict) else {}
-
-
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    _write_atomically(path, (json.dumps(values, indent=2) + "\n").encode())

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BaseOptionError, WeightsError, one_line
 from ..options import Pooling
-from . import efficientnet_lite
+from . import efficientnet_lite, keras_file
 from .table import Base
 from .weights import load_file, load_package, mend_released_normalization
 
@@ -56,9 +56,9 @@ def build_base(
 
     Raises:
         WeightsError: the weights cannot be downloaded or read, or do not fit the base.
-        BaseOptionError: no layer is called `layer`, or `size` is too small for the base.
+        BaseOptionError: no layer is called `layer`, or `size` is too small or too large.
     """
-    side = base.size if size is None else size
+    side = base.preprocessing(size=size).geometry.width
     if side < base.minimum_size:
         raise BaseOptionError(
             f"{base.name}: an image size of {side} is too small; "
@@ -68,11 +68,15 @@ def build_base(
     own_pooling = "avg" if layer is not None and pooling == "none" else pooling
     with _plain_keras(seed):
         model = _construct(base, imagenet=weights == "imagenet", side=side, pooling=own_pooling)
-    _name_layers_afresh(model)
+    if base.file is None:
+        _name_layers_afresh(model)
     if weights not in ("imagenet", "none"):
         load_file(model, base, Path(weights))
     if layer is not None:
         model = _cut(model, base, layer, pooling)
+    elif base.file is not None:
+        output = keras_file.only_output(model, base.file)
+        model = _up_to(model, output, base, base.name, pooling)
     model.trainable = False
     return model
 
@@ -162,6 +166,8 @@ def _after(whole: "keras.Model", layer: Any) -> "keras.Model | None":
 
 
 def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "keras.Model":
+    if base.file is not None:
+        return keras_file.load_model(base.file, side=side)
     if base.constructor in efficientnet_lite.SCALES:
         model = efficientnet_lite.build(
             base.constructor,
@@ -240,13 +246,48 @@ def _name_layers_afresh(model: "keras.Model") -> None:
 
 
 def _cut(model: "keras.Model", base: Base, layer: str, pooling: Pooling) -> "keras.Model":
+    output = _find_layer(model, base, layer).output
+    return _up_to(model, output, base, layer, pooling)
+
+
+def _up_to(
+    model: "keras.Model", output: Any, base: Base, name: str, pooling: Pooling
+) -> "keras.Model":
+    """Return the model up to an output, which is pooled if it is a map or tokens."""
     import keras
 
-    output = _find_layer(model, base, layer).output
-    if len(output.shape) == 4 and pooling != "none":
+    rank = len(output.shape)
+    if rank not in (2, 3, 4) or None in output.shape[1:]:
+        raise BaseOptionError(
+            f"{base.name}: {name} gives the shape {tuple(output.shape)}, and a bottleneck is a "
+            "vector, a map or tokens; name another layer with --bottleneck-tensorname"
+        )
+    if pooling == "cls" and rank != 3:
+        raise BaseOptionError(
+            f"--pooling cls: takes the first of several tokens, and {name} of {base.name} gives "
+            f"{'a map' if rank == 4 else 'a vector'}; give avg, max or none"
+        )
+    if rank == 4 and pooling != "none":
         pool = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
         output = pool[pooling](name="bottleneck_pool")(output)
-    return keras.Model(model.input, output, name=model.name)
+    elif rank == 3:
+        output = _pooled_tokens(output, pooling)
+    return keras.Model(model.inputs[0], output, name=model.name)
+
+
+def _pooled_tokens(tokens: Any, pooling: Pooling) -> Any:
+    import keras
+
+    count, width = tokens.shape[1:]
+    if pooling == "avg":
+        return keras.layers.GlobalAveragePooling1D(name="bottleneck_pool")(tokens)
+    if pooling == "max":
+        return keras.layers.GlobalMaxPooling1D(name="bottleneck_pool")(tokens)
+    if pooling == "cls":
+        first = keras.layers.Cropping1D((0, count - 1), name="bottleneck_token")(tokens)
+        return keras.layers.Reshape((width,), name="bottleneck_pool")(first)
+    # A map of one row: all that reads bottlenecks knows vectors and maps.
+    return keras.layers.Reshape((1, count, width), name="bottleneck_pool")(tokens)
 
 
 def _find_layer(model: "keras.Model", base: Base, layer: str) -> Any:

@@ -12,7 +12,10 @@ from types import MappingProxyType
 
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing, Resize
 
-from ..errors import UnknownBaseError
+from ..errors import BaseOptionError, UnknownBaseError
+
+MAX_IMAGE_SIZE = 2048
+"""Largest side of a base's input in pixels: past it one picture may take gigabytes."""
 
 # Keras's three preprocessing modes, and none, as numbers (keras.applications.imagenet_utils).
 SYMMETRIC = Pixels(scale=(1 / 127.5,) * 3, offset=(-1.0,) * 3)
@@ -68,6 +71,7 @@ class Base:
         pixels: what the base expects of a pixel; RAW for a base that rescales inside.
         resize: how pictures are brought to the input's size unless the user says otherwise.
         package: where ImageNet weights come from; from a download by Keras where there is none.
+        file: a `.keras` file that holds the whole network, for a base that is not of the table.
     """
 
     name: str
@@ -80,12 +84,22 @@ class Base:
     pixels: Pixels
     resize: Resize = "stretch"
     package: Package | None = None
+    file: str | None = None
 
     def preprocessing(
         self, *, size: int | None = None, resize: Resize | None = None
     ) -> Preprocessing:
-        """Return the base's preprocessing, at its own size and geometry unless given."""
+        """Return the base's preprocessing, at its own size and geometry unless given.
+
+        Raises:
+            BaseOptionError: the size is past what any base is of use for.
+        """
         side = self.size if size is None else size
+        if side > MAX_IMAGE_SIZE:
+            raise BaseOptionError(
+                f"{self.name}: an image size of {side} is too large; give at most "
+                f"{MAX_IMAGE_SIZE}, or leave it out for the base's own, {self.size}"
+            )
         return Preprocessing(
             geometry=Geometry(height=side, width=side, resize=resize or self.resize),
             pixels=self.pixels,

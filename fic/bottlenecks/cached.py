@@ -1,9 +1,11 @@
 """Bottlenecks of data sets: looked up in the cache, checked, and extracted where missing."""
 
+import math
 import random
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fic_runtime.errors import ImageError
+from fic_runtime.images.picture_files import FileUse
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase, open_base
 from ..cache import BottleneckCache
 from ..cache.keys import key_digests, make_keys
 from ..cache.maintenance import remove_entries
 from ..cache.remote import open_cache
 from ..data import Dataset, Pictures, Source, read_pictures
 from ..data.dataset import Skipped
+from ..data.duplicates import Duplicates
+from ..data.file_memo import FileDigests
 from ..data.remote import RemotePath
+from ..digests import digest_file
 from ..errors import CacheError
 from ..options import BaseOptions, CacheOptions
 from ..progress import Progress, Silence
@@ -35,6 +41,8 @@ _CHECKED = 3
 _CHECK_TOLERANCE = 1e-2
 # Rows read at once for statistics and for evaluation.
 _BLOCK = 512
+# Bottlenecks that are kept in memory through a training, of each part of the data set.
+_MOST_BYTES_HELD = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,18 @@ class Bottlenecks:
 
     def read(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Return the float32 bottlenecks at these rows, shape (len(rows), *shape)."""
-        return self.cache.read(rows)
+        if self._held is None:
+            return self.cache.read(rows)
+        held_rows, held = self._held
+        return held[np.searchsorted(held_rows, rows)]
+
+    @cached_property
+    def _held(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """All rows and their bottlenecks, where they are few: no epoch then reads a file."""
+        if 4 * self.rows.size * math.prod(self.shape) > _MOST_BYTES_HELD:
+            return None
+        rows = np.unique(self.rows)
+        return rows, self.cache.read(rows)
 
     def epoch(
         self, random: np.random.Generator, batch_size: int
@@ -87,6 +106,15 @@ class Bottlenecks:
         """Yield blocks of the plain view's bottlenecks."""
         return self._blocks(self.rows[:, 0])
 
+    def plain_rows(self, pictures: Sequence[int]) -> NDArray[Any]:
+        """Return the plain view's bottlenecks of these pictures, (len(pictures), width).
+
+        A feature map counts as its mean.
+        """
+        rows = self.read(self.rows[np.asarray(pictures, np.int64), 0])
+        mean: NDArray[Any] = rows.reshape(len(rows), -1, self.shape[-1]).mean(axis=1)
+        return mean
+
     def for_statistics(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the bottlenecks of all views."""
         return self._blocks(self.rows.ravel())
@@ -104,7 +132,8 @@ class Bottlenecks:
 class CacheUse:
     """Use of the cache: bottlenecks found in it, and bottlenecks extracted.
 
-    `hits` and `extracted` count bottlenecks: one for each view of each different picture.
+    `hits` and `extracted` count bottlenecks: one for each view of each different picture. `files`
+    says what became of all files that were found, `skipped` which pictures cannot be read.
     """
 
     hits: int = 0
@@ -112,11 +141,27 @@ class CacheUse:
     skipped: Sequence[Skipped] = ()
     engine: str | None = None
     seconds: float = 0.0
+    files: FileUse = field(default=FileUse(), repr=False)
+    duplicates: Duplicates = field(default=Duplicates(), repr=False)
+
+    def files_record(self) -> dict[str, Any]:
+        """Return for JSON which files were skipped, left out, doubled, and used by content."""
+        return {
+            "files": {"used": self.files.used, "left_out": len(self.files.left_out)},
+            "skipped_files": [
+                {"file": str(picture.path), "reason": picture.reason} for picture in self.skipped
+            ],
+            "left_out_files": [
+                {"file": str(each.path), "kind": each.kind} for each in self.files.left_out
+            ],
+            "files_by_content": [str(path) for path in self.files.by_content],
+            "duplicates": self.duplicates.to_dict(),
+        }
 
 
 def prepare(
     pictures: Pictures,
-    base: FrozenBase,
+    base: AnyBase,
     options: CacheOptions,
     progress: Progress,
     reading: FirstReading | None = None,
@@ -135,6 +180,7 @@ def prepare(
     """
     started = time.perf_counter()
     wanted = _Wanted()
+    duplicates = pictures.note_duplicates(progress)
     train = wanted.add(pictures.train, pictures.digests, options.views)
     val = wanted.add(pictures.val, pictures.digests, 1)
     if options.recompute and not (reading and reading.has_removed):
@@ -149,6 +195,8 @@ def prepare(
     use = replace(
         use,
         skipped=(*pictures.skipped, *_with_copies(use.skipped, pictures)),
+        files=pictures.files,
+        duplicates=duplicates,
         seconds=time.perf_counter() - started,
     )
     if reading is not None:
@@ -186,7 +234,7 @@ def fill_cache(
     """
     base, cache, progress = base or BaseOptions(), cache or CacheOptions(), progress or Silence()
     source.keep_apart(cache.bottleneck_dir)
-    frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
+    frozen = open_base(base, cache.bottleneck_dir, dtype=cache.dtype)
     # Any picture of one folder may be for training, with one seed or another: all get all views.
     reading = FirstReading(
         frozen,
@@ -211,14 +259,17 @@ def fill_cache(
     return use
 
 
-def kept_digests(path: Path, progress: Progress) -> set[bytes]:
+def kept_digests(path: Path, progress: Progress, *, memo: Path | None = None) -> set[bytes]:
     """Return the digests under which the pictures of a data set, and their views, are cached.
+
+    Args:
+        memo: file that remembers digests of unchanged files, or none.
 
     Raises:
         DataError: the data set cannot be used, or a picture of it cannot be read.
     """
     pictures = read_pictures(
-        Source(data=path), memo=None, seed=None, on_error="fail", progress=progress
+        Source(data=path), memo=memo, seed=None, on_error="fail", progress=progress
     )
     return {begin for digest in pictures.digests.values() for begin in key_digests(digest)}
 
@@ -226,7 +277,7 @@ def kept_digests(path: Path, progress: Progress) -> set[bytes]:
 def _fill(
     cache: BottleneckCache,
     wanted: "_Wanted",
-    base: FrozenBase,
+    base: AnyBase,
     options: CacheOptions,
     progress: Progress,
 ) -> tuple[NDArray[Any], CacheUse]:
@@ -237,7 +288,7 @@ def _fill(
         return rows, CacheUse()
     hits = int((rows >= 0).sum())
     chosen = choose_engine(options.engine, base, few=hits == len(rows))
-    _self_check(cache, rows, wanted, chosen.engine, base)
+    _self_check(cache, rows, wanted, chosen.engine, base, options.memo)
     missing = np.flatnonzero(rows < 0)
     skipped: Sequence[Skipped] = ()
     if len(missing):
@@ -255,6 +306,10 @@ def _fill(
             )
         finally:
             progress.finish()
+        if skipped:
+            # Some may have changed since; whatever is wrong with them, the next run looks anew.
+            with FileDigests(options.memo) as digests:
+                digests.forget([picture.path for picture in skipped])
         rows = cache.find(keys)
     extracted = int((rows >= 0).sum()) - hits
     return rows, CacheUse(
@@ -315,9 +370,15 @@ def _self_check(
     rows: NDArray[Any],
     wanted: _Wanted,
     engine: Engine,
-    base: FrozenBase,
+    base: AnyBase,
+    memo: Path,
 ) -> None:
-    """Extract a few entries again, so that nobody trains on a cache that was filled wrongly."""
+    """Extract a few entries again, so that nobody trains on a cache that was filled wrongly.
+
+    Raises:
+        CacheError: an entry differs; or a picture has another content than the memo says, which is
+            emptied then.
+    """
     there = [
         index
         for index in np.flatnonzero(rows >= 0).tolist()
@@ -327,12 +388,23 @@ def _self_check(
     indices = random.sample(there, min(_CHECKED, len(there)))
     for index in indices:
         (picture,) = wanted.pictures([index])
+        try:
+            digest = digest_file(picture.path)
+        except OSError:
+            continue  # gone or locked since it was listed, which says nothing about the cache
+        if digest != picture.digest:
+            with FileDigests(memo) as digests:
+                digests.forget()
+            raise CacheError(
+                f"{picture.path}: has another content than {memo} remembered, which has been "
+                "emptied; run again"
+            )
         row = rows[index : index + 1]
         stored = cache.read(row)
         try:
             fresh = bottlenecks_of(picture, engine, base.preprocessing.geometry)
         except ImageError:
-            continue  # gone or locked since it was extracted, which says nothing about the cache
+            continue  # likewise
         scale = float(np.abs(fresh).max()) or 1.0
         difference = float(np.abs(stored - fresh).max()) / scale
         if not difference <= _CHECK_TOLERANCE:

@@ -5,6 +5,7 @@ filled by either.
 """
 
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,13 +16,17 @@ from fic_export.errors import ConversionError
 from fic_runtime.devices import CUDA, usable_cpus
 from fic_runtime.errors import BundleError
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase
 from ..options import EngineName
 
 log = logging.getLogger(__name__)
 
 # Each pass in flight keeps its own activations, so a machine of 64 cores must not hold 64.
 _MOST_PASSES = 8
+
+
+# What the drivers of NVIDIA, AMD and Windows' Linux make.
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 class Engine(Protocol):
@@ -43,7 +48,7 @@ class ChosenEngine:
     reason: str
 
 
-def choose_engine(name: EngineName, base: FrozenBase, *, few: bool = False) -> ChosenEngine:
+def choose_engine(name: EngineName, base: AnyBase, *, few: bool = False) -> ChosenEngine:
     """Open the engine that was asked for; `auto` takes the faster one that works here.
 
     On a CPU the exported graph is the faster one for every base that was measured
@@ -55,6 +60,8 @@ def choose_engine(name: EngineName, base: FrozenBase, *, few: bool = False) -> C
     Raises:
         ConversionError: engine `onnx` for a base that cannot be converted.
     """
+    if not base.in_keras and name != "keras":
+        return ChosenEngine(OnnxEngine(base.graph_file()), "the base is an ONNX graph")
     if name == "keras":
         return ChosenEngine(KerasEngine(base), "asked for")
     if name == "onnx":
@@ -102,7 +109,7 @@ class KerasEngine:
     name = "keras"
     passes = 1  # TensorFlow spreads one pass over all processors by itself
 
-    def __init__(self, base: FrozenBase) -> None:
+    def __init__(self, base: AnyBase) -> None:
         import tensorflow as tf
 
         model, pixel_numbers = base.model, base.preprocessing.pixels
@@ -127,6 +134,9 @@ def _onnx_has_cuda() -> bool:
 
 
 def _tensorflow_has_gpu() -> bool:
+    # TensorFlow's import costs seconds, and without a driver it finds nothing.
+    if sys.platform == "linux" and not any(Path(device).exists() for device in _GPU_DEVICES):
+        return False
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))

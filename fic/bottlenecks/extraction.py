@@ -18,15 +18,19 @@ from numpy.typing import NDArray
 
 from fic_runtime.devices import usable_cpus
 from fic_runtime.errors import ImageError
+from fic_runtime.images import decode_image
+from fic_runtime.images.loading import read_file
 from fic_runtime.preprocessing import Geometry
 
 from ..cache import BottleneckCache
 from ..cache.keys import make_keys
 from ..data.dataset import Skipped
-from ..data.remote import read_picture
+from ..digests import digest_bytes
 from .engines import Engine
 from .views import draw_view
 from .worker_threads import in_parallel
+
+_LARGE = 1 << 20  # pixels of an input; at most 16 of that size go through a base together
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ def bottleneck_batches(
 
     # Where the base takes one batch at a time, every processor can decode ahead of it.
     workers = engine.passes if engine.passes > 1 else usable_cpus() + 1
-    chunks = _chunks(pictures, batch_size)
+    chunks = _chunks(pictures, _at_once(batch_size, geometry))
     batches = in_parallel(chunks, work, workers=workers, in_order=in_order)
     with one_opencv_thread(), closing(batches):
         yield from batches
@@ -144,12 +148,18 @@ def pixel_batches(
 
     Close the generator to end its threads.
     """
-    chunks = _chunks(pictures, batch_size)
+    chunks = _chunks(pictures, _at_once(batch_size, geometry))
     batches = in_parallel(
         chunks, lambda chunk: _decode(chunk, geometry), workers=usable_cpus(), in_order=True
     )
     with one_opencv_thread(), closing(batches):
         yield from batches
+
+
+def _at_once(batch_size: int, geometry: Geometry) -> int:
+    """Return how many pictures to take together: fewer where they are very large."""
+    pixels = geometry.width * geometry.height
+    return batch_size if pixels <= _LARGE else max(1, min(batch_size, 16 * _LARGE // pixels))
 
 
 def _chunks(pictures: Iterable[Picture], batch_size: int) -> Iterator[list[Picture]]:
@@ -174,7 +184,7 @@ def _decode(chunk: Sequence[Picture], geometry: Geometry) -> Batch:
     skipped: list[Skipped] = []
     for picture in chunk:
         try:
-            decoded = read_picture(picture.path, geometry)
+            decoded = _read(picture, geometry)
         except ImageError as error:
             skipped.append(Skipped(picture.path, str(error)))
             continue
@@ -183,6 +193,16 @@ def _decode(chunk: Sequence[Picture], geometry: Geometry) -> Batch:
             entries.append((picture.digest, view))
             paths.append(picture.path)
     return Batch(pixels[: len(entries)], entries, paths, skipped, size - len(entries))
+
+
+def _read(picture: Picture, geometry: Geometry) -> NDArray[Any]:
+    data = read_file(picture.path)
+    # Bottlenecks go into the cache under the digest: never under that of another content.
+    if digest_bytes(data) != picture.digest:
+        raise ImageError(
+            f"{picture.path}: has another content than when it was looked up; run again to use it"
+        )
+    return decode_image(data, name=str(picture.path), geometry=geometry)
 
 
 @contextmanager

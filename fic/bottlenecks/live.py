@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fic_runtime.errors import ImageError
 from fic_runtime.preprocessing import Geometry
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase
 from ..data import Dataset, Pictures
 from ..data.dataset import Skipped, each_once
 from ..options import CacheOptions
@@ -213,7 +213,7 @@ class LiveBottlenecks:
 
 
 def prepare_live(
-    pictures: Pictures, base: FrozenBase, options: CacheOptions, progress: Progress
+    pictures: Pictures, base: AnyBase, options: CacheOptions, progress: Progress
 ) -> tuple[LiveBottlenecks, LiveBottlenecks, CacheUse]:
     """Return training and validation pictures as bottlenecks that are made on the way.
 
@@ -223,6 +223,7 @@ def prepare_live(
         ImageError: a picture cannot be decoded, and the options say to stop then.
     """
     started = time.perf_counter()
+    duplicates = pictures.note_duplicates(progress)
     chosen = choose_engine(options.engine, base)
     progress.note(f"engine {chosen.engine.name}: {chosen.reason}")
 
@@ -235,6 +236,8 @@ def prepare_live(
     val, val_skipped = part(pictures.val)
     use = CacheUse(
         skipped=each_once([*pictures.skipped, *train_skipped, *val_skipped]),
+        files=pictures.files,
+        duplicates=duplicates,
         engine=chosen.engine.name,
         seconds=time.perf_counter() - started,
     )
@@ -244,7 +247,7 @@ def prepare_live(
 def live_pictures(
     dataset: Dataset,
     pictures: Pictures,
-    base: FrozenBase,
+    base: AnyBase,
     options: CacheOptions,
     progress: Progress,
 ) -> LivePictures:

@@ -23,7 +23,7 @@ from fic_runtime.errors import ImageError
 from fic_runtime.images import decode_image
 from fic_runtime.preprocessing import Geometry
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase
 from ..cache import CacheWriter
 from ..cache.keys import Keys, make_keys
 from ..cache.maintenance import remove_entries
@@ -118,7 +118,7 @@ class Extraction(Protocol):
         """
 
 
-MakeExtraction = Callable[[FrozenBase, CacheOptions, Source], Extraction]
+MakeExtraction = Callable[[AnyBase, CacheOptions, Source], Extraction]
 """Makes an extraction of a base, given where its bottlenecks go and where the pictures are."""
 
 
@@ -154,7 +154,7 @@ class FirstReading:
 
     def __init__(
         self,
-        base: FrozenBase,
+        base: AnyBase,
         source: Source,
         options: CacheOptions,
         *,
@@ -276,7 +276,7 @@ class FirstReading:
 class LocalExtraction:
     """Extraction by this process."""
 
-    def __init__(self, base: FrozenBase, options: CacheOptions) -> None:
+    def __init__(self, base: AnyBase, options: CacheOptions) -> None:
         self._base = base
         self._options = options
         self.engine = ""

@@ -1,7 +1,8 @@
 """Locks of cache folders and of their temporary files.
 
 Whoever reads or fills a folder holds a shared lock on its file `lock`; `compact` and `prune` take
-it exclusively. A writer locks its temporary file, so one that can be locked has no writer. The
+it exclusively. Others may write here too, so no link is followed and nothing but regular files is
+opened. A writer locks its temporary file, so one that can be locked has no writer. The
 kernel drops a dead process's locks. Where such locks do not exist (Windows, some network file
 systems) users of a folder do not see each other and temporaries are judged by their age.
 """
@@ -9,6 +10,7 @@ systems) users of a folder do not see each other and temporaries are judged by t
 import errno
 import logging
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -41,8 +43,7 @@ class SharedLock:
 
     def __init__(self, folder: Path) -> None:
         while True:
-            if not folder.is_dir():
-                _make(folder)
+            _make(folder)
             descriptor = _open_lock(folder)
             if descriptor is not None and _try_lock(descriptor, exclusive=False) is False:
                 log.warning("%s: waiting, another process compacts or prunes it", folder)
@@ -73,7 +74,7 @@ def hold_exclusively(folder: Path) -> Iterator[None]:
         CacheError: the folder is in use, or cannot be written.
     """
     try:
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = _open_plain(folder / _LOCK, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         raise CacheError(
             f"{folder}: cannot be changed ({error.strerror}); ask whoever owns this cache"
@@ -92,7 +93,7 @@ def hold_exclusively(folder: Path) -> Iterator[None]:
 def last_used(folder: Path) -> float:
     """Return when a cache folder was last opened, in seconds since 1970."""
     try:
-        return (folder / _LOCK).stat().st_mtime
+        return (folder / _LOCK).lstat().st_mtime
     except OSError:
         return folder.stat().st_mtime
 
@@ -150,9 +151,34 @@ def remove_abandoned_temporaries(folder: Path) -> list[Path]:
     return removed
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder within a cache, unless it is there.
+
+    Raises:
+        OSError: it cannot be made, or is a link, which may lead to the user's other things.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "it is a link, which is not followed within a cache", folder)
+
+
+def _open_plain(path: Path, flags: int) -> int:
+    """Open a regular file in a folder that others may write, without waiting.
+
+    Raises:
+        OSError: it cannot be opened, or is a link, a pipe or a device.
+    """
+    plain = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags | plain, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return descriptor
+
+
 def _is_abandoned(path: Path, *, remove: bool = False) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = _open_plain(path, os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -169,7 +195,7 @@ def _is_abandoned(path: Path, *, remove: bool = False) -> bool:
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
         raise CacheError(
             f"{folder}: cannot be made ({error.strerror}); give --bottleneck-dir a folder that "
@@ -180,9 +206,13 @@ def _make(folder: Path) -> None:
 def _open_lock(folder: Path) -> int | None:
     for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         try:
-            return os.open(folder / _LOCK, flags, 0o666)
+            return _open_plain(folder / _LOCK, flags)
         except OSError as error:
-            log.debug("%s: %s", folder / _LOCK, error)
+            # A link or a pipe, which somebody has put there; the rest is a cache to be read only.
+            planted = error.errno in (errno.ELOOP, errno.EINVAL, errno.ENXIO)
+            (log.warning if planted else log.debug)(
+                "%s: not locked (%s)", folder / _LOCK, error.strerror
+            )
     return None
 
 
@@ -207,7 +237,7 @@ def _wait_shared(descriptor: int) -> None:
 def _is_still(descriptor: int, path: Path) -> bool:
     """Return whether the open file is the one that has this name now."""
     try:
-        named = path.stat()
+        named = path.lstat()
     except FileNotFoundError:
         return False
     return os.path.samestat(os.fstat(descriptor), named)
@@ -215,6 +245,6 @@ def _is_still(descriptor: int, path: Path) -> bool:
 
 def _mark_used(folder: Path) -> None:
     try:
-        os.utime(folder / _LOCK)
+        os.utime(folder / _LOCK, follow_symlinks=False)
     except OSError as error:
         log.debug("%s: cannot be marked as used (%s)", folder, error)

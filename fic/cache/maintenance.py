@@ -1,8 +1,7 @@
 """Maintenance of a cache: `fic cache info | verify | compact | prune`, `--create-bottleneck`."""
 
-import json
 import logging
-import shutil
+import re
 import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,8 +10,10 @@ from stat import S_ISREG
 
 import numpy as np
 
+from fic_runtime.reading import read_json
+
 from ..digests import DIGEST_SIZE
-from ..errors import CacheError
+from ..errors import CacheError, one_line
 from ..fingerprint import Fingerprint
 from ..progress import Progress, Silence
 from .compaction import first_copies, rewrite_shards
@@ -26,12 +27,16 @@ from .locks import (
 )
 from .rows import checked_pieces
 from .shards import DamagedShard, Shard, damaged_paths, open_shard, set_aside, shard_paths
-from .store import FINGERPRINT_FILE
+from .store import FINGERPRINT_FILE, MOST_DESCRIPTION_BYTES
 from .writer import COMMIT_BYTES
 
 log = logging.getLogger(__name__)
 
 _DAY = 86400.0
+# What fic puts into a folder of the cache, and so may remove with it.
+_OWN = re.compile(
+    r"lock|fingerprint\.json|base\.onnx|base\.json|tmp-.*|(damaged-)*shard-[0-9a-f]{32}\.h5"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,14 +181,13 @@ def prune_cache(
     for folder, fingerprint in folders:
         if folder.name in fingerprints or last_used(folder) < before:
             with hold_exclusively(folder):
-                report.bytes += _total_size(folder.rglob("*"))
-                _remove_folder(folder)
+                report.bytes += _remove_folder(folder)
             report.folders.append(folder)
             continue
         if damaged:
             for path in damaged_paths(folder):
-                report.bytes += path.stat().st_size
-                path.unlink()
+                report.bytes += _total_size([path])
+                _unlink(path)
                 report.files.append(path)
         report.files += remove_abandoned_temporaries(folder)
         if keep is not None:
@@ -219,10 +223,14 @@ def _folders(directory: Path | str) -> Iterator[tuple[Path, Fingerprint]]:
             f"{directory}: no cache there; give --bottleneck-dir the folder that `fic train` filled"
         )
     for path in sorted(directory.glob(f"*/{FINGERPRINT_FILE}")):
+        if path.parent.is_symlink():
+            log.warning("%s: left out, it is a link", path.parent)
+            continue
         try:
-            fingerprint = Fingerprint.from_dict(json.loads(path.read_bytes()))
+            values = read_json(path, MOST_DESCRIPTION_BYTES, follow_link=False)
+            fingerprint = Fingerprint.from_dict(values)
         except (CacheError, OSError, TypeError, ValueError) as error:
-            log.warning("%s: left out, %s", path, error)
+            log.warning("%s: left out, %s", path, one_line(error))
             continue
         # Of another release, or renamed: its shards would all look like those of another base.
         if path.parent.name != fingerprint.folder_name:
@@ -309,20 +317,45 @@ def _keep_only(
     report.bytes += before - _total_size(shard_paths(folder))
 
 
-def _remove_folder(folder: Path) -> None:
+def _remove_folder(folder: Path) -> int:
+    """Remove a folder of the cache, and return the bytes that it had.
+
+    What fic did not write stays, with its folder.
+    """
+    own = [path for path in sorted(folder.iterdir()) if _OWN.fullmatch(path.name)]
+    # The lock last: it keeps others out until the rest is gone.
+    own.sort(key=lambda path: path.name == "lock")
+    size = _total_size(own)
     try:
-        shutil.rmtree(folder)
+        for path in own:
+            _unlink(path)
+        if others := sorted(folder.iterdir()):
+            log.warning("%s: stays, fic did not write %s", folder, others[0].name)
+        else:
+            folder.rmdir()
     except OSError as error:
-        raise CacheError(
-            f"{error.filename or folder}: cannot be removed ({error.strerror}); ask whoever owns it"
-        ) from error
+        raise _not_removed(folder, error) from error
+    return size
+
+
+def _unlink(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _not_removed(path, error) from error
+
+
+def _not_removed(path: Path, error: OSError) -> CacheError:
+    return CacheError(
+        f"{error.filename or path}: cannot be removed ({error.strerror}); ask whoever owns it"
+    )
 
 
 def _total_size(paths: Iterable[Path]) -> int:
     total = 0
     for path in paths:
         try:
-            status = path.stat()
+            status = path.lstat()
         except FileNotFoundError:  # another process has just renamed or removed it
             continue
         if S_ISREG(status.st_mode):

@@ -28,7 +28,7 @@ from ..options import Compression
 from .keys import KEY_SIZE
 from .locks import new_temporary, publish
 from .rows import ShardFiles
-from .shards import ROW, DamagedShard, Shard, open_shard, shard_paths
+from .shards import ROW, DamagedShard, Shard, open_plain, open_shard, shard_paths
 from .store import FINGERPRINT_FILE, BottleneckCache
 
 log = logging.getLogger(__name__)
@@ -174,10 +174,10 @@ class ShardStore:
             CacheError: it cannot be fetched.
         """
         try:
-            file = FileIO(path)
+            file = open_plain(path)
         except FileNotFoundError:
             self._fetch(Path(path))
-            file = FileIO(path)
+            file = open_plain(path)
         os.utime(path)
         return file
 

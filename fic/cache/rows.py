@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..fingerprint import Fingerprint
-from .shards import DamagedShard, Shard, crc32_rows, row_size, stored_dtype
+from .shards import DamagedShard, Shard, crc32_rows, open_plain, row_size, stored_dtype
 
 PIECE_BYTES = 4 << 20
 """Bytes of bottlenecks that are held at once to compare checksums or to convert them."""
 
+_EXPONENT = np.uint16(0x7C00)  # of a float16; all of its bits are set where it is not finite
 _OPEN_FILES = 64  # of the usual limit of 1024, most are the caller's
 
 
@@ -28,7 +29,7 @@ class ShardFiles:
         open_file: opens the file of a shard, given its path.
     """
 
-    def __init__(self, open_file: Callable[[str], FileIO] = FileIO) -> None:
+    def __init__(self, open_file: Callable[[str], FileIO] = open_plain) -> None:
         self._open_file = open_file
         self._files: OrderedDict[str, FileIO] = OrderedDict()
 
@@ -123,16 +124,28 @@ def checked_pieces(
             files.read_rows(
                 [str(shard.path)], owners, shard.rows[piece], stored_dtype(fingerprint), raw
             )
-            check_rows(shard.rows[piece], raw)
+            check_rows(shard.rows[piece], raw, stored_dtype(fingerprint))
             yield piece, raw
     finally:
         files.close()
 
 
-def check_rows(rows: NDArray[Any], raw: NDArray[np.uint8]) -> None:
-    """Raise DamagedShard if bytes uint8 (n, size) do not match their checksums in ROW (n,)."""
+def check_rows(rows: NDArray[Any], raw: NDArray[np.uint8], dtype: np.dtype[Any]) -> None:
+    """Raise DamagedShard if bytes uint8 (n, size) are not what ROW (n,) and `dtype` say.
+
+    They have to match their checksums, and to be finite: no fic has written others, and one of them
+    makes a whole training end in numbers that are none.
+    """
     if wrong := int(np.count_nonzero(crc32_rows(raw) != rows["checksum"])):
         raise DamagedShard(f"{wrong} of {len(raw)} checksums do not match")
+    if not _is_finite(raw, dtype):
+        raise DamagedShard("a bottleneck is not finite")
+
+
+def _is_finite(raw: NDArray[np.uint8], dtype: np.dtype[Any]) -> bool:
+    if dtype.itemsize == 2:  # half the time of np.isfinite, which turns them into float32
+        return not ((raw.view("<u2") & _EXPONENT) == _EXPONENT).any()
+    return bool(np.isfinite(raw.view(dtype)).all())
 
 
 def _decode_row(data: bytes | bytearray, itemsize: int, out: NDArray[np.uint8]) -> None:
@@ -141,10 +154,12 @@ def _decode_row(data: bytes | bytearray, itemsize: int, out: NDArray[np.uint8]) 
     Raises:
         DamagedShard: the bytes are not a row of this size.
     """
+    stream = zlib.decompressobj()
     try:
-        raw = zlib.decompress(data)
+        # One byte more than a row has: some bytes may state gigabytes.
+        raw = stream.decompress(data, len(out) + 1)
     except zlib.error as error:
         raise DamagedShard(f"a row cannot be decompressed: {error}") from error
-    if len(raw) != len(out):
+    if len(raw) != len(out) or not stream.eof:
         raise DamagedShard("a row has the wrong size")
     out.reshape(-1, itemsize)[:] = np.frombuffer(raw, np.uint8).reshape(itemsize, -1).T

@@ -2,11 +2,17 @@
 
 HDF5 reads what is small, the keys and where things lie; bottlenecks are then read straight from
 their place in the file, which is many times faster for random rows than going through HDF5.
+
+Whoever may write a cache may leave anything under a shard's name. A shard is a regular file whose
+data sets lie in it, whole: no pipe, no link to another file, no more rows stated than there are
+bytes.
 """
 
+import errno
 import logging
 import math
 import os
+import stat
 import sys
 import uuid
 import zlib
@@ -21,6 +27,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from fic_runtime.reading import open_regular
+
+from ..errors import one_line
 from ..fingerprint import FORMAT, Fingerprint
 from ..options import Compression
 from .keys import KEY_SIZE, Keys
@@ -142,11 +151,29 @@ def open_shard(path: Path, fingerprint: Fingerprint) -> Shard:
         DamagedShard: it is not a whole shard of this fingerprint.
         OSError: the file is gone or cannot be opened.
     """
+    size = _size(path)
     try:
-        return _open_shard(path, fingerprint)
-    except (KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        FileIO(path).close()  # when the file itself cannot be opened, that is the error
-        raise DamagedShard(f"HDF5: {error}") from error
+        return _open_shard(path, fingerprint, size)
+    except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+        open_plain(path).close()  # when the file itself cannot be opened, that is the error
+        raise DamagedShard(f"HDF5: {one_line(error)}") from error
+    except MemoryError as error:
+        raise DamagedShard("it states more rows than fit in memory") from error
+
+
+def open_plain(path: Path | str) -> FileIO:
+    """Open a shard to be read; it is a regular file and no link.
+
+    Raises:
+        DamagedShard: it is something else.
+        OSError: the file is gone or cannot be opened.
+    """
+    try:
+        return open_regular(path, follow_link=False)  # type: ignore[return-value] # it is not buffered
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO):
+            raise DamagedShard("it is not a regular file") from error
+        raise
 
 
 def _listed(folder: Path, prefix: str) -> list[Path]:
@@ -194,7 +221,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _open_shard(path: Path, fingerprint: Fingerprint) -> Shard:
+def _size(path: Path) -> int:
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise DamagedShard("it is not a regular file")
+    return status.st_size
+
+
+def _open_shard(path: Path, fingerprint: Fingerprint, size: int) -> Shard:
     # The low-level calls take half the time of h5py.File, which counts for thousands of shards.
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     # Shards never change, and some file systems have no locks.
@@ -205,9 +239,9 @@ def _open_shard(path: Path, fingerprint: Fingerprint) -> Shard:
         h5py.h5a.open(file, b"fingerprint").read(name)
         if name.tobytes() != fingerprint.digest.encode():
             raise DamagedShard("it belongs to another fingerprint")
-        keys = _read(h5py.h5d.open(file, b"keys"), "u1", h5py.h5t.NATIVE_UINT8)
-        checksums = _read(h5py.h5d.open(file, b"checksums"), "u4", h5py.h5t.NATIVE_UINT32)
-        features = h5py.h5d.open(file, b"features")
+        keys = _read(_data_set(file, b"keys"), "u1", h5py.h5t.NATIVE_UINT8, size)
+        checksums = _read(_data_set(file, b"checksums"), "u4", h5py.h5t.NATIVE_UINT32, size)
+        features = _data_set(file, b"features")
         count = len(keys)
         if (
             (keys.shape, checksums.shape) != ((count, KEY_SIZE), (count,))
@@ -217,7 +251,7 @@ def _open_shard(path: Path, fingerprint: Fingerprint) -> Shard:
             raise DamagedShard("its data sets do not have the shapes of a shard")
         keys = keys.view(f"S{KEY_SIZE}").reshape(-1)
         rows = np.zeros(count, ROW)
-        _place_rows(features, row_size(fingerprint), rows)
+        _place_rows(features, row_size(fingerprint), rows, size)
         words = keys.view(">u4").reshape(count, KEY_SIZE // 4).T.astype(np.uint32)
         # What the CRC of the row's bytes alone has to be: the keys are not needed any more.
         rows["checksum"] = reduce(np.bitwise_xor, words, checksums)
@@ -226,23 +260,48 @@ def _open_shard(path: Path, fingerprint: Fingerprint) -> Shard:
     return Shard(path, keys, rows)
 
 
-def _read(source: Any, dtype: str, native: Any) -> NDArray[Any]:
+def _data_set(file: Any, name: bytes) -> Any:
+    """Open a data set whose values are in this file, and nowhere else."""
+    if file.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+        raise DamagedShard(f"{name.decode()} is a link")
+    found = h5py.h5d.open(file, name)
+    made = found.get_create_plist()
+    if made.get_layout() not in (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED):
+        raise DamagedShard(f"{name.decode()} is not stored as a shard's are")
+    if made.get_external_count():
+        raise DamagedShard(f"the values of {name.decode()} are in another file")
+    return found
+
+
+def _read(source: Any, dtype: str, native: Any, size: int) -> NDArray[Any]:
+    """Return a data set that is stored as it is, in a file of `size` bytes."""
+    wanted = math.prod(source.shape) * np.dtype(dtype).itemsize
+    # Of chunks that were never written, or are one and the same, more can be stated than is there.
+    if source.get_create_plist().get_nfilters() or not (
+        wanted <= source.get_storage_size() <= size
+    ):
+        raise DamagedShard("it has more values than bytes")
     values = np.empty(source.shape, dtype)
     source.read(h5py.h5s.ALL, h5py.h5s.ALL, values, native)
     return values
 
 
-def _place_rows(features: Any, size: int, rows: NDArray[Any]) -> None:
+def _place_rows(features: Any, row: int, rows: NDArray[Any], size: int) -> None:
+    """Fill in where each row lies, `row` bytes uncompressed, in a file of `size` bytes."""
     offset = features.get_offset()
     if offset is not None:  # contiguous
-        rows["offset"] = offset + size * np.arange(len(rows), dtype=np.int64)
+        if offset + row * len(rows) > size:
+            raise DamagedShard("the file ends early")
+        rows["offset"] = offset + row * np.arange(len(rows), dtype=np.int64)
         return
-    compressed = features.get_create_plist().get_nfilters() > 0
+    filters = features.get_create_plist().get_nfilters()
     added = 0
 
     def add(chunk: Any) -> None:
         nonlocal added
-        stored = chunk.size if compressed else 0
+        stored = chunk.size if filters else 0
+        if chunk.byte_offset + (stored or row) > size:
+            raise DamagedShard("the file ends early")
         rows[chunk.chunk_offset[0]] = (chunk.byte_offset, stored, 0)
         added += 1
 

@@ -14,6 +14,8 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fic_runtime.reading import read_regular
+
 from ..errors import CacheError
 from ..fingerprint import Fingerprint
 from ..options import Compression
@@ -35,6 +37,7 @@ from .writer import CacheWriter
 log = logging.getLogger(__name__)
 
 FINGERPRINT_FILE = "fingerprint.json"
+MOST_DESCRIPTION_BYTES = 1 << 16  # bytes of that file
 
 
 class BottleneckCache:
@@ -272,7 +275,7 @@ class BottleneckCache:
         for start in range(0, len(rows), step):
             piece = rows[start : start + step]
             raw = self._read_raw(piece, np.empty((len(piece), size), np.uint8))
-            check_rows(self._rows[piece], raw)
+            check_rows(self._rows[piece], raw, stored_dtype(self.fingerprint))
 
     def _read(self, rows: NDArray[np.int64], out: NDArray[np.float32]) -> None:
         dtype = stored_dtype(self.fingerprint)
@@ -297,8 +300,11 @@ def _describe(folder: Path, fingerprint: Fingerprint) -> None:
     path = folder / FINGERPRINT_FILE
     text = (json.dumps(fingerprint.to_dict(), indent=2) + "\n").encode()
     try:
-        if path.is_file() and path.read_bytes() == text:
+        if path.exists() and read_regular(path, MOST_DESCRIPTION_BYTES, follow_link=False) == text:
             return
+    except OSError as error:
+        log.debug("%s: %s", path, error.strerror)  # a pipe or a link: replaced, not opened
+    try:
         with new_temporary(folder) as file:
             publish(file, text, path)
     except OSError as error:  # the cache works without it

@@ -7,18 +7,26 @@ import sys
 
 import click
 
+from fic_runtime.cli.process import (
+    ending_on_signals,
+    exit_code_of,
+    prepare_streams,
+    silence,
+    silence_broken,
+    surviving,
+)
 from fic_runtime.errors import FicError
 
+from .audit import audit
 from .bases import bases
 from .cache import cache
 from .data import data, split
 from .export import export
 from .predict import evaluate, predict
+from .report import report
 from .terminal import QuietTensorFlow
 from .train import extract, train
 from .verify import verify
-
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 _EPILOG = """\b
 A first classifier, from a folder with one sub-folder of photos per class:
@@ -65,37 +73,46 @@ def cli(verbose: bool) -> None:
     )
 
 
-for command in (train, predict, evaluate, export, verify, split, bases, extract, cache, data):
+for command in (
+    *(train, predict, evaluate, export, verify, report, audit, split, bases, extract, cache, data),
+):
     cli.add_command(command)
 
 
 def main() -> None:
-    """Run the command and exit: 0 ok, 1 failure, 2 wrong usage, 3 a gate failed, 130 Ctrl-C."""
+    """Run the command and exit: 0 ok, 1 failure, 2 wrong usage, 3 a gate failed, 130 Ctrl-C.
+
+    143 is SIGTERM and 129 SIGHUP, at which it commits what was extracted as it does at Ctrl-C.
+    """
+    prepare_streams()
     _prepare_tensorflow()
     try:
-        status = cli.main(standalone_mode=False)
+        with ending_on_signals():
+            status = cli.main(standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        with surviving(sys.stderr):
+            error.show()
         status = error.exit_code
     except FicError as error:
         _complain(str(error))
         status = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
         _complain("interrupted; what was extracted so far is in the cache")
-        status = _INTERRUPTED
+        status = exit_code_of(error.__cause__ or error)  # click raises its own from the first
     except BrokenPipeError:
-        # The reader of the pipe has gone (`| head`); keep Python from failing again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)  # the reader of the pipe has gone (`| head`)
         status = 1
     except OSError as error:
+        silence_broken(sys.stdout)
         _complain(_describe(error))
         status = 1
     sys.exit(status)
 
 
 def _complain(text: str) -> None:
-    click.echo(f"fic: {text}", err=True)
+    with surviving(sys.stderr):
+        click.echo(f"fic: {text}", err=True)
 
 
 def _describe(error: OSError) -> str:

@@ -111,8 +111,10 @@ def _row(base: "Base") -> dict[str, Any]:
     from ..bases.figures import FIGURES, find_weights
 
     figures, weights = FIGURES[base.name], find_weights(base)
+    own = asdict(base)
+    del own["file"]  # no row of the table has one
     return {
-        **asdict(base),
+        **own,
         "family": figures.family,
         "top1": figures.top1,
         "speed": figures.speed,

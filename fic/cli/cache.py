@@ -142,7 +142,11 @@ def prune(
     progress = TerminalProgress()
     report = prune_cache(
         bottleneck_dir,
-        keep=None if keep_data is None else kept_digests(keep_data, progress),
+        keep=None
+        if keep_data is None
+        else kept_digests(
+            keep_data, progress, memo=CacheOptions(bottleneck_dir=bottleneck_dir).memo
+        ),
         unused_days=unused_days,
         fingerprints=fingerprint,
         damaged=damaged,

@@ -5,8 +5,9 @@ from typing import Literal
 
 import click
 
-from .options import FOLDER, split_option
-from .terminal import TerminalProgress
+from ..options import CacheOptions
+from .options import FOLDER, split_option, verbose_option
+from .terminal import TerminalProgress, report_files
 
 
 @click.command()
@@ -23,6 +24,14 @@ from .terminal import TerminalProgress
 @click.option("--link", "mode", flag_value="link", default=True, help="Link to the pictures.")
 @click.option("--copy", "mode", flag_value="copy", help="Copy the pictures.")
 @click.option("--move", "mode", flag_value="move", help="Move the pictures.")
+@click.option(
+    "--bottleneck-dir",
+    type=FOLDER,
+    metavar="DIR",
+    default=CacheOptions.bottleneck_dir,
+    help="Folder of the bottleneck cache, if there is one: it knows the content of pictures.",
+)
+@verbose_option
 def split(
     path: Path | None,
     dataset: Path | None,
@@ -30,6 +39,7 @@ def split(
     val_split: float,
     seed: int,
     mode: Literal["link", "copy", "move"],
+    bottleneck_dir: Path,
 ) -> None:
     """Split a data set into training and validation folders.
 
@@ -52,12 +62,19 @@ def split(
         fraction=val_split,
         seed=seed,
         progress=TerminalProgress(),
+        memo=_memo(bottleneck_dir),
     )
+    report_files(parts.files)
     if out is None:
         report = write_split(parts, Path(), mode=mode, train_name="train_dir", val_name="val_dir")
     else:
         report = write_split(parts, out, mode=mode)
     click.echo(f"{len(parts.train)} pictures in {report.train}, {len(parts.val)} in {report.val}")
+
+
+def _memo(bottleneck_dir: Path) -> Path | None:
+    """Return the cache's memo of digests; a split makes no cache where there is none."""
+    return CacheOptions(bottleneck_dir=bottleneck_dir).memo if bottleneck_dir.is_dir() else None
 
 
 def _names() -> list[str]:

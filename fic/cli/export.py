@@ -24,7 +24,15 @@ _HEADINGS = {
     "Quantization": (
         *("quantize", "for", "max_accuracy_drop", "calibration_pictures", "calibration_data"),
     ),
-    "Other formats": ("single_graph", "with_bottleneck", "triton", "triton_name", "html", "web"),
+    "Other formats": (
+        "single_graph",
+        "with_bottleneck",
+        "float_input",
+        "triton",
+        "triton_name",
+        "html",
+        "web",
+    ),
 }
 
 
@@ -120,6 +128,13 @@ _HEADINGS = {
     is_flag=True,
     default=ExportOptions.with_bottleneck,
     help="With --single-graph, the bottleneck as one more output of that file.",
+)
+@click.option(
+    "--float-input",
+    is_flag=True,
+    default=ExportOptions.float_input,
+    help="With --single-graph, float32 pixels from 0 to 255 as the input of that file, for engines "
+    "that know no uint8 (ncnn, MNN).",
 )
 @click.option(
     "--triton",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ..options import (
     BaseOptions,
@@ -14,6 +15,7 @@ from ..options import (
     ReliabilityOptions,
     TrainingOptions,
 )
+from .options import FOLDER
 
 Options = TypeVar(
     "Options", BaseOptions, CacheOptions, TrainingOptions, ExportOptions, ReliabilityOptions
@@ -92,7 +94,7 @@ def flags(kind: type) -> dict[str, str]:
 
 
 def _parameters(kind: type) -> dict[str, str]:
-    renamed = _PARAMETERS[kind]
+    renamed = _PARAMETERS.get(kind, {})
     return {field.name: renamed.get(field.name, field.name) for field in fields(kind)}
 
 
@@ -109,33 +111,81 @@ def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None
     """Make the options of a run the defaults of this command."""
     if path is None:
         return
+    from ..data import Source
     from ..errors import RunError
     from ..runs import read_record
+    from ..runs.recorded_options import checked_values
 
     record = read_record(path)
-    sections: dict[str, dict[str, Any]] = {}
-    for name in ("source", *_SECTIONS):
-        values = record.get(name)
-        if not isinstance(values, dict):
-            raise RunError(f"{path}: has no {name!r} to be repeated; give another run")
-        sections[name] = values
-    defaults = dict(sections["source"])
-    for section, kind in _SECTIONS.items():
-        parameters = _parameters(kind)
-        known = {name: value for name, value in sections[section].items() if name in parameters}
+    defaults: dict[str, Any] = {}
+    for section, kind in {"source": Source, **_SECTIONS}.items():
+        if not isinstance(record.get(section), dict):
+            raise RunError(f"{path}: has no {section!r} to be repeated; give another run")
+        try:
+            values = checked_values(kind, record[section])
+        except ValueError as error:
+            raise RunError(f"{path}: {section!r} makes no sense ({error})") from error
         # To extract everything again was wanted once.
-        known.pop("recompute", None)
-        known.pop("ray", None)
-        defaults |= {parameters[name]: value for name, value in known.items()}
+        values.pop("recompute", None)
+        values.pop("ray", None)
+        parameters = _parameters(kind)
+        defaults |= {parameters[name]: value for name, value in values.items()}
     context.default_map = defaults
 
 
 config_option = click.option(
     "--config",
     metavar="RUN|FILE",
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     is_eager=True,
     expose_value=False,
     callback=_take_from_run,
-    help="Options from a run or its run.json; those given on the command line take precedence.",
+    help="Data, base and recipe from a run or its run.json; options of the command line take "
+    "precedence.",
 )
+
+trust_option = click.option(
+    "--trust-code",
+    is_flag=True,
+    help="Take code and output folders from --config, too: the function of --head, --logs and "
+    "--bottleneck-dir. Only for a run of your own.",
+)
+
+
+def check_trust(context: click.Context, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a training without what a stranger's run may not decide.
+
+    A `run.json` of --config describes data, base and recipe. Code that it names is not run, and
+    nothing is written where it says, unless --trust-code or the command line says so; a cache that
+    is there already is used.
+
+    Raises:
+        click.UsageError: the head is a function in a file that --config names.
+    """
+    from ..bases.frozen import is_cache
+    from ..heads.building import parse_head
+
+    def recorded(name: str) -> Any:
+        source = context.get_parameter_source(name)
+        return options[name] if source is ParameterSource.DEFAULT_MAP else None
+
+    chosen = dict(options)
+    if chosen.pop("trust_code"):
+        return chosen
+    head, logs, cache = map(recorded, ("head", "logs", "bottleneck_dir"))
+    if head is not None and parse_head(head).kind == "custom":
+        raise click.UsageError(
+            f"--config names {head} as the code of its head, which would be run: give --trust-code "
+            "if the run is your own, or --head."
+        )
+    if logs is not None:
+        click.echo(f"--logs {logs} of --config is left out; give --logs", err=True)
+        chosen["logs"] = None
+    default = CacheOptions.bottleneck_dir
+    if cache is not None and not is_cache(cache) and cache != default.absolute():
+        click.echo(
+            f"--bottleneck-dir {cache} of --config is not a cache that is there; using {default}",
+            err=True,
+        )
+        chosen["bottleneck_dir"] = default
+    return chosen

@@ -1,8 +1,9 @@
 """Options shared by several commands, with the defaults of the library."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
@@ -18,35 +19,46 @@ from ..options import (
     Compression,
     EngineName,
     Monitor,
+    PixelNumbers,
     Pooling,
     SkipOrFail,
     TrainingOptions,
 )
 
+if TYPE_CHECKING:
+    from ..data import Source
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Location(click.Path):
-    """A path; `remote` allows URLs, which are refused elsewhere instead of making odd folders."""
+class _AnyPath(click.Path):
+    """A path, of a file as of a folder; an empty text is none, though Python reads it as `.`.
 
-    def __init__(self, *, remote: bool) -> None:
+    Args:
+        remote: whether URLs are allowed; elsewhere they would make odd folders.
+    """
+
+    def __init__(self, *, remote: bool = False) -> None:
         super().__init__(path_type=Path)
         self._remote = remote
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
         """Return the path, a `fic.data.remote.RemotePath` for a URL."""
+        if value == "":
+            self.fail("it is empty; give a path (is a variable of the shell unset?)")
         if isinstance(value, str) and "://" in value:
             from ..data.remote import is_url, location, redacted
 
-            if is_url(value):
-                if not self._remote:
-                    self.fail(f"{redacted(value)} is a URL; a path on this machine is needed")
-                return location(value)
-        return value if isinstance(value, Path) else super().convert(value, param, ctx)
+            if is_url(value) and not self._remote:
+                self.fail(f"{redacted(value)} is a URL; a path on this machine is needed")
+            value = location(value)
+        return value if isinstance(value, Path) else super().convert(value, parameter, context)
 
 
-FOLDER = _Location(remote=False)
-LOCATION = _Location(remote=True)
+FOLDER = _AnyPath()
+LOCATION = _AnyPath(remote=True)
 SEED = click.IntRange(0, 2**32 - 1)  # what NumPy takes
 _AT_LEAST_1 = click.IntRange(min=1)
 _POSITIVE = click.FloatRange(min=0, min_open=True)
@@ -87,6 +99,20 @@ def data_options(command: Command) -> Command:
     )
 
 
+def _log_progress(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        logging.getLogger().setLevel(logging.INFO)
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_log_progress,
+    help="Log progress, and every file that was left out.",
+)
+
 run_cache_option = click.option(
     "--bottleneck-dir",
     type=LOCATION,
@@ -108,9 +134,10 @@ def base_options(command: Command, *, base_model: str | None = BaseOptions.base_
         command,
         click.option(
             "--base-model",
-            metavar="NAME",
+            metavar="NAME|FILE|hf://ORG/NAME",
             default=base_model,
-            help="Name of the base, see `fic bases`; case, _ and - are ignored.",
+            help="Name of the base, see `fic bases` (case, _ and - are ignored); a file that ends "
+            "in .onnx or .keras; or hf://ORG/NAME[@REVISION][:PATH] of the Hugging Face hub.",
         ),
         click.option(
             "--weights",
@@ -132,15 +159,27 @@ def base_options(command: Command, *, base_model: str | None = BaseOptions.base_
         ),
         click.option(
             "--bottleneck-tensorname",
-            metavar="LAYER",
-            help="Layer of the base whose output is the bottleneck.  [default: the last before the "
-            "classifier]",
+            metavar="LAYER|TENSOR",
+            help="Layer of the base whose output is the bottleneck, or any tensor of an ONNX "
+            "graph.  [default: the last before the classifier]",
         ),
         click.option(
             "--pooling",
             type=_choice(Pooling),
             default=BaseOptions.pooling,
-            help="Pooling of a feature map into a vector; none keeps the map.",
+            help="Pooling of a feature map, or of tokens, into a vector; cls takes the first "
+            "token, none keeps all.",
+        ),
+        click.option(
+            "--pixels",
+            type=_choice(PixelNumbers),
+            help="What pixels become for a base in a file: normalized as for ImageNet or CLIP, "
+            "-1 to 1, 0 to 1, or 0 to 255.  [default: as preprocessor_config.json beside it says]",
+        ),
+        click.option(
+            "--preprocessor",
+            metavar="FILE",
+            help="A preprocessor_config.json that is not beside the file of the base.",
         ),
     )
 
@@ -155,8 +194,15 @@ _ray_option = click.option(
 )
 
 
-def cache_options(command: Command) -> Command:
-    """Add the options of extraction and cache."""
+def cache_options(command: Command, *, views: bool = True) -> Command:
+    """Add the options of extraction and cache; `views` says whether there may be several."""
+    several = click.option(
+        "--views",
+        type=_AT_LEAST_1,
+        default=CacheOptions.views,
+        help="Versions of each training picture: the plain one, then mirrored, cropped and "
+        "color-jittered ones.",
+    )
     return add_options(
         command,
         click.option(
@@ -191,13 +237,7 @@ def cache_options(command: Command) -> Command:
             default=CacheOptions.compression,
             help="Compression of the cache; gzip makes feature maps smaller and slower to read.",
         ),
-        click.option(
-            "--views",
-            type=_AT_LEAST_1,
-            default=CacheOptions.views,
-            help="Versions of each training picture: the plain one, then mirrored, cropped and "
-            "color-jittered ones.",
-        ),
+        *([several] if views else []),
         click.option(
             "--on-error",
             type=_choice(SkipOrFail),
@@ -249,6 +289,18 @@ def whole_network_options(command: Command) -> Command:
             help="Maximum number of epochs of fine-tuning.",
         ),
     )
+
+
+def given_source(
+    data: Path | None, train: Path | None, val: Path | None, *, val_split: float = VAL_SPLIT
+) -> "Source":
+    """Return the source that these options name."""
+    from ..data import Source
+
+    try:
+        return Source(data=data, train=train, val=val, val_split=val_split)
+    except ValueError as error:
+        raise click.UsageError("Give either --data, or both --train and --val.") from error
 
 
 def _head_options(command: Command) -> Command:

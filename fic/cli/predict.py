@@ -12,21 +12,21 @@ from click.core import ParameterSource
 
 from ..options import BaseOptions
 from .option_values import SectionedCommand, from_options
-from .options import FOLDER, LOCATION, base_options, run_cache_option
-from .terminal import TerminalProgress
+from .options import FOLDER, LOCATION, base_options, run_cache_option, verbose_option
+from .terminal import TerminalProgress, report_files
 
 if TYPE_CHECKING:
     from ..heads.standalone import HeadFile
 
 _OF_A_HEAD_FILE = (
     *("label_file", "base_model", "weights", "image_size", "resize"),
-    *("bottleneck_tensorname", "pooling"),
+    *("bottleneck_tensorname", "pooling", "pixels", "preprocessor"),
 )
 
 
 _HEADINGS = {
     "Pictures": ("img_dir",),
-    "Output": ("top_k", "as_json", "as_csv"),
+    "Output": ("top_k", "as_json", "as_csv", "verbose"),
     "Head in a file": ("weight_file", *_OF_A_HEAD_FILE),
 }
 
@@ -37,6 +37,7 @@ _HEADINGS = {
 @click.option("--top-k", type=click.IntRange(min=1), default=1, help="Labels per picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@verbose_option
 @click.option(
     "--bottleneck-dir",
     type=FOLDER,
@@ -83,6 +84,7 @@ def predict(
     """
     from fic_runtime.cli.answers import answer_json, answer_line, table_head, table_row
     from fic_runtime.errors import ImageError
+    from fic_runtime.images.picture_files import list_pictures
 
     from ..prediction import predict_files
 
@@ -101,7 +103,8 @@ def predict(
     if as_csv:
         table.writerow(table_head(top_k=top_k))
     failed = False
-    for path, answer in predict_files(run, images, bottleneck_dir=bottleneck_dir):
+    listing = list_pictures(images)
+    for path, answer in predict_files(run, listing, bottleneck_dir=bottleneck_dir):
         if isinstance(answer, ImageError):
             failed = True
             click.echo(f"fic: {answer}", err=True)
@@ -111,6 +114,7 @@ def predict(
             click.echo(answer_json(path, answer, top_k=top_k))
         elif not isinstance(answer, ImageError):
             click.echo(answer_line(path, answer, top_k=top_k))
+    report_files(listing.files)
     if failed:
         context.exit(1)
 
@@ -126,6 +130,7 @@ def predict(
     "column split, the pictures marked val. Classes may be missing.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as JSON.")
+@verbose_option
 @run_cache_option
 def evaluate(run: Path, data: Path, as_json: bool, bottleneck_dir: Path | None) -> None:
     """Measure the accuracy of a run on labeled pictures."""

@@ -3,16 +3,24 @@
 import contextlib
 import importlib.machinery
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
 from collections.abc import Callable
 from importlib.abc import MetaPathFinder
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from fic_runtime.cli.process import surviving
+
 from ..progress import EpochFigures
+
+if TYPE_CHECKING:
+    from fic_runtime.images.picture_files import FileUse
+
+log = logging.getLogger(__name__)
 
 
 class TerminalProgress:
@@ -27,7 +35,7 @@ class TerminalProgress:
         """Print a line, above the bar if there is one."""
         if self._bar is not None:
             self._bar.clear()
-        click.echo(text, err=True)
+        _say(text)
 
     def start(self, title: str, total: int, *, unit: str, done: int = 0) -> None:
         """Open a bar for `total` units; none where nothing is left or without a terminal."""
@@ -63,12 +71,25 @@ class TerminalProgress:
 
     def epoch(self, figures: EpochFigures, epochs: int) -> None:
         """Print one line."""
-        click.echo(
+        _say(
             f"epoch {figures.epoch:>3}/{epochs}  "
             f"loss {figures.loss:.4f}  accuracy {figures.accuracy:.4f}  "
-            f"validation loss {figures.val_loss:.4f}  accuracy {figures.val_accuracy:.4f}",
-            err=True,
+            f"validation loss {figures.val_loss:.4f}  accuracy {figures.val_accuracy:.4f}"
         )
+
+
+def _say(text: str) -> None:
+    # No training is lost because nobody listens any more (`2>&1 | head`).
+    with surviving(sys.stderr):
+        click.echo(text, err=True)
+
+
+def report_files(files: "FileUse") -> None:
+    """Say on one line what became of the files that were found, unless all of them were used."""
+    for line in files.details():
+        log.info("%s", line)
+    if line := files.line():
+        _say(line)
 
 
 class QuietTensorFlow(MetaPathFinder):

@@ -1,29 +1,38 @@
 """`fic train` and `fic extract`."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from ..options import VAL_SPLIT, BaseOptions, CacheOptions, TrainingOptions
-from .option_values import SectionedCommand, config_option, from_options
+from ..options import BaseOptions, CacheOptions, TrainingOptions
+from .option_values import (
+    SectionedCommand,
+    check_trust,
+    config_option,
+    from_options,
+    trust_option,
+)
 from .options import (
     FOLDER,
     base_options,
     cache_options,
     data_options,
+    given_source,
     split_option,
     training_options,
+    verbose_option,
     whole_network_options,
 )
-from .terminal import TerminalProgress
+from .terminal import TerminalProgress, report_files
 
 if TYPE_CHECKING:
+    from fic_runtime.images.picture_files import FileUse
+
     from ..bottlenecks.single_reading import MakeExtraction
-    from ..data import Source
 
 
 @click.command(cls=SectionedCommand)
@@ -34,6 +43,8 @@ if TYPE_CHECKING:
 @training_options
 @whole_network_options
 @config_option
+@trust_option
+@verbose_option
 @click.option("--out", type=FOLDER, metavar="DIR", default=Path("run"), help="Folder for the run.")
 @click.option(
     "--weight-file",
@@ -73,10 +84,11 @@ def train(
     """
     from ..training import train as train_classifier
 
+    options = check_trust(context, options)
     _check_whole_network(options)
     progress = TerminalProgress()
     run = train_classifier(
-        _source(**_chosen_source(context), val_split=val_split),
+        given_source(**_chosen_source(context), val_split=val_split),
         out=out,
         base=from_options(BaseOptions, options),
         cache=from_options(CacheOptions, options),
@@ -87,6 +99,7 @@ def train(
     )
     record, figures = run.record, run.metrics["val"]
     _print_skipped(record["skipped_files"])
+    report_files(_files_of(record))
     click.echo(
         f"validation accuracy {figures['accuracy']:.4f} on {figures['images']} pictures, "
         f"best epoch {record['best_epoch']}"
@@ -114,6 +127,7 @@ def train(
     help="Part I of N of the pictures, to share the work among N machines.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@verbose_option
 def extract(
     data: Path | None,
     train: Path | None,
@@ -138,18 +152,21 @@ def extract(
 
         extraction = RayExtraction
     use = fill_cache(
-        _source(data, train, val),
+        given_source(data, train, val),
         base=from_options(BaseOptions, options),
         cache=from_options(CacheOptions, options),
         shard=_shard(shard),
         progress=TerminalProgress(),
         extraction=extraction,
     )
-    skipped = [{"file": str(picture.path), "reason": picture.reason} for picture in use.skipped]
+    record = use.files_record()
+    report_files(use.files)
     if as_json:
-        click.echo(json.dumps({**asdict(use), "skipped": skipped}, default=str))
+        counts = {name: getattr(use, name) for name in ("hits", "extracted", "engine", "seconds")}
+        skipped = record.pop("skipped_files")
+        click.echo(json.dumps({**counts, "skipped": skipped, **record}))
         return
-    _print_skipped(skipped)
+    _print_skipped(record["skipped_files"])
     click.echo(
         f"{use.extracted} bottlenecks extracted in {use.seconds:.1f} s, {use.hits} from the cache"
     )
@@ -190,17 +207,6 @@ def _print_fine_tuning(record: dict[str, Any]) -> None:
     )
 
 
-def _source(
-    data: Path | None, train: Path | None, val: Path | None, *, val_split: float = VAL_SPLIT
-) -> "Source":
-    from ..data import Source
-
-    try:
-        return Source(data=data, train=train, val=val, val_split=val_split)
-    except ValueError as error:
-        raise click.UsageError("Give either --data, or both --train and --val.") from error
-
-
 def _chosen_source(context: click.Context) -> dict[str, Any]:
     """Return where the pictures are; what is given beside --config is not mixed with it."""
     names = ("data", "train", "val")
@@ -211,6 +217,16 @@ def _chosen_source(context: click.Context) -> dict[str, Any]:
         and context.params[name] is not None
     }
     return {name: context.params[name] if not given or name in given else None for name in names}
+
+
+def _files_of(record: Mapping[str, Any]) -> "FileUse":
+    from fic_runtime.images.picture_files import FileUse, LeftOut
+
+    return FileUse(
+        record["files"]["used"],
+        tuple(map(Path, record["files_by_content"])),
+        tuple(LeftOut(Path(each["file"]), each["kind"]) for each in record["left_out_files"]),
+    )
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

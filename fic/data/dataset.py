@@ -1,8 +1,18 @@
 """Data sets in memory: paths of pictures with their classes."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from fic_runtime.images.picture_files import FileUse
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A picture that was left out, with the reason in one sentence."""
+
+    path: Path
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -14,12 +24,16 @@ class Dataset:
         targets: for each path the index of its label in `labels`.
         labels: the class names; their order is the order of the model's output.
         folder: the folder that was read, or None for a list of files.
+        files: what became of all the files that were found there.
+        skipped: pictures that were named and cannot be used.
     """
 
     paths: tuple[Path, ...]
     targets: tuple[int, ...]
     labels: tuple[str, ...]
     folder: Path | None = None
+    files: FileUse = field(default=FileUse(), compare=False, repr=False)
+    skipped: tuple[Skipped, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.paths) != len(self.targets):
@@ -37,7 +51,7 @@ class Dataset:
         return tuple(counts)
 
     def subset(self, indices: Sequence[int]) -> "Dataset":
-        """Return the pictures at these positions, with the same classes."""
+        """Return the pictures at these positions, with the same classes; `files` stays behind."""
         return Dataset(
             tuple(self.paths[index] for index in indices),
             tuple(self.targets[index] for index in indices),
@@ -50,23 +64,17 @@ class Dataset:
         index_of = {label: index for index, label in enumerate(labels)}
         moved = [index_of[label] for label in self.labels]
         targets = tuple(moved[target] for target in self.targets)
-        return Dataset(self.paths, targets, tuple(labels), self.folder)
+        return replace(self, targets=targets, labels=tuple(labels))
 
 
 @dataclass(frozen=True)
 class Split:
-    """A data set in two parts that know the same classes."""
+    """A data set in two parts that know the same classes; `files` and `skipped` are of both."""
 
     train: Dataset
     val: Dataset
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A picture that was left out, with the reason in one sentence."""
-
-    path: Path
-    reason: str
+    files: FileUse = field(default=FileUse(), compare=False, repr=False)
+    skipped: tuple[Skipped, ...] = field(default=(), compare=False, repr=False)
 
 
 def each_once(skipped: Iterable[Skipped]) -> tuple[Skipped, ...]:

@@ -2,20 +2,32 @@
 
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fic_runtime.bundle.labels import is_label
-from fic_runtime.images.picture_files import IMAGE_SUFFIXES
+from fic_runtime.images.picture_files import (
+    IMAGE_SUFFIXES,
+    FileUse,
+    Walk,
+    folder_identity,
+    folders_above,
+    is_folder,
+    is_rubbish,
+    leads_above,
+    look_at_loose,
+    sorted_entries,
+    walk,
+)
 
 from ..errors import DataError
 from .dataset import Dataset
+from .sides import side_of, sides_among
 
 LAYOUT = "a data set is a folder with one folder of pictures per class"
 
-# Folders in which other programs keep thumbnails and resource forks of the real pictures.
-_NOT_CLASSES = frozenset({"__MACOSX", "@eaDir"})
-_SIDES = frozenset({"train", "val", "valid", "validation", "test"})
+# Alone among other folders, these may be a class with folders below it: of trains, of tests.
+_MAY_BE_A_CLASS = frozenset({"train", "test", "val", "valid", "dev", "eval", "trn", "tst"})
 
 
 def read_folder(folder: str | Path, *, labels: Sequence[str] | None = None) -> Dataset:
@@ -23,7 +35,7 @@ def read_folder(folder: str | Path, *, labels: Sequence[str] | None = None) -> D
 
     Class names are in Unicode's composed form (NFC) and sorted by code point, so that every
     system and every file system gives the same labels. Pictures may lie in folders below their
-    class. Hidden files are left out, links are followed.
+    class. Which files are pictures is said by `fic_runtime.images.picture_files`.
 
     Args:
         folder: the folder to read.
@@ -35,6 +47,7 @@ def read_folder(folder: str | Path, *, labels: Sequence[str] | None = None) -> D
     """
     folder = Path(folder)
     class_folders = _class_folders(folder)
+    _refuse_sides(folder, class_folders, labels)
     if labels is None:
         _require_classes(folder, class_folders)
     elif extra := sorted(set(class_folders) - set(labels)):
@@ -43,20 +56,21 @@ def read_folder(folder: str | Path, *, labels: Sequence[str] | None = None) -> D
             f"add it to the training set or remove the folder"
         )
     names = tuple(sorted(class_folders) if labels is None else labels)
+    above = {folder_identity(folder), *folders_above(folder)}
     paths: list[Path] = []
     targets: list[int] = []
+    total = Walk(left_out=look_at_loose(folder, _entries(folder)))
     for target, name in enumerate(names):
-        found = _pictures(class_folders[name]) if name in class_folders else []
-        if not found and labels is None:
-            raise DataError(
-                f"{class_folders[name]}: no pictures of a format that fic reads "
-                f"({_formats()}); add some or remove the folder"
-            )
-        paths += found
-        targets += [target] * len(found)
+        if name not in class_folders:
+            continue
+        found = walk(class_folders[name], above=above)
+        _check_class(class_folders[name], found, needed=labels is None)
+        paths += sorted(found.pictures, key=lambda path: path.parts)
+        targets += [target] * len(found.pictures)
+        total.add(found)
     if not paths:
         raise DataError(f"{folder}: no pictures of any class; {LAYOUT}")
-    return Dataset(tuple(paths), tuple(targets), names, folder)
+    return Dataset(tuple(paths), tuple(targets), names, folder, total.use())
 
 
 def _class_folders(folder: Path) -> dict[str, Path]:
@@ -67,7 +81,7 @@ def _class_folders(folder: Path) -> dict[str, Path]:
         raise DataError(f"{folder}: is a file, not a folder; {LAYOUT}, or a file of the name *.csv")
     found: dict[str, Path] = {}
     for entry in _entries(folder):
-        if not entry.is_dir() or entry.name in _NOT_CLASSES:
+        if is_rubbish(entry.name) or not is_folder(entry) or leads_above(entry):
             continue
         name = unicodedata.normalize("NFC", entry.name)
         if not is_label(name):
@@ -84,72 +98,95 @@ def _class_folders(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _require_classes(folder: Path, class_folders: dict[str, Path]) -> None:
+def _require_classes(folder: Path, class_folders: Mapping[str, Path]) -> None:
     if len(class_folders) == 1:
         [(name, only)] = class_folders.items()
         hint = f"; is {only} the data set?" if len(_class_folders(only)) > 1 else f"; {LAYOUT}"
         raise DataError(f"{folder}: needs at least two class folders, found 1 ({name}){hint}")
     if not class_folders:
-        loose = any(_is_picture(entry) for entry in _entries(folder))
+        loose = any(
+            each.kind.startswith("loose") for each in look_at_loose(folder, _entries(folder))
+        )
         found = "pictures but no class folders" if loose else "no class folders"
         raise DataError(
             f"{folder}: holds {found}; {LAYOUT}, for example {folder / 'roses' / '1.jpg'}"
         )
-    if class_folders.keys() <= _SIDES and all(map(_class_folders, class_folders.values())):
-        # Read as it stands, it would train a classifier of "train" against "val".
+
+
+def _refuse_sides(
+    folder: Path, class_folders: Mapping[str, Path], labels: Sequence[str] | None
+) -> None:
+    """Refuse sides of a split as classes: a classifier of "Training" against "Testing".
+
+    Classes may be called so all the same, if they hold pictures and not folders of classes.
+    """
+    named = [name for name in class_folders if side_of(name) and name not in (labels or ())]
+    below = {name: set(_folders_in(class_folders[name])) for name in named}
+    nested = [name for name in named if below[name]]
+    if not nested or (len(named) == 1 and not _looks_split(named[0], below, class_folders)):
+        return
+    found = sides_among(named)
+    train, val = found.get("train"), found.get("val") or found.get("test")
+    pair = f" (--train {folder / train} --val {folder / val})" if train and val else ""
+    raise DataError(
+        f"{folder}: is already split into {' and '.join(sorted(named))}; give these folders as the "
+        f"training and the validation set{pair}, or one of them alone"
+    )
+
+
+def _looks_split(
+    name: str, below: Mapping[str, set[str]], class_folders: Mapping[str, Path]
+) -> bool:
+    """Tell whether the only folder that is named like a side is one, and no class of trains."""
+    if name.casefold() not in _MAY_BE_A_CLASS:
+        return True
+    return any(
+        len(below[name].intersection(_folders_in(path))) > 1
+        for other, path in class_folders.items()
+        if other != name
+    )
+
+
+def _folders_in(folder: Path) -> list[str]:
+    return [
+        entry.name for entry in _entries(folder) if not is_rubbish(entry.name) and is_folder(entry)
+    ]
+
+
+def _check_class(folder: Path, found: Walk, *, needed: bool) -> None:
+    """Refuse a class that cannot be used as it is found."""
+    for locked, error in found.unreadable.items():
+        raise _unreadable(locked, error)
+    if not found.pictures and needed:
+        kinds = FileUse(left_out=tuple(found.left_out)).kinds()
+        others = f", but {kinds}" if kinds else ""
         raise DataError(
-            f"{folder}: is already split into {' and '.join(sorted(class_folders))}; "
-            f"give these folders as the training and the validation set"
+            f"{folder}: no pictures of a format that fic reads ({_formats()}){others}; "
+            f"add some or remove the folder"
         )
-
-
-def _pictures(class_folder: Path) -> list[Path]:
-    """Return the pictures below a class folder, sorted by path."""
-    found: list[Path] = []
-    broken = 0
-    # A folder that links reach twice is read once: that ends loops, and counts nothing twice.
-    seen: set[tuple[int, int]] = set()
-    waiting = [class_folder]
-    while waiting:
-        folder = waiting.pop()
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        for entry in _entries(folder):
-            path = folder / entry.name
-            if entry.is_dir():
-                waiting += [path] if entry.name not in _NOT_CLASSES else []
-            elif _is_picture(entry):
-                found.append(path)
-                broken += not entry.is_file()
-    if found and broken == len(found):
+    if found.pictures and not any(map(os.path.exists, found.pictures)):
         raise DataError(
-            f"{class_folder}: holds only links that lead nowhere; "
+            f"{folder}: holds only links that lead nowhere; "
             f"put the pictures back or make the links anew"
         )
-    return sorted(found, key=lambda path: path.parts)
+    parts = {part for parent in found.parents for part in parent.relative_to(folder).parts}
+    if len(sides := sides_among(sorted(parts))) > 1:
+        raise DataError(
+            f"{folder}: is already split into {' and '.join(sorted(sides.values()))} inside the "
+            "class; give a CSV file with the columns path,label,split, which says each picture's "
+            "side, or put the classes into the folders of the sides"
+        )
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return what a folder holds, sorted by name, without hidden files."""
     try:
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
+        return sorted_entries(folder)
     except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be read: {error.strerror}; check its permissions"
-        ) from error
-    return sorted(visible, key=lambda entry: entry.name)
+        raise _unreadable(folder, error) from error
 
 
-def _is_picture(entry: os.DirEntry[str]) -> bool:
-    """Tell pictures from other files by suffix, so that a data set is listed without reading it."""
-    path = Path(entry.path)
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
-        return False
-    # A link that leads nowhere stays in the list: reading it fails, and the user hears of it.
-    return entry.is_file() or (entry.is_symlink() and not path.exists())
+def _unreadable(folder: Path, error: OSError) -> DataError:
+    return DataError(f"{folder}: cannot be read: {error.strerror}; check its permissions")
 
 
 def _formats() -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fic_runtime.bundle.labels import is_label
-from fic_runtime.images.picture_files import IMAGE_SUFFIXES
+from fic_runtime.images.picture_files import IMAGE_SUFFIXES, FileUse
 
 from ..errors import DataError
 from .dataset import Dataset
@@ -52,7 +52,7 @@ def read_remote_folder(folder: RemotePath, *, labels: Sequence[str] | None = Non
         targets += [target] * len(pictures)
     if not paths:
         raise DataError(f"{folder}: no pictures of any class; {LAYOUT}")
-    return Dataset(tuple(paths), tuple(targets), names, folder)
+    return Dataset(tuple(paths), tuple(targets), names, folder, files=FileUse(len(paths)))
 
 
 def listed(folder: RemotePath, *, deep: bool) -> Mapping[str, Mapping[str, Any]]:

@@ -1,15 +1,18 @@
 """Source of the pictures of a run, and their split into training and validation."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
+
+from fic_runtime.images.picture_files import FileUse
 
 from ..errors import DataError
 from ..options import VAL_SPLIT, SkipOrFail
 from ..progress import Progress
 from .csv_files import read_csv
 from .dataset import Dataset, Skipped, Split
+from .duplicates import Duplicates, find_duplicates
 from .file_memo import FileDigests
 from .folders import read_folder
 from .remote import RemotePath
@@ -79,13 +82,14 @@ class Pictures:
     """The pictures of a run: two data sets with the same classes.
 
     `digests` holds the 16-byte content digest of every file in them; `skipped` are the files that
-    could not be read.
+    could not be read, and `files` says what became of all that were found.
     """
 
     train: Dataset
     val: Dataset
     digests: Mapping[Path, bytes]
     skipped: Sequence[Skipped]
+    files: FileUse = field(default=FileUse(), repr=False)
 
     def part(self, part: int, parts: int) -> "Pictures":
         """Return part number `part` of `parts`, from 1, by the content of the pictures."""
@@ -99,7 +103,14 @@ class Pictures:
             )
             for dataset in (self.train, self.val)
         )
-        return Pictures(train=train, val=val, digests=self.digests, skipped=self.skipped)
+        return replace(self, train=train, val=val)
+
+    def note_duplicates(self, progress: Progress) -> Duplicates:
+        """Find the pictures that are there twice, and tell the user of them."""
+        duplicates = find_duplicates(self.train, self.val, self.digests)
+        for note in duplicates.notes():
+            progress.note(note)
+        return duplicates
 
     def with_labels(self, labels: Sequence[str]) -> "Pictures":
         """Return the same pictures, with other labels, all of theirs among them."""
@@ -124,7 +135,7 @@ def read_pictures(
     seed: int | None,
     on_error: SkipOrFail,
     progress: Progress,
-    reader: "Reader | None" = None,
+    reader: Reader | None = None,
 ) -> Pictures:
     """List the pictures, read their digests, and split them if they are not split already.
 
@@ -136,10 +147,11 @@ def read_pictures(
     Raises:
         DataError: a data set cannot be used, or, with `on_error="fail"`, a file cannot be read.
     """
-    datasets = _datasets(source)
+    datasets, files, unusable = _datasets(source, on_error)
     if source.data is not None and len(datasets) == 2 and seed is not None:
         progress.note(f"{source.data}: split as its column says, not by --val-split")
-    digests, skipped = (reader or read_digests)(datasets, memo, progress)
+    digests, unreadable = (reader or read_digests)(datasets, memo, progress)
+    skipped = [*unusable, *unreadable]
     if skipped and on_error == "fail":
         raise DataError(skipped[0].reason)
     readable = [
@@ -160,10 +172,12 @@ def read_pictures(
             seed=seed,
         )
         train, val = split.train, split.val
-    return Pictures(train=train, val=val, digests=digests, skipped=skipped)
+    return Pictures(train=train, val=val, digests=digests, skipped=skipped, files=files)
 
 
-def read_dataset(path: Path, *, labels: Sequence[str] | None = None) -> Dataset | Split:
+def read_dataset(
+    path: Path, *, labels: Sequence[str] | None = None, on_error: SkipOrFail = "fail"
+) -> Dataset | Split:
     """Read a folder of classes, or a CSV file of the name `*.csv`, local or at a URL.
 
     Returns:
@@ -173,31 +187,52 @@ def read_dataset(path: Path, *, labels: Sequence[str] | None = None) -> Dataset 
         DataError: see `fic.data.folders.read_folder` and `fic.data.csv_files.read_csv`.
     """
     if _is_csv(path):
-        return read_csv(path, labels=labels)
+        return read_csv(path, labels=labels, on_error=on_error)
     if isinstance(path, RemotePath):
         return read_remote_folder(path, labels=labels)
     return read_folder(path, labels=labels)
 
 
-def read_validation(path: Path, *, labels: Sequence[str] | None = None) -> Dataset:
+def is_split(source: Source) -> bool:
+    """Return whether the source itself says which pictures are for validation.
+
+    Raises:
+        DataError: see `read_dataset`.
+    """
+    if source.data is None:
+        return True
+    return isinstance(read_dataset(source.data, on_error="skip"), Split)
+
+
+def read_validation(
+    path: Path, *, labels: Sequence[str] | None = None, on_error: SkipOrFail = "fail"
+) -> Dataset:
     """Read the pictures to measure on: all, or those that the column `split` marks `val`.
 
     Raises:
         DataError: see `read_dataset`.
     """
-    data = read_dataset(path, labels=labels)
-    return data.val if isinstance(data, Split) else data
+    data = read_dataset(path, labels=labels, on_error=on_error)
+    if isinstance(data, Split):
+        return replace(data.val, files=data.files, skipped=data.skipped)
+    return data
 
 
-def split_pictures(path: Path, *, fraction: float, seed: int, progress: Progress) -> Split:
+def split_pictures(
+    path: Path, *, fraction: float, seed: int, progress: Progress, memo: Path | None = None
+) -> Split:
     """Split a folder of classes, or a CSV file, as `fic train --data` does.
+
+    Args:
+        memo: file that remembers digests of unchanged files, or none.
 
     Raises:
         DataError: the data set cannot be used, or a file of it cannot be read.
     """
     source = Source(data=path, val_split=fraction)
-    pictures = read_pictures(source, memo=None, seed=seed, on_error="fail", progress=progress)
-    return Split(train=pictures.train, val=pictures.val)
+    pictures = read_pictures(source, memo=memo, seed=seed, on_error="fail", progress=progress)
+    pictures.note_duplicates(progress)
+    return Split(train=pictures.train, val=pictures.val, files=pictures.files)
 
 
 def read_digests(
@@ -214,18 +249,24 @@ def read_digests(
     return digests, [Skipped(path, reason) for path, reason in failures.items()]
 
 
-def _datasets(source: Source) -> list[Dataset]:
-    """Return one data set that is to be split, or training and validation."""
+def _datasets(source: Source, on_error: SkipOrFail) -> tuple[list[Dataset], FileUse, list[Skipped]]:
+    """Return one data set that is to be split, or training and validation.
+
+    Returns:
+        Beside them what became of the files, and the pictures that were named in vain.
+    """
     if source.data is None:
         train_path, val_path = source.paths
-        train = _unsplit(train_path)
-        return [train, _unsplit(val_path, labels=train.labels)]
-    data = read_dataset(source.data)
-    return [data] if isinstance(data, Dataset) else [data.train, data.val]
+        train = _unsplit(train_path, on_error=on_error)
+        val = _unsplit(val_path, labels=train.labels, on_error=on_error)
+        return [train, val], train.files + val.files, [*train.skipped, *val.skipped]
+    data = read_dataset(source.data, on_error=on_error)
+    parts = [data] if isinstance(data, Dataset) else [data.train, data.val]
+    return parts, data.files, [*data.skipped]
 
 
-def _unsplit(path: Path, *, labels: Sequence[str] | None = None) -> Dataset:
-    data = read_dataset(path, labels=labels)
+def _unsplit(path: Path, *, labels: Sequence[str] | None = None, on_error: SkipOrFail) -> Dataset:
+    data = read_dataset(path, labels=labels, on_error=on_error)
     if isinstance(data, Split):
         raise DataError(
             f"{path}: has a column split, so it holds both sides; give it as --data, or leave "

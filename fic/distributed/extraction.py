@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase
 from ..bottlenecks.single_reading import Outcome, Unread
 from ..cache.keys import Keys
 from ..cache.locks import new_temporary
@@ -50,7 +50,7 @@ class RayExtraction:
         ClusterError: Ray is not installed, or the options need what only one machine has.
     """
 
-    def __init__(self, base: FrozenBase, options: CacheOptions, source: Source) -> None:
+    def __init__(self, base: AnyBase, options: CacheOptions, source: Source) -> None:
         import_ray()
         if options.engine == "keras":
             raise ClusterError(

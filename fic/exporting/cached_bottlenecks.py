@@ -22,6 +22,9 @@ from ..runs import Run
 _PICTURES = 4000
 _PER_CLASS = 10
 _BYTES = 256 << 20
+# Of validation pictures, whose probabilities are held: pictures by classes. In float64 they are
+# 32 MB, among which the search for a temperature takes seconds.
+_PROBABILITIES = 4_000_000
 _BLOCK_BYTES = 32 << 20
 _SEED = 20181124
 
@@ -88,9 +91,11 @@ def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
     except (DataError, CacheError) as error:
         return f"its pictures cannot be read: {error}"
     cache = open_cache(run.cache_options.bottleneck_dir, run.frozen_base().fingerprint)
-    train, val = (
-        _part(cache, part, pictures.digests, run.labels) for part in (pictures.train, pictures.val)
-    )
+    features = cache.fingerprint.shape[-1]
+    most = min(max(_PICTURES, _PER_CLASS * len(run.labels)), _BYTES // (4 * features))
+    train = _part(cache, pictures.train, pictures.digests, run.labels, most)
+    most = min(most, _PROBABILITIES // len(run.labels))
+    val = _part(cache, pictures.val, pictures.digests, run.labels, most)
     if not len(train) or not len(val):
         cache.close()
         return (
@@ -101,13 +106,15 @@ def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
 
 
 def _part(
-    cache: BottleneckCache, part: Dataset, digests: Mapping[Path, bytes], labels: tuple[str, ...]
+    cache: BottleneckCache,
+    part: Dataset,
+    digests: Mapping[Path, bytes],
+    labels: tuple[str, ...],
+    most: int,
 ) -> CachedPart:
     rows = cache.find(make_keys((digests[path], 0) for path in part.paths))
     index = {label: number for number, label in enumerate(labels)}
     targets = np.array([index.get(part.labels[label], -1) for label in part.targets], np.int64)
     found = np.flatnonzero((rows >= 0) & (targets >= 0))
-    features = cache.fingerprint.shape[-1]
-    most = min(max(_PICTURES, _PER_CLASS * len(labels)), _BYTES // (4 * features))
     chosen = np.sort(np.random.default_rng(_SEED).permutation(len(found))[:most])
     return CachedPart(cache, rows[found[chosen]], targets[found[chosen]])

@@ -9,11 +9,11 @@ from fic_export.bundle.head_only import check_no_base_at, write_head
 from fic_export.options import BundleOptions, KerasClassifier, filled
 from fic_export.signing import check_signing
 from fic_export.triton import check_triton, export_triton
-from fic_runtime.bundle import MANIFEST_FILE, open_bundle
+from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.manifest import Manifest
-from fic_runtime.results import check_place
+from fic_runtime.bundle.places import check_bundle_place
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase
 from ..errors import RunError
 from ..options import ExportOptions
 from ..progress import Progress, Silence
@@ -61,6 +61,8 @@ def export_run(
     _check_outputs(out, options)
     trained = Run(Path(run), options.bottleneck_dir)
     base = trained.frozen_base()
+    if options.with_feature_map:
+        base.check_explanations()
     if options.deployed is not None:
         _check_origin(_origin(base), Path(options.deployed), trained)
     classifier, chosen = _gathered(trained, base, options, progress)
@@ -77,7 +79,7 @@ def export_run(
 
 def _check_outputs(out: Path, options: ExportOptions) -> None:
     """Refuse at once what cannot be written after minutes."""
-    check_place(out, mark=MANIFEST_FILE)
+    check_bundle_place(out)
     if options.head_only:
         check_no_base_at(out)
     if options.sign is not None:
@@ -86,9 +88,9 @@ def _check_outputs(out: Path, options: ExportOptions) -> None:
         check_triton(options.triton, name=options.triton_name, bundle=out)
 
 
-def _origin(base: FrozenBase) -> dict[str, str | None]:
+def _origin(base: AnyBase) -> dict[str, str | None]:
     return {
-        "base": base.spec.name,
+        "base": base.fingerprint.base,
         "weights": base.fingerprint.weights,
         "tensor": base.fingerprint.tensor,
         "pooling": base.fingerprint.pooling,
@@ -107,12 +109,13 @@ def _check_origin(origin: Mapping[str, str | None], deployed: Path, run: Run) ->
 
 
 def _gathered(
-    run: Run, base: FrozenBase, options: ExportOptions, progress: Progress
+    run: Run, base: AnyBase, options: ExportOptions, progress: Progress
 ) -> tuple[KerasClassifier, BundleOptions]:
     """Return what is exported, and how, from a run and its cache."""
     geometry = base.preprocessing.geometry
     chosen = comparison_pictures(run, options.data, geometry, options.max_pictures)
-    labelled = {label for _, label in chosen} <= set(run.labels)
+    numbers = {label: number for number, label in enumerate(run.labels)}
+    labelled = all(label in numbers for _, label in chosen)
     calibration = None
     if options.quantize == "int8":
         calibration = calibration_files(
@@ -120,10 +123,10 @@ def _gathered(
         )
     graph = None
     if options.deployed is None:
-        progress.note(f"converting {base.spec.name}")
-        graph = base.graph_file().read_bytes()
+        progress.note(f"converting {base.name}")
+        graph = base.graph_file()
     classifier = KerasClassifier(
-        base=base.model, head=run.head(), labels=run.labels, preprocessing=base.preprocessing
+        base=base.reference, head=run.head(), labels=run.labels, preprocessing=base.preprocessing
     )
     measured = measure_reliability(run, base, classifier.head, options.reliability, progress)
     # The matrix grows with the square of the classes, and devices have no use for it.
@@ -134,7 +137,7 @@ def _gathered(
     }
     return classifier, BundleOptions(
         pictures=[path for path, _ in chosen],
-        targets=[run.labels.index(label) for _, label in chosen] if labelled else None,
+        targets=[numbers[label] for _, label in chosen] if labelled else None,
         bounds=options.bounds,
         progress=progress.advance,
         base_graph=graph,
@@ -149,7 +152,8 @@ def _gathered(
         with_feature_map=options.with_feature_map,
         single_graph=options.single_graph,
         with_bottleneck=options.with_bottleneck,
+        float_input=options.float_input,
         sign=options.sign,
-        origin=_origin(base),
+        origin={**_origin(base), **base.source},
         metrics=metrics,
     )

@@ -1,7 +1,6 @@
 """Heads to be trained, from a bottleneck to the probabilities of the classes."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import HeadError
-from .custom import custom_head
 
 if TYPE_CHECKING:
     import keras
@@ -77,57 +75,32 @@ class Statistics:
     variance: NDArray[Any]
 
 
-def build_head(
-    choice: HeadChoice,
-    shape: Sequence[int],
-    classes: int,
-    *,
-    statistics: Statistics | None,
-    rest: "keras.Model | None" = None,
-) -> "keras.Model":
-    """Return an untrained head for bottlenecks of `shape`.
-
-    Args:
-        choice: the kind of head.
-        shape: of one bottleneck, (features,) or (height, width, features).
-        classes: number of outputs.
-        statistics: of the pooled features of the training bottlenecks, or of those that `rest`
-            makes of them; None for `custom`, whose function makes all layers.
-        rest: for `rest`, the remaining part of the base, from bottleneck to vector.
-
-    Raises:
-        HeadError: the user's function does not make a head, or one that cannot be exported.
-    """
-    import keras
-
-    if choice.file is not None:
-        return custom_head(choice.file, choice.function, shape, classes)
-    if statistics is None:
-        raise ValueError(f"a head of the kind {choice.kind} needs statistics")
-    if rest is not None:
-        bottleneck, features = rest.inputs[0], rest.outputs[0]
-    else:
-        bottleneck = features = keras.Input(tuple(shape), name=BOTTLENECK)
-    if len(features.shape) == 4:
-        features = keras.layers.GlobalAveragePooling2D(name="pool")(features)
-    features = _standardized(features, statistics)
-    if choice.kind == "mlp":
-        features = keras.layers.Dense(choice.units, activation="relu", name="hidden")(features)
-        features = keras.layers.Dropout(choice.dropout, name="dropout")(features)
-    outputs = keras.layers.Dense(classes, activation="softmax", name=PROBABILITIES)(features)
-    return keras.Model(bottleneck, outputs, name="head")
-
-
-def _standardized(features: Any, statistics: Statistics) -> Any:
-    import keras
-
+def scaled(statistics: Statistics) -> tuple[float, NDArray[np.float32], NDArray[np.float32]]:
+    """Return a scale for bottlenecks, and mean and variance to standardize them by after it."""
     # In units of the typical deviation, because Keras takes a deviation below 1e-7 for zero and
     # the bottlenecks of random weights are as small as 1e-18.
     unit = float(np.sqrt(statistics.variance.mean())) or 1.0
     # One unit on top, so that a feature that hardly ever moves is not blown up to the size of the
     # others: 1 to 3 points of accuracy on the flowers (docs/why/training.md).
     mean, variance = statistics.mean / unit, statistics.variance / unit**2 + 1.0
-    features = keras.layers.Rescaling(1 / unit, name="unit")(features)
-    return keras.layers.Normalization(
-        mean=mean.astype(np.float32), variance=variance.astype(np.float32), name=STANDARDIZE
-    )(features)
+    return 1 / unit, mean.astype(np.float32), variance.astype(np.float32)
+
+
+def rest_head(rest: "keras.Model", classes: int, statistics: Statistics) -> "keras.Model":
+    """Return an untrained head that begins with the remaining part of the base.
+
+    Args:
+        rest: from bottleneck to vector.
+        classes: number of outputs.
+        statistics: of the vectors that `rest` makes of the training bottlenecks.
+    """
+    import keras
+
+    scale, mean, variance = scaled(statistics)
+    features = rest.outputs[0]
+    if len(features.shape) == 4:
+        features = keras.layers.GlobalAveragePooling2D(name="pool")(features)
+    features = keras.layers.Rescaling(scale, name="unit")(features)
+    features = keras.layers.Normalization(mean=mean, variance=variance, name=STANDARDIZE)(features)
+    outputs = keras.layers.Dense(classes, activation="softmax", name=PROBABILITIES)(features)
+    return keras.Model(rest.inputs[0], outputs, name="head")

@@ -8,19 +8,21 @@ import io
 import json
 import logging
 import re
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fic_export.errors import OutputError
-from fic_runtime.results import cannot_write, whole_file
+from fic_runtime.results import cannot_write, check_own_file, check_writable, whole_file
 
 from ..bases.weights import read_layers
 from ..errors import HeadError, one_line
 from ..fingerprint import LAST_LAYER, Fingerprint
+from .dense import DenseHead, Head
+from .dense_files import read_dense, to_keras, weights_file, write_dense
 
 if TYPE_CHECKING:
     import keras
@@ -31,17 +33,44 @@ WEIGHTS_SUFFIX = ".weights.h5"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
 _FORMATS = ".keras, .h5, or .weights.h5 for the weights alone"
 _Fault = tuple[str, str]  # what is wrong with a file, and what helps
+_MARK = "fic"
+_HDF5_BYTES = 1 << 17  # more than the format takes beside the numbers
 _SHARED = re.compile(rb'"shared_object_id": (\d+)')
 
 
-def save_head(head: "keras.Model", path: Path) -> None:
+def save_head(head: Head, path: Path) -> None:
     """Save a head in Keras's own format; same head and release of Keras, same bytes."""
+    if isinstance(head, DenseHead):
+        write_dense(head, path)
+        return
     head.save(path)
     packed = io.BytesIO()
     with zipfile.ZipFile(path) as saved, zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(saved.namelist()):
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), _timeless(name, saved.read(name)))
     path.write_bytes(packed.getvalue())
+
+
+def save_weights(model: "keras.Model", path: Path) -> None:
+    """Save the weights of a model alone, `.weights.h5`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    _check_room(path, model)
+    model.save_weights(path)
+
+
+def open_head(
+    path: Path, fingerprint: Fingerprint, labels: Sequence[str], *, remedy: str | None = None
+) -> Head:
+    """Load a head as `load_head` does, without Keras where it is a linear or mlp one."""
+    head = None if _fault_of_name(path) else read_dense(path)
+    if head is None:
+        return load_head(path, fingerprint, labels, remedy=remedy)
+    if fault := _misfit(head, fingerprint, labels):
+        raise _unusable(path, fault, remedy)
+    return head
 
 
 def load_head(
@@ -88,20 +117,23 @@ def check_files(weight_file: Path | None, label_file: Path | None) -> None:
     """Make sure, before a training, that its head and labels can be saved there.
 
     Raises:
-        OutputError: the name has no known suffix, or nothing can be written there.
+        OutputError: the name has no known suffix, nothing can be written there, or a file is there
+            that fic did not write.
     """
     if weight_file is not None:
         if weight_file.suffix not in (".keras", ".h5"):
             raise OutputError(f"{weight_file}: the name must end in {_FORMATS}")
-        _check_place(weight_file)
+        check_own_file(weight_file, _is_marked, kind="a head")
+        check_writable(weight_file)
     if label_file is not None:
         if label_file.suffix != ".json":
             raise OutputError(f"{label_file}: the name must end in .json")
-        _check_place(label_file)
+        check_own_file(label_file, _is_label_file, kind="a label file")
+        check_writable(label_file)
 
 
 def save_files(
-    head: "keras.Model",
+    head: Head,
     labels: Sequence[str],
     *,
     weight_file: Path | None = None,
@@ -109,7 +141,7 @@ def save_files(
 ) -> None:
     """Write the head as the suffix says, and the labels as a JSON object from label to index.
 
-    Files that are there are replaced, each in one step.
+    Files that fic wrote earlier are replaced, each in one step.
 
     Raises:
         OutputError: see `check_files`.
@@ -118,11 +150,68 @@ def save_files(
     if weight_file is not None:
         weights_only = weight_file.name.endswith(WEIGHTS_SUFFIX)
         with _quiet_absl():
-            _replace(weight_file, head.save_weights if weights_only else head.save)
+            _replace(weight_file, partial(_save_marked, head, weights_only=weights_only))
     if label_file is not None:
-        indices = {label: index for index, label in enumerate(labels)}
-        text = json.dumps(indices, indent=2, ensure_ascii=False)
-        _replace(label_file, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        text = _label_text(labels)
+        _replace(label_file, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _save_marked(head: Head, path: Path, *, weights_only: bool) -> None:
+    """Save a head with a mark by which a later training knows it for one of fic's."""
+    import h5py
+
+    if isinstance(head, DenseHead) and not weights_only and path.suffix != ".keras":
+        head = to_keras(head)
+    if path.suffix == ".keras":
+        if isinstance(head, DenseHead):
+            write_dense(head, path)
+        else:
+            head.save(path)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.comment = _MARK.encode()
+        return
+    if isinstance(head, DenseHead):
+        path.write_bytes(weights_file(head))
+    elif weights_only:
+        save_weights(head, path)
+    else:
+        _check_room(path, head)
+        head.save(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs[_MARK] = True
+
+
+def _is_marked(path: Path) -> bool:
+    import h5py
+
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            return archive.comment == _MARK.encode()
+    with h5py.File(path) as file:
+        return _MARK in file.attrs
+
+
+def _label_text(labels: Sequence[str]) -> str:
+    indices = {label: index for index, label in enumerate(labels)}
+    return json.dumps(indices, indent=2, ensure_ascii=False) + "\n"
+
+
+def _is_label_file(path: Path) -> bool:
+    # JSON has no place for a mark: what counts is the form, to the byte.
+    text = path.read_text(encoding="utf-8")
+    return text == _label_text(json.loads(text))
+
+
+def _check_room(path: Path, model: "keras.Model") -> None:
+    """Make sure that the disk takes a file of HDF5, whose library crashes where it does not."""
+    weights = sum(array.nbytes for array in model.get_weights())
+    remaining = weights + weights // 16 + _HDF5_BYTES + 2 * len(model.to_json())
+    try:
+        with path.open("xb") as file:
+            while remaining > 0:
+                remaining -= file.write(bytes(min(remaining, 1 << 20)))
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _timeless(name: str, data: bytes) -> bytes:
@@ -155,7 +244,7 @@ def _fault_of_name(path: Path) -> _Fault | None:
     return None
 
 
-def _misfit(head: "keras.Model", fingerprint: Fingerprint, labels: Sequence[str]) -> _Fault | None:
+def _misfit(head: Head, fingerprint: Fingerprint, labels: Sequence[str]) -> _Fault | None:
     if not (_is_one_shape(head.input_shape) and _is_one_shape(head.output_shape)):
         return (
             "has several inputs or outputs",
@@ -213,19 +302,9 @@ def _single_layer(path: Path) -> "keras.Model | None":
     return head
 
 
-def _check_place(path: Path) -> None:
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; give the name of a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
 def _replace(target: Path, write: Callable[[Path], object]) -> None:
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(target) as part:
             write(part)
     except OSError as error:

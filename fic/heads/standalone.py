@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from fic_runtime.bundle.labels import is_label
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase, open_base
 from ..errors import HeadError
 from ..options import BaseOptions, CacheOptions
-from .keras_files import load_head
+from .dense import Head
+from .keras_files import load_head, open_head
 
 if TYPE_CHECKING:
     import keras
@@ -46,13 +47,13 @@ class HeadFile:
         """The class names, in the order of the head's outputs."""
         return read_labels(self.label_file)
 
-    def frozen_base(self) -> FrozenBase:
+    def frozen_base(self) -> AnyBase:
         """Return the base that the head is to be used with."""
         return self._base
 
     @cached_property
-    def _base(self) -> FrozenBase:
-        return FrozenBase(self.base_options, self.bottleneck_dir)
+    def _base(self) -> AnyBase:
+        return open_base(self.base_options, self.bottleneck_dir)
 
     def head(self) -> "keras.Model":
         """Load the head.
@@ -61,6 +62,14 @@ class HeadFile:
             HeadError: it cannot be read, or does not fit the labels or the base.
         """
         return load_head(self.weight_file, self._base.fingerprint, self.labels)
+
+    def quick_head(self) -> Head:
+        """Load the head, without Keras where it is a linear or mlp one.
+
+        Raises:
+            HeadError: see `head`.
+        """
+        return open_head(self.weight_file, self._base.fingerprint, self.labels)
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

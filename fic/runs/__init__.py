@@ -3,4 +3,4 @@
 from .run import RUN_FILE as RUN_FILE
 from .run import Run as Run
 from .run import read_record as read_record
-from .run import write_run as write_run
+from .writing import write_run as write_run

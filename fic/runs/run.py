@@ -3,25 +3,35 @@
 import csv
 import io
 import json
+import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fic_export.errors import OutputError
-from fic_runtime.results import check_replaceable, replacing_folder
+from fic_runtime.bundle.labels import is_label
+from fic_runtime.reading import read_json, read_regular
+from fic_runtime.results import check_replaceable, check_writable
 
-from ..bases.frozen import FrozenBase
-from ..data.remote import location
-from ..errors import CacheError, HeadError, RunError
+from ..bases.frozen import is_cache
+from ..bases.opening import AnyBase, open_base
+from ..data.remote import RemotePath, is_url, location
+from ..errors import CacheError, HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
-from ..heads.keras_files import load_head, save_head
+from ..heads.dense import Head
+from ..heads.keras_files import load_head, open_head
 from ..options import BaseOptions, CacheOptions, TrainingOptions
+from .csv_cells import unescaped
+from .recorded_options import recorded_options
 
 if TYPE_CHECKING:
     import keras
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 RUN_FILE = "run.json"
@@ -33,7 +43,7 @@ REPORT_FILE = "report.html"
 VALIDATION_FILE = "validation.csv"
 BASE_WEIGHTS_FILE = "base.weights.h5"
 
-_FILES = frozenset(
+RUN_FILES: frozenset[str] = frozenset(
     {
         RUN_FILE,
         METRICS_FILE,
@@ -45,13 +55,13 @@ _FILES = frozenset(
         BASE_WEIGHTS_FILE,
     }
 )
-# What a desktop leaves in a folder that somebody looks at.
-_LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-
 # Options that had other names in the runs that were written first.
 _FORMER_NAMES = {"base": {"tensor": "layer"}, "bottlenecks": {"create": "recompute"}}
 
-_NUMBERS = re.compile(r"\[\n\s+((?:-?[\d.eE+-]+,?\n\s+)+)\]")  # strings hold no line breaks
+# Bytes of the files of a run that are read: ten times what a million pictures and five thousand
+# classes take.
+_MOST_BYTES = 1 << 30
+_ESCAPE = re.compile(r"\\u(dc[89a-f][0-9a-f])")
 
 _Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
 
@@ -87,7 +97,9 @@ class RunResults:
 class Run:
     """A trained classifier on disk: its options, its labels, its head and its figures.
 
-    `bottleneck_dir` is the cache to use instead of the one that the run was trained with.
+    `bottleneck_dir` is the cache to use instead of the one that the run was trained with. A run
+    may be a stranger's: it gets read, it says where pictures are, and nothing is written to a
+    place that it names unless a cache is there already.
     """
 
     folder: Path
@@ -120,7 +132,12 @@ class Run:
         labels = self._field("labels")
         if not isinstance(labels, list):
             raise RunError(f"{self.folder / RUN_FILE}: 'labels' is not a list; train again")
-        return tuple(str(label) for label in labels)
+        if not all(isinstance(label, str) and is_label(label) for label in labels):
+            raise RunError(
+                f"{self.folder / RUN_FILE}: 'labels' holds what is not one line of text; train "
+                "again"
+            )
+        return tuple(labels)
 
     @property
     def base_options(self) -> BaseOptions:
@@ -129,12 +146,25 @@ class Run:
 
     @property
     def cache_options(self) -> CacheOptions:
-        """Cache of the run's bottlenecks, also for those of other pictures."""
+        """Cache of the run's bottlenecks, also for those of other pictures.
+
+        Where the run names a folder that holds no cache, that of the working folder is used.
+        """
         options = self._options("bottlenecks", CacheOptions)
-        folder = self.bottleneck_dir or location(options.bottleneck_dir)
+        folder = self.bottleneck_dir or self._recorded_cache(options.bottleneck_dir)
         return replace(options, bottleneck_dir=folder, recompute=False)
 
-    def frozen_base(self) -> FrozenBase:
+    @property
+    def skipped(self) -> Mapping[Path, str]:
+        """Pictures that could not be read in the training, each with the reason in a sentence."""
+        return self._files("skipped_files", "reason")
+
+    @property
+    def left_out(self) -> Mapping[Path, str]:
+        """Files that were found and not used, each with its kind; none in runs of fic 0.1."""
+        return self._files("left_out_files", "kind")
+
+    def frozen_base(self) -> AnyBase:
         """Return the base that the head was trained on, known without building it.
 
         Raises:
@@ -144,7 +174,7 @@ class Run:
         tuned = self.folder / BASE_WEIGHTS_FILE if self.record.get("base_weights") else None
         if tuned is not None and not tuned.is_file():
             raise RunError(f"{tuned}: is missing; put it back or train again")
-        return FrozenBase(
+        return open_base(
             self.base_options,
             self.cache_options.bottleneck_dir,
             dtype=fingerprint.dtype,
@@ -160,18 +190,46 @@ class Run:
         """
         path = self.folder / VALIDATION_FILE
         try:
-            with path.open(encoding="utf-8", newline="") as file:
-                return [
-                    ValidationRow(
-                        path=location(row["path"]),
-                        label=row["label"],
-                        predicted=row["predicted"],
-                        probability=float(row["probability"]),
-                    )
-                    for row in csv.DictReader(file)
-                ]
-        except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-            raise RunError(f"{path}: cannot be read ({error}); train again") from error
+            text = io.StringIO(read_regular(path, _MOST_BYTES).decode("utf-8"), newline="")
+            return [
+                ValidationRow(
+                    path=path_of_text(_file_name(unescaped(row["path"]))),
+                    label=unescaped(row["label"]),
+                    predicted=unescaped(row["predicted"]),
+                    probability=float(row["probability"]),
+                )
+                for row in csv.DictReader(text)
+            ]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+            raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
+
+    def history(self) -> list[dict[str, float]]:
+        """Return loss and accuracy of each epoch; none where nothing was trained.
+
+        Raises:
+            RunError: `history.csv` is missing or damaged.
+        """
+        path = self.folder / HISTORY_FILE
+        try:
+            text = io.StringIO(read_regular(path, _MOST_BYTES).decode("utf-8"), newline="")
+            return [
+                {name: float(value) for name, value in row.items()} for row in csv.DictReader(text)
+            ]
+        except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
+            raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
+
+    def results(self) -> RunResults:
+        """Return the results of the training.
+
+        Raises:
+            RunError: one of the files is missing or damaged.
+        """
+        return RunResults(
+            record=self.record,
+            metrics=self.metrics,
+            history=self.history(),
+            validation=self.validation(),
+        )
 
     def head(self) -> "keras.Model":
         """Load the trained head, from bottleneck to probabilities.
@@ -185,6 +243,24 @@ class Run:
         except HeadError as error:
             raise RunError(str(error)) from error
 
+    def _files(self, name: str, why: str) -> dict[Path, str]:
+        try:
+            return {Path(row["file"]): str(row[why]) for row in self.record.get(name, ())}
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{self.folder / RUN_FILE}: {name!r} is damaged; train again") from error
+
+    def quick_head(self) -> Head:
+        """Load the trained head, without Keras where it is a linear or mlp one.
+
+        Raises:
+            RunError: see `head`.
+        """
+        path = self.folder / HEAD_FILE
+        try:
+            return open_head(path, self._fingerprint, self.labels, remedy="train again")
+        except HeadError as error:
+            raise RunError(str(error)) from error
+
     @property
     def _fingerprint(self) -> Fingerprint:
         try:
@@ -192,12 +268,25 @@ class Run:
         except CacheError as error:
             raise RunError(f"{self.folder / RUN_FILE}: {error}; train again") from error
 
+    def _recorded_cache(self, folder: Path) -> Path:
+        default = CacheOptions.bottleneck_dir
+        if isinstance(folder, RemotePath) and folder.local_copy.is_dir():
+            return folder  # which this user has used from this machine before
+        if is_cache(folder) or folder == default.absolute():
+            return folder
+        # Not made there: who wrote run.json would choose where this user's files go.
+        log.info(
+            "%s: no cache of bottlenecks is there; using %s, unless another --bottleneck-dir is "
+            "given",
+            folder,
+            default,
+        )
+        return default
+
     def _options(self, section: str, kind: type[_Options]) -> _Options:
-        values = self._field(section)
-        known = {field.name for field in fields(kind)}
         try:
-            return kind(**{name: value for name, value in values.items() if name in known})
-        except (TypeError, AttributeError) as error:
+            return recorded_options(kind, self._field(section))
+        except ValueError as error:
             raise RunError(
                 f"{self.folder / RUN_FILE}: {section!r} makes no sense ({error}); train again"
             ) from error
@@ -207,6 +296,20 @@ class Run:
             return self.record[name]
         except KeyError:
             raise RunError(f"{self.folder / RUN_FILE}: has no {name!r}; train again") from None
+
+
+def text_of_path(path: Path) -> str:
+    """Return a path as it stands in UTF-8; bytes of a name that are no text are escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def path_of_text(text: str) -> Path:
+    """Return the path that `text_of_path` was given."""
+    if is_url(text):
+        return location(text)
+    if os.name == "nt":  # where each name is text, and \ separates folders
+        return Path(text)
+    return Path(_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text))
 
 
 def read_record(path: Path) -> Mapping[str, Any]:
@@ -233,91 +336,48 @@ def check_run_folder(folder: Path) -> None:
     """Make sure that a run may be written to `folder`, in place of a run at most.
 
     Raises:
-        OutputError: it holds something else, alone or beside a run; a run replaces the folder.
+        OutputError: it holds something else, alone or beside a run; a run replaces the folder. Or
+            it cannot be written, or an earlier run cannot be kept beside it.
     """
-    check_replaceable(folder, mark=RUN_FILE)
-    if folder.is_dir():
-        for entry in sorted(folder.iterdir()):
-            if entry.name not in _FILES | _LITTER:
-                raise OutputError(
-                    f"{folder}: holds {entry.name} beside an earlier run, and a new run replaces "
-                    "the folder; move it away or give another folder"
-                )
+    for place in (folder, previous_run(folder)):
+        check_replaceable(place, mark=RUN_FILE, names=RUN_FILES)
+        file = place / RUN_FILE
+        if file.is_file() and not _is_record(file):
+            raise OutputError(f"{file}: is not that of a run; give a new or empty folder")
+    check_writable(folder)
+    if (folder / RUN_FILE).is_file():
+        check_writable(previous_run(folder))
 
 
-def write_run(
-    folder: Path,
-    results: RunResults,
-    *,
-    labels: Sequence[str],
-    head: "keras.Model",
-    report: str,
-    base: "keras.Model | None" = None,
-) -> Run:
-    """Write a run folder whole, in place of an earlier run if there is one.
+def previous_run(folder: Path) -> Path:
+    """Return where a run goes when another one takes its place."""
+    folder = folder.resolve()
+    return folder.with_name(f"{folder.name}.previous")
 
-    Args:
-        folder: the run folder.
-        results: results of the training.
-        labels: the class names, in the order of the head's outputs.
-        head: from bottleneck to probabilities.
-        report: the page `report.html`.
-        base: the base, if the run has one of its own because it was fine-tuned.
 
-    Raises:
-        OutputError: the folder holds something that is not a run.
-    """
-    check_run_folder(folder)
-    with replacing_folder(folder, mark=RUN_FILE) as temporary:
-        save_head(head, temporary / HEAD_FILE)
-        own_base = None if base is None else BASE_WEIGHTS_FILE
-        if base is not None:
-            base.save_weights(temporary / BASE_WEIGHTS_FILE)
-        content = {
-            "format": FORMAT,
-            **results.record,
-            "base_weights": own_base,
-            "labels": list(labels),
-        }
-        _write_json(temporary / RUN_FILE, content)
-        _write_json(temporary / METRICS_FILE, results.metrics)
-        (temporary / HISTORY_FILE).write_text(_csv(results.history), encoding="utf-8", newline="")
-        (temporary / LABELS_FILE).write_text(
-            "".join(f"{label}\n" for label in labels), encoding="utf-8"
-        )
-        answers = [asdict(answer) for answer in results.validation]
-        (temporary / VALIDATION_FILE).write_text(_csv(answers), encoding="utf-8", newline="")
-        (temporary / REPORT_FILE).write_text(report, encoding="utf-8")
-    return Run(folder)
+def _is_record(file: Path) -> bool:
+    try:
+        record = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and {"format", "labels"} <= record.keys()
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, _MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{path.parent}: no {path.name} there; give a folder that `fic train` wrote"
         ) from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); train again") from error
+        raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
     if not isinstance(values, dict):
         raise RunError(f"{path}: is not a JSON object; train again")
     return values
 
 
-def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    text = json.dumps(values, indent=2, ensure_ascii=False, default=str)
-    # The rows of a matrix on a line each, instead of a line for each number.
-    text = _NUMBERS.sub(
-        lambda found: "[" + ", ".join(found[1].split()).replace(",,", ",") + "]", text
-    )
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return text.getvalue()
+def _file_name(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a path holds a null byte")
+    return text

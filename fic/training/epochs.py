@@ -4,31 +4,34 @@ One loop for the head alone and for fine-tuning, with what goes with it: the his
 for TensorBoard, and the progress that the user sees.
 """
 
+import logging
 import math
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..data.dataset import Skipped, each_once
-from ..errors import TrainingError
+from ..errors import TrainingError, one_line
 from ..options import TrainingOptions
 from ..progress import EpochFigures, Progress
+from .metrics import Answers
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Loss and accuracy on the validation pictures, and the probabilities (pictures, classes)."""
+    """Loss and accuracy on the validation pictures, and the answers for them."""
 
     loss: float
     accuracy: float
-    probabilities: NDArray[Any]
+    answers: Answers
 
 
 @dataclass(frozen=True)
@@ -151,11 +154,12 @@ def take_steps(
     return TrainingPass(float(loss), float(accuracy), skipped)
 
 
-def validation_of(probabilities: NDArray[Any], targets: NDArray[Any]) -> Validation:
-    """Return the validation of probabilities (pictures, classes) against targets (pictures,)."""
-    losses = keras.losses.sparse_categorical_crossentropy(targets, probabilities)
-    right = probabilities.argmax(axis=1) == targets
-    return Validation(float(np.mean(losses)), float(np.mean(right)), probabilities)
+def validation_of(answers: Answers) -> Validation:
+    """Return the validation that the answers for the validation pictures are."""
+    loss, accuracy = answers.loss, answers.accuracy
+    if loss is None or accuracy is None:
+        raise ValueError("no pictures to validate on")
+    return Validation(loss, accuracy, answers)
 
 
 def _merit(validation: Validation, options: TrainingOptions) -> tuple[float, ...]:
@@ -178,23 +182,50 @@ class _EventFiles:
     """Each epoch's figures as TensorBoard events, written without TensorBoard itself."""
 
     def __init__(self, folder: Path | None) -> None:
-        self._writers = {}
+        self._folder = folder
+        self._writers: dict[str, Any] = {}
         if folder is not None:
-            for kind in ("train", "validation"):
-                self._writers[kind] = tf.summary.create_file_writer(str(folder / kind))
+            import tensorflow as tf
+
+            with self._surviving():
+                for kind in ("train", "validation"):
+                    self._writers[kind] = tf.summary.create_file_writer(os.fsencode(folder / kind))
 
     def __enter__(self) -> "_EventFiles":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for writer in self._writers.values():
-            writer.close()
+        with self._surviving():
+            for writer in self._writers.values():
+                writer.close()
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """Go on without the files where they cannot be written: the training is worth more."""
+        if self._folder is None:
+            yield
+            return
+        import tensorflow as tf
+
+        try:
+            yield
+        except tf.errors.OpError as error:
+            self._writers = {}
+            log.warning("%s: cannot be written any more (%s)", self._folder, one_line(error))
 
     def write(self, figures: EpochFigures) -> None:
+        with self._surviving():
+            self._write(figures)
+
+    def _write(self, figures: EpochFigures) -> None:
         values = {
             "train": {"loss": figures.loss, "accuracy": figures.accuracy},
             "validation": {"loss": figures.val_loss, "accuracy": figures.val_accuracy},
         }
+        if not self._writers:
+            return
+        import tensorflow as tf
+
         for kind, writer in self._writers.items():
             # `tf.summary.scalar` needs the TensorBoard package; what it writes is this.
             metadata = tf.compat.v1.SummaryMetadata(data_class=1)  # DATA_CLASS_SCALAR

@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 
 from fic_runtime.preprocessing import Pixels
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase
 from ..bottlenecks.live import LivePictures
 from ..data.dataset import each_once
 from ..errors import BaseOptionError
+from ..heads.dense import DenseHead
+from ..heads.dense_files import to_keras
 from ..options import TrainingOptions
 from ..progress import Progress
 from .epochs import TrainingPass, Validation, take_steps, train_epochs, validation_of
 from .head import TrainedHead
+from .metrics import Answers, answers_of
 from .objective import Objective, training_objective
 
 
@@ -34,17 +37,17 @@ class FineTuned:
     Attributes:
         head: the head of the best epoch, with the figures of all epochs, the head's own first.
         base: the base of the best epoch, or None if no epoch was better than none at all.
-        answers: probabilities of the best epoch for the validation pictures, (pictures, classes).
+        answers: those of the best epoch for the validation pictures.
         record: its entry in `run.json`.
     """
 
     head: TrainedHead
     base: keras.Model | None
-    answers: NDArray[Any]
+    answers: Answers
     record: dict[str, Any]
 
 
-def check_layers(base: FrozenBase, count: int) -> None:
+def check_layers(base: AnyBase, count: int) -> None:
     """Make sure, before the work begins, that `count` layers of the base can be trained.
 
     Raises:
@@ -54,7 +57,7 @@ def check_layers(base: FrozenBase, count: int) -> None:
 
 
 def fine_tune(
-    base: FrozenBase,
+    base: AnyBase,
     trained: TrainedHead,
     train: LivePictures,
     val: LivePictures,
@@ -75,12 +78,11 @@ def fine_tune(
     keras.utils.set_random_seed(options.seed)
     model = base.copy_model()
     layers = _last_layers(model, options.fine_tune)
-    objective = training_objective(
-        trained.model, train.dataset, options, decay=options.weight_decay
-    )
+    head = to_keras(trained.model) if isinstance(trained.model, DenseHead) else trained.model
+    objective = training_objective(head, train.dataset, options, decay=options.weight_decay)
     network = _Network(
         model,
-        trained.model,
+        head,
         layers,
         base.preprocessing.pixels,
         objective,
@@ -103,12 +105,13 @@ def fine_tune(
     return FineTuned(
         head=replace(
             trained,
+            model=head,
             history=[*trained.history, *done.history],
             best_epoch=done.best_epoch or trained.best_epoch,
             skipped=each_once([*trained.skipped, *done.skipped]),
         ),
         base=model if done.best_epoch else None,
-        answers=best.probabilities,
+        answers=best.answers,
         record={
             "layers": [layer.name for layer in layers],
             "first_epoch": first,
@@ -197,8 +200,10 @@ class _NetworkLearner:
     def validate(self) -> Validation:
         pixels = self._val.pixels(self._val.unaugmented())
         with closing(self._val.all_of("validating", pixels)) as blocks:
-            answers = np.concatenate([self._network.answer(block).numpy() for block in blocks])
-        return validation_of(answers, self._val.targets)
+            answers = answers_of(
+                (self._network.answer(block).numpy() for block in blocks), self._val.targets
+            )
+        return validation_of(answers)
 
     def weights(self) -> list[NDArray[Any]]:
         return self._network.weights()

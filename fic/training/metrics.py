@@ -1,6 +1,11 @@
-"""Accuracy and other figures of a classifier, from probabilities and targets."""
+"""Accuracy and other figures of a classifier, from probabilities and targets.
 
-from collections.abc import Sequence
+Of each picture a few numbers are kept, and not the probability of every class: those of 100 000
+pictures and 5000 classes would be 2 GB.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +17,76 @@ _BLOCK = 1024  # pictures whose probabilities are ranked at once
 _MOST_IN_MATRIX = 200
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Answers:
+    """Answers of a classifier for some pictures, all arrays of the shape (pictures,).
+
+    Attributes:
+        targets: index of each picture's class.
+        predicted: index of the most probable class; of two equal ones the first.
+        probability: that of the most probable class.
+        of_truth: that of the picture's own class.
+        ranks: how many classes come before the picture's own; ties by their order.
+    """
+
+    targets: NDArray[Any]
+    predicted: NDArray[Any]
+    probability: NDArray[Any]
+    of_truth: NDArray[Any]
+    ranks: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the pictures whose class is the most probable one; None of no pictures."""
+        return _ratio(np.count_nonzero(self.predicted == self.targets), len(self))
+
+    @property
+    def loss(self) -> float | None:
+        """Mean cross entropy; None of no pictures."""
+        if not len(self):
+            return None
+        return float(-np.log(np.maximum(self.of_truth, 1e-7), dtype=np.float64).mean())
+
+
+def answers_of(blocks: Iterable[NDArray[Any]], targets: NDArray[Any]) -> Answers:
+    """Return what is kept of probabilities that come in blocks, (n, classes) each.
+
+    Args:
+        blocks: probabilities of all pictures, in the order of `targets`.
+        targets: index of each picture's class, shape (pictures,).
+    """
+    count, start = len(targets), 0
+    predicted, ranks = np.empty(count, np.int64), np.empty(count, np.int64)
+    probability, of_truth = np.empty(count, np.float32), np.empty(count, np.float32)
+    for block in blocks:
+        rows = slice(start, start + len(block))
+        start += len(block)
+        predicted[rows] = block.argmax(axis=1)
+        probability[rows] = np.take_along_axis(block, predicted[rows, None], axis=1)[:, 0]
+        of_truth[rows] = np.take_along_axis(block, targets[rows, None], axis=1)[:, 0]
+        ranks[rows] = _ranks(block, targets[rows])
+    if start != count:
+        raise ValueError(f"probabilities of {start} pictures for {count} targets")
+    return Answers(
+        targets=targets,
+        predicted=predicted,
+        probability=probability,
+        of_truth=of_truth,
+        ranks=ranks,
+    )
+
+
 def evaluate(
     probabilities: NDArray[Any], targets: NDArray[Any], labels: Sequence[str]
 ) -> dict[str, Any]:
+    """Return the figures of `figures_of` for probabilities (pictures, labels)."""
+    return figures_of(answers_of([probabilities], targets), labels)
+
+
+def figures_of(answers: Answers, labels: Sequence[str]) -> dict[str, Any]:
     """Return accuracy, top-5 accuracy, figures per class and the confusion matrix.
 
     `confusion_matrix[i][j]` counts the pictures of class i that were taken for class j. With more
@@ -23,20 +95,19 @@ def evaluate(
     than six labels top-5 looks at no more than all of them, and is then 1.
 
     Args:
-        probabilities: shape (pictures, labels).
-        targets: index of each picture's label, shape (pictures,).
-        labels: the class names in the order of the probabilities.
+        answers: of a classifier.
+        labels: the class names in the order of its probabilities.
     """
-    predicted = probabilities.argmax(axis=1)
+    targets, predicted = answers.targets, answers.predicted
     pairs, counts = np.unique(np.stack([targets, predicted]), axis=1, return_counts=True)
     right = np.bincount(targets[predicted == targets], minlength=len(labels))
     actual = np.bincount(targets, minlength=len(labels))
     taken = np.bincount(predicted, minlength=len(labels))
     return {
         "images": len(targets),
-        "accuracy": _ratio(right.sum(), len(targets)),
-        "top_5": _ratio((_ranks(probabilities, targets) < _TOP).sum(), len(targets)),
-        "loss": _cross_entropy(probabilities, targets),
+        "accuracy": answers.accuracy,
+        "top_5": _ratio(np.count_nonzero(answers.ranks < _TOP), len(targets)),
+        "loss": answers.loss,
         "per_class": {
             label: _class_figures(*counted)
             for label, *counted in zip(
@@ -78,10 +149,3 @@ def _class_figures(right: int, actual: int, taken: int) -> dict[str, Any]:
 
 def _ratio(part: Any, whole: Any) -> float | None:
     return float(part) / float(whole) if whole else None
-
-
-def _cross_entropy(probabilities: NDArray[Any], targets: NDArray[Any]) -> float | None:
-    if not len(targets):
-        return None
-    of_truth = probabilities[np.arange(len(targets)), targets]
-    return float(-np.log(np.maximum(of_truth, 1e-7)).mean())

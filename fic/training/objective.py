@@ -4,13 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from ..data import Dataset
 from ..heads.building import STANDARDIZE
 from ..options import TrainingOptions
+from .class_weights import class_weights
 
 # From answers (n, classes) and targets (n,) to the losses of the pictures (n,) and the whole loss.
 Objective = Callable[[Any, Any], tuple[Any, Any]]
@@ -36,18 +35,6 @@ def training_objective(
         return losses, tf.reduce_mean(losses) + decay * squares + sum(head.losses)
 
     return objective
-
-
-def class_weights(pictures: Dataset, options: TrainingOptions) -> NDArray[Any]:
-    """Return the weight of each class's pictures in the loss, float32 (classes,).
-
-    Balanced, it is pictures / (classes with pictures * pictures of the class): 1 on average.
-    """
-    counts = np.array(pictures.counts, np.float32)
-    if options.class_weights == "none":
-        return np.ones(len(counts), np.float32)
-    present = np.count_nonzero(counts)
-    return np.asarray(counts.sum() / (np.maximum(counts, 1) * present), np.float32)
 
 
 def decayed_weights(head: keras.Model) -> list[Any]:

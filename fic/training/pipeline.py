@@ -4,19 +4,19 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from fic_export.errors import OutputError
+from fic_runtime.results import check_writable
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import AnyBase, open_base
 from ..bottlenecks import prepare
-from ..bottlenecks.cached import CacheUse
+from ..bottlenecks.cached import Bottlenecks, CacheUse
 from ..bottlenecks.live import live_pictures, prepare_live
 from ..bottlenecks.single_reading import FirstReading
 from ..data import Pictures, Source, read_pictures
 from ..data.dataset import each_once
+from ..data.thumbnails import thumbnail_reader
 from ..errors import DataError, HeadError
 from ..fingerprint import Fingerprint
 from ..heads.building import parse_head
@@ -24,16 +24,16 @@ from ..heads.keras_files import check_files, save_files
 from ..options import BaseOptions, CacheOptions, TrainingOptions
 from ..progress import Progress, Silence
 from ..runs import Run, write_run
-from ..runs.report import render_report
-from ..runs.run import RunResults, ValidationRow, check_run_folder
+from ..runs.report import ReportPictures, pictures_on_map, render_report
+from ..runs.run import RUN_FILE, RunResults, ValidationRow, check_run_folder, previous_run
 from .data import TrainingData
-from .metrics import evaluate
+from .head import TrainedHead, train_head, validation_answers
+from .metrics import Answers, figures_of
 from .record import TrainingRequest, run_record
 from .starting_head import EarlierHead, starting_head
 
 if TYPE_CHECKING:
     from .fine_tuning import FineTuned
-    from .head import TrainedHead
 
 
 def train(
@@ -51,7 +51,7 @@ def train(
 
     Args:
         source: the pictures.
-        out: the run folder; an earlier run there is replaced.
+        out: the run folder; an earlier run there goes to a folder beside it, `OUT.previous`.
         base: which base, and where it is cut.
         cache: how bottlenecks are extracted and kept.
         options: how the head is trained.
@@ -80,26 +80,33 @@ def train(
     files = {"weight_file": weight_file, "label_file": label_file}
     request, frozen, earlier = _check(request, out, **files)
     parts = _prepare(request, frozen, earlier, progress)
+    earlier_run = (out / RUN_FILE).is_file()
     try:
         fitted = _fit(request, frozen, parts, progress)
-        results = _results(request, frozen, parts, fitted, started)
+
+        def results() -> tuple[RunResults, str]:
+            found = _results(request, frozen, parts, fitted, started)
+            return found, render_report(found, _report_pictures(parts, request.cache))
+
+        run = write_run(
+            out,
+            results,
+            labels=parts.train.labels,
+            head=fitted.trained.model,
+            base=None if fitted.tuned is None else fitted.tuned.base,
+            spare=request.cache.bottleneck_dir,
+        )
     finally:
         parts.train.close()
-    run = write_run(
-        out,
-        results,
-        labels=parts.train.labels,
-        head=fitted.trained.model,
-        report=render_report(results),
-        base=None if fitted.tuned is None else fitted.tuned.base,
-    )
+    if earlier_run:
+        progress.note(f"the earlier run is kept in {previous_run(out)} until the next training")
     save_files(fitted.trained.model, parts.train.labels, **files)
     return run
 
 
 def _check(
     request: TrainingRequest, out: Path, *, weight_file: Path | None, label_file: Path | None
-) -> tuple[TrainingRequest, FrozenBase, EarlierHead | None]:
+) -> tuple[TrainingRequest, AnyBase, EarlierHead | None]:
     """Check options and outputs before the work begins.
 
     Returns:
@@ -112,7 +119,9 @@ def _check(
     check_files(weight_file, label_file)
     earlier = EarlierHead.of(options)
     request = replace(request, base=_for_head(request.base, options))
-    frozen = FrozenBase(request.base, cache.bottleneck_dir, dtype=cache.dtype)
+    frozen = open_base(request.base, cache.bottleneck_dir, dtype=cache.dtype)
+    if not frozen.in_keras and parse_head(options.head or "linear").kind == "rest":
+        frozen.build_rest()  # which says why there is none
     if options.fine_tune:
         from .fine_tuning import check_layers
 
@@ -133,6 +142,7 @@ def _check_outputs(request: TrainingRequest, out: Path, *files: Path) -> None:
                 "give a path beside it"
             )
     if logs is not None:
+        check_writable(logs / "train")
         logs.mkdir(parents=True, exist_ok=True)
 
 
@@ -160,7 +170,7 @@ class _Parts:
 
 def _prepare(
     request: TrainingRequest,
-    frozen: FrozenBase,
+    frozen: AnyBase,
     earlier: EarlierHead | None,
     progress: Progress,
 ) -> _Parts:
@@ -188,7 +198,7 @@ def _prepare(
     return _Parts(pictures, train, val, use)
 
 
-def _reading(request: TrainingRequest, frozen: FrozenBase) -> FirstReading:
+def _reading(request: TrainingRequest, frozen: AnyBase) -> FirstReading:
     """Return the reader of the pictures, which extracts what is far away, or elsewhere."""
     extraction = None
     if request.cache.ray is not None:
@@ -218,32 +228,24 @@ def _check_readable(train: TrainingData, val: TrainingData, found: Sequence[str]
 class _Fitted:
     """The head, the base if it was tuned, and their answers for the validation pictures.
 
-    `probabilities` has the shape (pictures, classes); `seconds` are those of the head's training.
+    `seconds` are those of the head's training.
     """
 
-    trained: "TrainedHead"
+    trained: TrainedHead
     tuned: "FineTuned | None"
-    probabilities: NDArray[Any]
+    answers: Answers
     seconds: float
 
 
-def _fit(
-    request: TrainingRequest, frozen: FrozenBase, parts: _Parts, progress: Progress
-) -> _Fitted:
+def _fit(request: TrainingRequest, frozen: AnyBase, parts: _Parts, progress: Progress) -> _Fitted:
     """Train the head, and the last layers of the base if that was asked for."""
-    # Keras comes with TensorFlow, whose import costs seconds: last, so that errors come first.
-    import keras
-
-    from .head import probabilities, train_head
-
     started = time.perf_counter()
     options = request.options
-    keras.utils.set_random_seed(options.seed)
     head = starting_head(parts.train, frozen, options)
     trained = train_head(head, parts.train, parts.val, options, progress)
     seconds = time.perf_counter() - started
     if not options.fine_tune:
-        return _Fitted(trained, None, probabilities(trained.model, parts.val), seconds)
+        return _Fitted(trained, None, validation_answers(trained.model, parts.val), seconds)
     from .fine_tuning import fine_tune
 
     train, val = (
@@ -255,11 +257,11 @@ def _fit(
 
 
 def _results(
-    request: TrainingRequest, frozen: FrozenBase, parts: _Parts, fitted: _Fitted, started: float
+    request: TrainingRequest, frozen: AnyBase, parts: _Parts, fitted: _Fitted, started: float
 ) -> RunResults:
     """Measure the classifier on the validation pictures and record the training."""
     record = run_record(
-        replace(request, base=replace(request.base, base_model=frozen.spec.name)),
+        replace(request, base=replace(request.base, base_model=frozen.base_model)),
         fingerprint=_fingerprint(frozen, fitted.tuned),
         images={"train": len(parts.train), "val": len(parts.val)},
         best_epoch=fitted.trained.best_epoch,
@@ -273,13 +275,13 @@ def _results(
     )
     return RunResults(
         record=record,
-        metrics={"val": evaluate(fitted.probabilities, parts.val.targets, parts.val.labels)},
+        metrics={"val": figures_of(fitted.answers, parts.val.labels)},
         history=[asdict(figures) for figures in fitted.trained.history],
-        validation=_answers(fitted.probabilities, parts.val),
+        validation=_rows(fitted.answers, parts.val),
     )
 
 
-def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
+def _fingerprint(base: AnyBase, tuned: "FineTuned | None") -> Fingerprint:
     """Return that of the run's base: a tuned one has a cache folder of its own."""
     if tuned is None or tuned.base is None:
         return base.fingerprint
@@ -288,15 +290,30 @@ def _fingerprint(base: FrozenBase, tuned: "FineTuned | None") -> Fingerprint:
     return replace(base.fingerprint, weights=weights_digest(tuned.base))
 
 
-def _answers(probabilities: NDArray[Any], part: TrainingData) -> list[ValidationRow]:
+def _report_pictures(parts: _Parts, cache: CacheOptions) -> ReportPictures:
+    """Return what the report shows of the validation pictures beside their figures."""
+    known = parts.pictures.digests
+    digests = {path.absolute(): known[path] for path in parts.val.dataset.paths if path in known}
+    shown = pictures_on_map(len(parts.val))
+    rows = parts.val.plain_rows(shown) if isinstance(parts.val, Bottlenecks) else None
+    return ReportPictures(
+        thumbnails=thumbnail_reader(digests, cache.thumbnails), shown=shown, bottlenecks=rows
+    )
+
+
+def _rows(answers: Answers, part: TrainingData) -> list[ValidationRow]:
     return [
         ValidationRow(
             path=path.absolute(),
             label=part.labels[target],
-            predicted=part.labels[int(row.argmax())],
-            probability=float(row.max()),
+            predicted=part.labels[predicted],
+            probability=probability,
         )
-        for path, target, row in zip(
-            part.dataset.paths, part.dataset.targets, probabilities, strict=True
+        for path, target, predicted, probability in zip(
+            part.dataset.paths,
+            part.dataset.targets,
+            answers.predicted.tolist(),
+            answers.probability.tolist(),
+            strict=True,
         )
     ]

@@ -42,7 +42,7 @@ def run_record(
         images: how many were trained and validated on, by `train` and `val`.
         best_epoch: number of the best epoch, 0 if there was none.
         fine_tuning: the record of `fine_tune`; None if there was none.
-        use: use of the cache, and the pictures that were skipped.
+        use: use of the cache, the pictures that were skipped, and the files that were left out.
         seconds: how long each step took, by its name.
     """
     cache = request.cache
@@ -57,9 +57,7 @@ def run_record(
         "fine_tuning": fine_tuning,
         "cache": {"hits": use.hits, "extracted": use.extracted, "skipped": len(use.skipped)},
         "engine": use.engine,
-        "skipped_files": [
-            {"file": str(picture.path), "reason": picture.reason} for picture in use.skipped
-        ],
+        **use.files_record(),
         "seconds": dict(seconds),
         "versions": {
             "python": platform.python_version(),

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bases.frozen import FrozenBase
-from ..bases.models import build_rest
+from ..bases.opening import AnyBase
 from ..errors import HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
-from ..heads.building import Statistics, build_head, parse_head
-from ..heads.keras_files import WEIGHTS_SUFFIX, load_head
-from ..options import BaseOptions, TrainingOptions
+from ..heads.building import Statistics, parse_head, rest_head
+from ..heads.custom import custom_head
+from ..heads.dense import DenseHead, Head, build_dense
+from ..heads.dense_files import read_dense, read_weights, to_keras
+from ..heads.keras_files import WEIGHTS_SUFFIX, open_head
+from ..options import TrainingOptions
 from ..runs import Run
+from ..runs.run import HEAD_FILE
 from .data import TrainingData
 
 if TYPE_CHECKING:
@@ -69,6 +72,12 @@ class EarlierHead:
         """Whether the file does not say what kind of head it belongs to."""
         return self.path.name.endswith(WEIGHTS_SUFFIX)
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is a linear or mlp head, which needs no Keras."""
+        file = self.path if self.run is None else self.path / HEAD_FILE
+        return read_dense(file) is not None
+
     def labels(self, found: Sequence[str]) -> tuple[str, ...]:
         """Return the labels of a head that continues this one on a data set with those `found`.
 
@@ -94,26 +103,28 @@ class EarlierHead:
             )
         return known
 
-    def load(self, fingerprint: Fingerprint, labels: Sequence[str]) -> "keras.Model":
+    def load(self, fingerprint: Fingerprint, labels: Sequence[str]) -> Head:
         """Return the head for `labels`, ready to be trained on.
 
         Raises:
             HeadError: it cannot be loaded or does not fit the bottlenecks or the classes.
         """
         if self.run is None:
-            return load_head(self.path, fingerprint, labels)
+            return open_head(self.path, fingerprint, labels)
         try:
             earlier = self.run.frozen_base().fingerprint
-            head = self.run.head()
+            head = self.run.quick_head()
         except RunError as error:
             raise HeadError(str(error)) from error
         _check_same_base(self.path, earlier, fingerprint)
         if self.run.labels == tuple(labels):
             return head
+        if isinstance(head, DenseHead):
+            return _dense_with_labels(head, self.run.labels, labels)
         return _with_labels(head, self.run.labels, labels, self.path)
 
 
-def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOptions) -> "keras.Model":
+def starting_head(train: TrainingData, base: AnyBase, options: TrainingOptions) -> Head:
     """Return the head that the options ask for, untrained or as `load_weights` has it.
 
     Raises:
@@ -122,20 +133,33 @@ def starting_head(train: TrainingData, base: FrozenBase, options: TrainingOption
     """
     earlier = EarlierHead.of(options)
     if earlier is not None and not earlier.is_weights_only:
+        if not earlier.is_dense:
+            _seed_keras(options.seed)
         return earlier.load(base.fingerprint, train.labels)
     choice = parse_head(options.head or "linear")
-    rest = _rest(base.options) if choice.kind == "rest" else None
-    statistics = None if choice.kind == "custom" else _statistics(train, rest)
-    head = build_head(choice, train.shape, len(train.labels), statistics=statistics, rest=rest)
-    if earlier is None:
-        return head
-    if statistics is not None:
-        log.warning(
-            "%s: holds no statistics of the bottlenecks; those of these pictures are used",
-            earlier.path,
-        )
-    _load_weights(head, earlier.path)
+    if choice.kind in ("linear", "mlp"):
+        statistics = statistics_of(train)
+        dense = build_dense(choice, train.shape, len(train.labels), statistics, seed=options.seed)
+        return dense if earlier is None else _with_weights(dense, earlier.path)
+    _seed_keras(options.seed)
+    if choice.file is not None:
+        head = custom_head(choice.file, choice.function, train.shape, len(train.labels))
+    else:
+        rest = base.build_rest()
+        head = rest_head(rest, len(train.labels), statistics_of(train, rest))
+    if earlier is not None:
+        if choice.kind == "rest":
+            _warn_of_statistics(earlier.path)
+        _load_weights(head, earlier.path)
     return head
+
+
+def _seed_keras(seed: int) -> None:
+    """Seed the weights of new layers, and dropout, whose seed is drawn when a head is loaded."""
+    # Keras comes with TensorFlow, whose import costs seconds: only where the head needs it.
+    import keras
+
+    keras.utils.set_random_seed(seed)
 
 
 def _check_same_base(path: Path, earlier: Fingerprint, now: Fingerprint) -> None:
@@ -187,9 +211,36 @@ def _with_labels(
     return wide
 
 
+def _dense_with_labels(head: DenseHead, known: Sequence[str], labels: Sequence[str]) -> DenseHead:
+    """Do the same as `_with_labels` for a head of dense layers."""
+    index_of = {label: index for index, label in enumerate(labels)}
+    indices = [index_of[label] for label in known]
+    *hidden, kernel, bias = head.weights
+    wide_kernel = np.zeros((len(kernel), len(labels)), np.float32)
+    wide_bias = np.full(len(labels), bias.mean())
+    wide = (_spread(kernel, indices, wide_kernel), _spread(bias, indices, wide_bias))
+    return replace(head, weights=(*hidden, *wide))
+
+
 def _spread(array: NDArray[Any], indices: Sequence[int], into: NDArray[Any]) -> NDArray[Any]:
     into[..., indices] = array
     return into
+
+
+def _with_weights(head: DenseHead, path: Path) -> DenseHead:
+    _warn_of_statistics(path)
+    if (loaded := read_weights(head, path)) is not None:
+        return loaded
+    # A file of Keras 2, or one that does not fit: Keras reads the one and says so of the other.
+    model = to_keras(head)
+    _load_weights(model, path)
+    return head.with_weights(model.get_weights())
+
+
+def _warn_of_statistics(path: Path) -> None:
+    log.warning(
+        "%s: holds no statistics of the bottlenecks; those of these pictures are used", path
+    )
 
 
 def _load_weights(head: "keras.Model", path: Path) -> None:
@@ -202,7 +253,7 @@ def _load_weights(head: "keras.Model", path: Path) -> None:
         ) from error
 
 
-def _statistics(train: TrainingData, model: "keras.Model | None") -> Statistics:
+def statistics_of(train: TrainingData, model: "keras.Model | None" = None) -> Statistics:
     """Return mean and variance of each feature of the bottlenecks, maps averaged first.
 
     With `model`, of the features that it makes of the bottlenecks.
@@ -217,13 +268,3 @@ def _statistics(train: TrainingData, model: "keras.Model | None") -> Statistics:
             count += len(features)
     mean = total / count
     return Statistics(mean=mean, variance=np.maximum(squares / count - np.square(mean), 0.0))
-
-
-def _rest(base: BaseOptions) -> "keras.Model":
-    from ..bases import find_base
-
-    if base.layer is None:
-        raise ValueError("the rest of a base begins after a layer that has to be named")
-    return build_rest(
-        find_base(base.base_model), base.layer, weights=base.weights, size=base.image_size
-    )

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, cast, get_args
 
-from .errors import DeviceError
-from .logs import Log
+from .errors import DeviceError, Log
 
 log: Log = Log(__name__)
 

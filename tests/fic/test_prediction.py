@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,42 @@ def test_a_head_in_a_file_answers_like_its_run(
     loose = HeadFile(**files, base_options=base)
     answers = list(predict_files(loose, [photos], bottleneck_dir=cache))
     assert len(answers) == 24
-    assert answers == list(predict_files(cold_run.folder, [photos]))
+    for (path, loosely), (same, whole) in zip(
+        answers, predict_files(cold_run.folder, [photos]), strict=True
+    ):
+        assert isinstance(loosely, Prediction) and isinstance(whole, Prediction)
+        assert (path, loosely.label) == (same, whole.label)
+        assert loosely.probability == pytest.approx(whole.probability, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("head", "is_new"), [("linear", False), ("mlp:8", True)], ids=["warm cache", "known base"]
+)
+def test_neither_keras_nor_tensorflow_is_imported_without_need(
+    cold_run: Run, shared_photos: Path, tmp_path: Path, head: str, is_new: bool
+) -> None:
+    cache = tmp_path / "new" if is_new else cold_run.cache_options.bottleneck_dir
+    base = ["--base-model", "mobilenet_0.25", "--weights", "none", "--image-size", "32"]
+    run, photo = str(tmp_path / "run"), str(shared_photos / "blue" / "0.jpg")
+    options = ["--val-split", "0.25", "--epochs", "2", "--head", head]
+    outputs = ["--out", run, "--weight-file", str(tmp_path / "top.keras")]
+    source = ["--data", str(shared_photos), "--bottleneck-dir", str(cache)]
+    commands = [
+        ["train", *source, *base, *options, *outputs],
+        ["evaluate", run, "--data", str(shared_photos)],
+        ["predict", run, photo],
+    ]
+    code = (
+        "import sys\n"
+        "from fic.cli import cli\n"
+        f"for command in {commands}:\n"
+        "    cli(command, standalone_mode=False)\n"
+        "heavy = {'keras', 'tensorflow', 'tf2onnx', 'onnx', 'sklearn'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{24 if is_new else 0} bottlenecks extracted" in done.stdout
 
 
 def test_a_class_that_the_run_does_not_know_is_an_error(cold_run: Run, photos: Path) -> None:

@@ -118,14 +118,27 @@ def test_a_folder_holds_the_same_in_files(golden, tmp_path):
 
 def test_an_earlier_folder_is_replaced_and_anything_else_is_not(golden, tmp_path):
     write_site(golden, tmp_path / "site")
-    (tmp_path / "site/left.txt").touch()
+    (tmp_path / "site/page.css").write_text("old")
     write_site(golden, tmp_path / "site")
-    assert not (tmp_path / "site/left.txt").exists()
+    assert (tmp_path / "site/page.css").read_text() != "old"
+    (tmp_path / "site/left.txt").touch()
+    with pytest.raises(OutputError, match=r"holds left\.txt"):
+        write_site(golden, tmp_path / "site")
+    assert (tmp_path / "site/left.txt").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/diary.txt").touch()
     with pytest.raises(OutputError, match="holds something"):
         write_site(golden, tmp_path / "mine")
     assert (tmp_path / "mine/diary.txt").exists()
+
+
+def test_only_a_page_of_its_own_is_replaced_by_a_page(golden, tmp_path):
+    for _ in range(2):
+        write_page(golden, tmp_path / "page.html")
+    (tmp_path / "mine.html").write_text("<!doctype html>precious")
+    with pytest.raises(OutputError, match="is there already"):
+        write_page(golden, tmp_path / "mine.html")
+    assert (tmp_path / "mine.html").read_text() == "<!doctype html>precious"
 
 
 def test_a_folder_is_not_replaced_by_a_page(golden, tmp_path):

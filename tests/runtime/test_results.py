@@ -1,6 +1,10 @@
 """Results appear whole or not at all, and nothing else is touched."""
 
+import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -8,8 +12,11 @@ import pytest
 
 from fic_runtime.errors import OutputError
 from fic_runtime.results import (
+    check_apart,
+    check_own_file,
     check_place,
     check_replaceable,
+    check_writable,
     replacing_folder,
     replacing_result,
     whole_file,
@@ -197,7 +204,7 @@ def test_a_file_has_the_mode_of_any_new_one(umask, tmp_path):
 @pytest.mark.parametrize("name", ["head.weights.h5", "a.keras", "ж" * 120 + ".weights.h5", "none"])
 def test_a_writer_may_go_by_the_suffix_whatever_the_length_of_the_name(name, tmp_path):
     with whole_file(tmp_path / name) as part:
-        assert part.parent == tmp_path
+        assert part.parent.parent == tmp_path  # one file system, so it can be renamed
         assert part.name.endswith("." + name.partition(".")[2] if "." in name else name)
         part.write_text("new")
     assert contents(tmp_path) == {name: "new"}
@@ -232,3 +239,155 @@ def test_a_folder_is_no_place_for_an_archive(tmp_path):
     (tmp_path / "bundle.zip").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
         check_place(tmp_path / "bundle.zip", mark=MARK)
+
+
+def test_a_result_with_a_file_of_somebody_else_beside_it_is_refused_and_kept(earlier):
+    (earlier / ".DS_Store").write_text("litter")
+    check_replaceable(earlier, mark=MARK, names={MARK, "only-old"})
+    with pytest.raises(OutputError, match="holds only-old beside an earlier result"):
+        check_replaceable(earlier, mark=MARK, names={MARK})
+
+
+def test_the_earlier_result_can_be_kept(earlier):
+    for text in ("new", "newest"):
+        with replacing_folder(earlier, mark=MARK, keep=earlier.with_name("before")) as fresh:
+            (fresh / MARK).write_text(text)
+    assert contents(earlier.parent) == {
+        "bundle/manifest.json": "newest",
+        "before/manifest.json": "new",
+    }
+
+
+def test_a_folder_that_cannot_be_renamed_is_filled(earlier, monkeypatch):
+    """As one that a container mounts."""
+    rename = Path.rename
+
+    def busy(self, target):
+        if self == earlier:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", busy)
+    write(earlier)
+    assert contents(earlier.parent) == {"bundle/manifest.json": "new"}
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == earlier)
+    write(earlier, "newer")
+    assert contents(earlier.parent) == {"bundle/manifest.json": "newer"}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from fic_runtime.results import replacing_folder, replacing_result, whole_file
+out, how = Path(sys.argv[1]), sys.argv[2]
+if how == "between the renames":
+    rename = Path.rename
+    def once(self, target):
+        if self.name == "new":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(self, target)
+    Path.rename = once
+write = {"file": whole_file}.get(how) or (lambda path: replacing_result(path, mark="manifest.json"))
+with write(out) as part:
+    part = part if how == "file" else part / "manifest.json"
+    part.write_text("half")
+    if how == "waits":
+        print("ready", flush=True)
+        input()
+    if how != "between the renames":
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def start(out, how, **options):
+    return subprocess.Popen([sys.executable, "-c", KILLED, str(out), how], **options)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("bundle", "folder"), ("bundle.zip", "archive"), ("x.json", "file")],
+)
+def test_the_next_writer_sweeps_what_a_killed_one_left(name, how, tmp_path):
+    mine = tmp_path / ".bundle-backup12"  # hidden, too, but not of fic
+    mine.mkdir()
+    assert start(tmp_path / name, how).wait() == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    write(tmp_path / "bundle")
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", mine.name}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
+def test_an_earlier_result_comes_back_after_a_kill_between_the_renames(earlier):
+    assert start(earlier, "between the renames").wait() == -signal.SIGKILL
+    assert not earlier.exists()
+    write(earlier.with_name("another"))
+    assert contents(earlier.parent) == {
+        "bundle/manifest.json": "old",
+        "bundle/only-old": "old",
+        "another/manifest.json": "new",
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked there")
+def test_what_a_living_process_writes_is_not_swept(tmp_path):
+    other = start(
+        tmp_path / "bundle", "waits", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout.readline() == "ready\n"
+        write(tmp_path / "bundle")
+        assert len(list(tmp_path.iterdir())) == 2
+    finally:
+        other.communicate("\n")
+    assert contents(tmp_path / "bundle") == {"manifest.json": "new"}
+
+
+def test_a_place_is_tried_and_left_as_it_was(earlier):
+    for name in ("bundle", "new", "a/b/new.zip"):
+        check_writable(earlier.parent / name)
+    assert contents(earlier.parent) == {"bundle/manifest.json": "old", "bundle/only-old": "old"}
+    assert list(earlier.parent.iterdir()) == [earlier]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("x" * 300, "name too long"),
+        ("a/" + "x" * 300, "name too long"),
+        ("bundle/manifest.json/new", "Not a directory"),
+        ("nul\0", "null byte"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused_in_one_sentence(name, says, earlier):
+    with pytest.raises(OutputError, match=rf"cannot be written \(.*{says}"):
+        check_writable(earlier.parent / name)
+    assert list(earlier.parent.iterdir()) == [earlier]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
+def test_a_folder_where_nobody_may_write_is_no_place(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(OutputError, match="Permission denied"):
+        check_writable(tmp_path / "run")
+
+
+def test_only_a_file_of_its_own_kind_is_replaced(tmp_path):
+    file = tmp_path / "labels.json"
+    check_own_file(file, lambda path: False, kind="a label file")
+    file.write_text("precious")
+    check_own_file(file, lambda path: path.read_text() == "precious", kind="a label file")
+    for is_own in (lambda path: False, lambda path: 1 / 0):
+        with pytest.raises(OutputError, match="is there already and is not a label file"):
+            check_own_file(file, is_own, kind="a label file")
+    with pytest.raises(OutputError, match="is a folder"):
+        check_own_file(tmp_path, lambda path: True, kind="a label file")
+
+
+def test_results_are_kept_apart_from_pictures(tmp_path):
+    (tmp_path / "photos/cats").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "photos/cats")
+    check_apart(tmp_path / "photos-seen", [tmp_path / "photos"])
+    for name in ("photos", "photos/seen", "link/x.csv"):
+        with pytest.raises(OutputError, match="lies inside the pictures"):
+            check_apart(tmp_path / name, [tmp_path / "photos"])

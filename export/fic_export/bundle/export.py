@@ -15,14 +15,13 @@ from fic_runtime.bundle import (
     GOLDEN_FILE,
     HEAD_FILE,
     LABELS_FILE,
-    MANIFEST_FILE,
     TEACHING_FILE,
     Bundle,
     open_bundle,
 )
 from fic_runtime.bundle.manifest import Manifest
+from fic_runtime.bundle.places import appearing_bundle
 from fic_runtime.preprocessing import Geometry, Preprocessing
-from fic_runtime.results import cannot_write, replacing_result
 
 from ..conversion import convert_base, convert_head
 from ..drawn_pictures import drawn_files
@@ -45,7 +44,7 @@ from .explanations import (
 from .golden import write_golden
 from .model_card import model_card
 from .parity import compare, threshold_on_graphs
-from .single_graph import compare_single_graph, write_single_graph
+from .single_graph import SingleGraph, compare_single_graph, write_single_graph
 
 if TYPE_CHECKING:
     import keras
@@ -121,7 +120,7 @@ def write_bundle(
     check(classifier, options, deployed)
     # Before the conversion, which may take minutes: a folder that cannot be made fails at once.
     with (
-        _appearing(out) as folder,
+        appearing_bundle(out) as folder,
         _files(options.pictures, classifier.preprocessing.geometry) as pictures,
     ):
         draft = Draft(folder, _first_manifest(classifier, options))
@@ -170,6 +169,7 @@ def convert(
         return
     base = options.base_graph or convert_base(classifier.base, classifier.preprocessing)
     if options.with_feature_map:
+        base = base.read_bytes() if isinstance(base, Path) else base
         base, feature_map = expose_feature_map(base, classifier.base, draft.manifest.base.output)
         draft.note(feature_map=feature_map)
     write_graph(base, draft.folder / BASE_FILE, of_pictures(classifier.preprocessing))
@@ -235,10 +235,9 @@ def finish(
     """
     folder = draft.folder
     if options.single_graph:
-        also = options.with_bottleneck
-        write_single_graph(folder, draft.manifest, with_bottleneck=also)
-        entry = compare_single_graph(folder, draft.manifest, pictures, with_bottleneck=also)
-        draft.note(single_graph=entry)
+        form = SingleGraph(options.with_bottleneck, options.float_input)
+        write_single_graph(folder, draft.manifest, form=form)
+        draft.note(single_graph=compare_single_graph(folder, draft.manifest, pictures, form=form))
     write_golden(folder / GOLDEN_FILE, folder, with_pictures=not head_only)
     if head_only:
         draft.drop_base()
@@ -271,16 +270,6 @@ def _quantize(
     )
     draft.note(quantization=asdict(quantization))
     draft.write_manifest()
-
-
-@contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """Give the folder that becomes `out` when the block ends well."""
-    try:
-        with replacing_result(out, mark=MANIFEST_FILE) as folder:
-            yield folder
-    except OSError as error:
-        raise cannot_write(out, error) from error
 
 
 @contextmanager

@@ -158,8 +158,13 @@ def keras_probabilities(classifier: KerasClassifier, pictures: Sequence[Path]) -
     """Return what the Keras models say of image files, shape (pictures, labels)."""
     preprocessing = classifier.preprocessing
     pixels = np.stack([load_image(path, preprocessing.geometry) for path in pictures])
-    inputs = preprocessing.pixels.apply(pixels.astype(np.float32))
-    bottlenecks = classifier.base.predict_on_batch(inputs)
+    base: Any = classifier.base
+    if hasattr(base, "bottlenecks"):
+        # In a way of its own from the pixels on: the arithmetic of the graph is compared, too.
+        bottlenecks = base.bottlenecks(pixels)
+    else:
+        inputs = preprocessing.pixels.apply(pixels.astype(np.float32))
+        bottlenecks = base.predict_on_batch(inputs)
     return np.asarray(classifier.head.predict_on_batch(bottlenecks))
 
 

@@ -1,9 +1,9 @@
 """Base and head fused in one ONNX file, for programs that load a single graph."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -20,9 +20,9 @@ from fic_runtime.images import load_image
 
 from ..conversion.keras_to_onnx import BOTTLENECK, IMAGE, PROBABILITIES
 from ..errors import ConversionError, ParityError
-from ..graphs.files import check, of_answers, of_pictures, write_graph
+from ..graphs.files import at_opset, check, of_answers, of_pictures, write_graph
 from ..graphs.ood_nodes import OOD_SCORE, append_ood_score
-from ..graphs.surgery import canonicalize, join
+from ..graphs.surgery import canonicalize, join, take_float
 
 SINGLE_FILE = "classifier.onnx"
 
@@ -32,25 +32,45 @@ _BOUND = 1e-4
 _BATCH = 16
 
 
+class SingleGraph(NamedTuple):
+    """What the fused graph takes and gives beside what it always does.
+
+    Attributes:
+        with_bottleneck: it gives `bottleneck` as its last output. Most loaders of a single graph
+            expect none of its kind.
+        float_input: it takes float32 pixels, 0..255, as some engines know no uint8.
+    """
+
+    with_bottleneck: bool = False
+    float_input: bool = False
+
+
+PLAIN = SingleGraph()
+
+
 def fuse(
     base: onnx.ModelProto,
     head: onnx.ModelProto,
     *,
+    form: SingleGraph = PLAIN,
     score: Score | None = None,
-    with_bottleneck: bool = False,
 ) -> onnx.ModelProto:
     """Return one graph from the base's input `image` to the head's output `probabilities`.
 
     Args:
         base: the base's graph.
         head: the head's graph.
+        form: what it takes and gives.
         score: what tells unknown pictures, which becomes a second output, `ood_score`, (n, 1).
-        with_bottleneck: let `bottleneck` be the last output. Most loaders of a single graph expect
-            none of its kind.
 
     Raises:
-        ConversionError: the two are of different operator sets.
+        ConversionError: the two are of different operator sets, and cannot be brought to one.
     """
+    # An int8 base is of a newer one than its head.
+    newest = max(
+        each.version for each in (*base.opset_import, *head.opset_import) if not each.domain
+    )
+    base, head = at_opset(base, newest), at_opset(head, newest)
     opsets = [
         {opset.domain: opset.version for opset in model.opset_import} for model in (base, head)
     ]
@@ -68,8 +88,10 @@ def fuse(
     fused.graph.name = "classifier"
     if score is not None:
         _append_score(fused, base.graph.output[0], score)
-    if with_bottleneck:
+    if form.with_bottleneck:
         _append_bottleneck(fused.graph, base.graph.output[0])
+    if form.float_input:
+        take_float(fused.graph)
     canonicalize(fused.graph, input_name=IMAGE, output_name=PROBABILITIES)
     check(fused)
     return fused
@@ -103,7 +125,7 @@ def _joined(bottleneck: onnx.ValueInfoProto) -> str:
     return f"0/{bottleneck.name}"
 
 
-def write_single_graph(folder: Path, manifest: Manifest, *, with_bottleneck: bool = False) -> None:
+def write_single_graph(folder: Path, manifest: Manifest, *, form: SingleGraph = PLAIN) -> None:
     """Write `classifier.onnx` of a bundle's folder from the two graphs that lie there.
 
     Where the bundle has a score for unknown pictures, the graph gives that too, and the threshold
@@ -117,13 +139,12 @@ def write_single_graph(folder: Path, manifest: Manifest, *, with_bottleneck: boo
     ood = read_out_of_distribution(bundle_files(folder), manifest)
     if ood is not None:
         metadata["ood_threshold"] = repr(ood.threshold)
-    score = None if ood is None else ood.method
-    fused = fuse(*graphs, score=score, with_bottleneck=with_bottleneck)
+    fused = fuse(*graphs, form=form, score=None if ood is None else ood.method)
     write_graph(fused, folder / SINGLE_FILE, metadata)
 
 
 def compare_single_graph(
-    folder: Path, manifest: Manifest, pictures: Sequence[Path], *, with_bottleneck: bool = False
+    folder: Path, manifest: Manifest, pictures: Sequence[Path], *, form: SingleGraph = PLAIN
 ) -> Mapping[str, Any]:
     """Run pictures through the fused graph and through the two, and describe it for the manifest.
 
@@ -133,10 +154,12 @@ def compare_single_graph(
     ood = read_out_of_distribution(bundle_files(folder), manifest)
     outputs = [
         *([OOD_SCORE] if ood is not None else []),
-        *([BOTTLENECK] if with_bottleneck else []),
+        *([BOTTLENECK] if form.with_bottleneck else []),
     ]
     fused = Graph(folder / SINGLE_FILE, device="cpu", further_outputs=len(outputs))
-    spec = GraphSpec(file=SINGLE_FILE, input=manifest.base.input, output=manifest.head.output)
+    dtype = "float32" if form.float_input else manifest.base.input.dtype
+    taken = replace(manifest.base.input, dtype=dtype)
+    spec = GraphSpec(file=SINGLE_FILE, input=taken, output=manifest.head.output)
     fused.check(spec, fused.further)
     differences: dict[str, list[float]] = {name: [] for name in (PROBABILITIES, *outputs)}
     with Classifier(folder, device="cpu") as classifier:
@@ -148,9 +171,8 @@ def compare_single_graph(
             expected = {PROBABILITIES: probabilities, BOTTLENECK: bottlenecks}
             if ood is not None:
                 expected[OOD_SCORE] = ood.score(bottlenecks, probabilities)[:, None]
-            for name, found in zip(
-                differences, fused.run_outputs(pixels, list(differences)), strict=True
-            ):
+            answers = fused.run_outputs(pixels.astype(dtype, copy=False), list(differences))
+            for name, found in zip(differences, answers, strict=True):
                 differences[name].append(_difference(found, expected[name]))
     largest = {name: float(np.max(found)) for name, found in differences.items()}
     # Not a number is past the bound, too.

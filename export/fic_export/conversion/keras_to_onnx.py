@@ -17,6 +17,7 @@ from ..graphs.surgery import (
     cancel_transposes,
     canonicalize,
     fold_into_convolutions,
+    fold_pads,
     join,
     prepend_preprocessing,
     protect_padded_pools,
@@ -154,6 +155,7 @@ def _finish(
     skip_idle_reshapes(converted)
     protect_padded_pools(converted.graph)
     fold_into_convolutions(converted.graph)
+    fold_pads(converted.graph)
     canonicalize(converted.graph, input_name=input_name, output_name=output_name)
     converted.graph.name = name
     converted.graph.doc_string = ""

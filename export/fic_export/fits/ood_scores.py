@@ -32,7 +32,7 @@ class SoftmaxRegression:
         return softmax(features @ self.weights + self.bias)
 
 
-Fit: TypeAlias = Callable[[Array, Array, SoftmaxRegression], Score]
+Fit: TypeAlias = Callable[[Array, Array, SoftmaxRegression | None], Score | None]
 
 # Directions of the covariance that are kept: 32 to 256 were within a point
 # (docs/why/ood-and-teaching.md).
@@ -79,11 +79,22 @@ def fit_softmax_regression(features: Array, targets: Array) -> SoftmaxRegression
     return SoftmaxRegression(weights, bias - mean @ weights)
 
 
+def class_means(features: Array, targets: Array, classes: int) -> Array:
+    """Return the mean features of each class, (classes, features); each has a picture."""
+    in_order = np.argsort(targets, kind="stable")
+    ends = np.cumsum(np.bincount(targets, minlength=classes))[:-1]
+    # Class by class, so that no copy of all features is made.
+    return np.stack([features[rows].mean(axis=0) for rows in np.split(in_order, ends)])
+
+
 def largest_directions(rows: Array, count: int) -> tuple[Array, Array]:
     """Return the first right singular vectors, (features, count), and the squared singular values.
 
-    Randomised, as in Halko, Martinsson & Tropp 2011, https://arxiv.org/abs/0909.4061.
+    Randomised, as in Halko, Martinsson & Tropp 2011, https://arxiv.org/abs/0909.4061. Rows that are
+    all zero have no direction; the first axes stand in for it.
     """
+    if not rows.any():
+        return np.eye(rows.shape[1], count, dtype=np.float32), np.zeros(count)
     width = min(count + _OVERSAMPLING, *rows.shape)
     basis = np.random.default_rng(_SEED).standard_normal((rows.shape[1], width), np.float32)
     for _ in range(_POWER_ITERATIONS):
@@ -94,11 +105,13 @@ def largest_directions(rows: Array, count: int) -> tuple[Array, Array]:
     return basis @ turn[:, largest].astype(np.float32), np.maximum(squares[largest], 0.0)
 
 
-def _fit_probability(features: Array, targets: Array, head: SoftmaxRegression) -> Score:
+def _fit_probability(features: Array, targets: Array, head: SoftmaxRegression | None) -> Score:
     return MaximumProbability()
 
 
-def _fit_energy(features: Array, targets: Array, head: SoftmaxRegression) -> Score:
+def _fit_energy(features: Array, targets: Array, head: SoftmaxRegression | None) -> Score | None:
+    if head is None:
+        return None
     scale = _scale(features)
     return Energy(
         weights=_half(head.weights / scale),
@@ -107,15 +120,15 @@ def _fit_energy(features: Array, targets: Array, head: SoftmaxRegression) -> Sco
     )
 
 
-def _fit_mahalanobis(features: Array, targets: Array, head: SoftmaxRegression) -> Score:
+def _fit_mahalanobis(features: Array, targets: Array, head: SoftmaxRegression | None) -> Score:
     return _mahalanobis(Mahalanobis, features, targets)
 
 
-def _fit_normalised(features: Array, targets: Array, head: SoftmaxRegression) -> Score:
+def _fit_normalised(features: Array, targets: Array, head: SoftmaxRegression | None) -> Score:
     return _mahalanobis(NormalisedMahalanobis, normalised(features), targets)
 
 
-def _fit_neighbours(features: Array, targets: Array, head: SoftmaxRegression) -> Score:
+def _fit_neighbours(features: Array, targets: Array, head: SoftmaxRegression | None) -> Score:
     chosen = np.random.default_rng(_SEED).permutation(len(features))[:_NEIGHBOURS]
     return NearestNeighbour(neighbours=_half(normalised(features[np.sort(chosen)])))
 
@@ -135,7 +148,7 @@ def _mahalanobis(kind: type[Mahalanobis], features: Array, targets: Array) -> Ma
     features = (features * np.float64(scale)).astype(np.float32)
     centre = features.mean(axis=0)
     classes, indices = np.unique(targets, return_inverse=True)
-    means = np.stack([features[indices == index].mean(axis=0) for index in range(len(classes))])
+    means = class_means(features, indices, len(classes))
     within = features - means[indices]
     freedom = max(1, len(features) - len(classes))
     total = float((within.astype(np.float64) ** 2).sum()) / freedom

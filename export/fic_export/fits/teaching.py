@@ -7,12 +7,14 @@ import numpy as np
 from fic_runtime.heads.ood_scores import Array
 from fic_runtime.heads.statistics import ClassStatistics
 
-from .ood_scores import largest_directions
+from .ood_scores import class_means, largest_directions
 from .softmax import cross_entropies
 
 _DIRECTIONS = 64  # 128 are not better on flowers (docs/why/ood-and-teaching.md)
 _FOLDS = 5
 _EXTRA_VARIANCES = (0.0, 0.5, 1.0, 2.0, 3.0, 4.5, 6.5, 9.0, 13.0, 20.0, 32.0)
+# Of the variance between classes, where pictures show none within them.
+_SHARE_WITHIN = 0.25
 _USUAL_EXTRA_VARIANCE = 6.0  # where a class has too few pictures to try: between those of flowers
 
 
@@ -45,8 +47,9 @@ def fit_teaching(
 def _best_extra_variance(features: Array, targets: Array, counts: Array, kept: int) -> float:
     # Every class has its share of each fold: the pictures of a class take turns.
     turn = np.empty(len(targets), np.int64)
-    for target, count in enumerate(counts):
-        turn[targets == target] = np.arange(count) % _FOLDS
+    turn[np.argsort(targets, kind="stable")] = np.concatenate(
+        [np.arange(count) % _FOLDS for count in counts]
+    )
     folds = []
     for fold in range(_FOLDS):
         own, left_out = targets[turn != fold], turn == fold
@@ -68,10 +71,12 @@ def _best_extra_variance(features: Array, targets: Array, counts: Array, kept: i
 
 def _statistics(features: Array, targets: Array, counts: Array, kept: int) -> ClassStatistics:
     classes = len(counts)
-    means = np.stack([features[targets == target].mean(axis=0) for target in range(classes)])
+    means = class_means(features, targets, classes)
     within = features - means[targets]
+    if not within.any():
+        return _without_spread(means, counts)
     freedom = max(1, len(features) - classes)
-    variance = float((within.astype(np.float64) ** 2).sum()) / freedom / features.shape[1] or 1.0
+    variance = float((within.astype(np.float64) ** 2).sum()) / freedom / features.shape[1]
     within = (within / np.float64(np.sqrt(variance))).astype(np.float32)
     # Half of what there is at most, so that there is a rest to take the last variance from.
     kept = max(1, min(kept, freedom // 2, features.shape[1] // 2))
@@ -85,5 +90,24 @@ def _statistics(features: Array, targets: Array, counts: Array, kept: int) -> Cl
         variances=variances.astype(np.float32),
         rest=np.asarray(rest, np.float32),
         variance=np.asarray(variance, np.float64),
+        extra_variance=np.asarray(_USUAL_EXTRA_VARIANCE, np.float32),
+    )
+
+
+def _without_spread(means: Array, counts: Array) -> ClassStatistics:
+    """Return the statistics where no class shows how its pictures differ: one picture, or copies.
+
+    All directions then count the same, and the variance within classes is taken for a share of that
+    between them, so that classes can be told apart and answers are not too sure.
+    """
+    features = means.shape[1]
+    between = float(means.var(axis=0, dtype=np.float64).mean())
+    return ClassStatistics(
+        means=means.astype(np.float32),
+        counts=counts.astype(np.int64),
+        directions=np.eye(features, 1, dtype=np.float16),
+        variances=np.ones(1, np.float32),
+        rest=np.asarray(1.0, np.float32),
+        variance=np.asarray(_SHARE_WITHIN * between or 1.0, np.float64),
         extra_variance=np.asarray(_USUAL_EXTRA_VARIANCE, np.float32),
     )

@@ -6,11 +6,13 @@ MetadataProps.md. Both are in `docs/reference/bundle-format.md`, with what was l
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx import version_converter
 
 from fic_runtime.preprocessing import Preprocessing
 
@@ -42,14 +44,32 @@ def check(model: onnx.ModelProto) -> None:
         _check(model, model.graph.name)
 
 
-def write_graph(graph: bytes | onnx.ModelProto, file: Path, metadata: Mapping[str, str]) -> None:
+def write_graph(
+    graph: bytes | Path | onnx.ModelProto,
+    file: Path,
+    metadata: Mapping[str, str],
+    *,
+    checked: bool = True,
+) -> None:
     """Write a graph; the weights of a large one go to `weights_file` beside it.
 
     A large model that was given is emptied of its weights.
 
+    Args:
+        graph: a model, its bytes, or a file that this function wrote.
+        file: where it goes.
+        metadata: what it says of itself.
+        checked: check a large model: others were checked before.
+
     Raises:
         ConversionError: a large one is not valid ONNX.
     """
+    if isinstance(graph, Path):
+        beside = graph.with_name(weights_file(graph.name))
+        if beside.exists():
+            # The name by which the graph knows it.
+            shutil.copyfile(beside, file.with_name(beside.name))
+        graph = graph.read_bytes()
     if isinstance(graph, bytes):
         # Messages of protobuf merge when their bytes are joined: the weights are not parsed again.
         file.write_bytes(graph + _serialised(add_metadata(onnx.ModelProto(), metadata)))
@@ -66,7 +86,8 @@ def write_graph(graph: bytes | onnx.ModelProto, file: Path, metadata: Mapping[st
         location=weights_file(file.name),
         size_threshold=_SMALLEST_OUTSIDE,
     )
-    _check(file, file.name)
+    if checked:
+        _check(file, file.name)
 
 
 def of_pictures(preprocessing: Preprocessing) -> dict[str, str]:
@@ -96,6 +117,26 @@ def add_metadata(model: onnx.ModelProto, values: Mapping[str, str]) -> onnx.Mode
     for key, value in values.items():
         model.metadata_props.add(key=key, value=value)
     return model
+
+
+def at_opset(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    """Return the same graph in a newer version of the standard operators.
+
+    Raises:
+        ConversionError: one of its operators has no newer form that is the same.
+    """
+    if all(each.version >= version for each in model.opset_import if not each.domain):
+        return model
+    try:
+        newer = version_converter.convert_version(model, version)
+    except Exception as error:  # of C++, with no class of its own
+        raise ConversionError(
+            f"the graph cannot be brought to version {version} of ONNX's operators "
+            f"({one_line(error)}); report the base"
+        ) from error
+    newest = onnx.helper.find_min_ir_version_for(newer.opset_import)
+    newer.ir_version = max(newer.ir_version, newest)
+    return newer
 
 
 def _check(model: onnx.ModelProto | Path, name: str) -> None:

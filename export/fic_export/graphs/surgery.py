@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from fic_runtime.preprocessing import Preprocessing
@@ -133,6 +134,69 @@ def fold_into_convolutions(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(constants.values())
 
 
+def fold_pads(graph: onnx.GraphProto) -> None:
+    """Move zero `Pad` nodes into the convolutions, and some of the pools, that follow them.
+
+    ONNX Runtime does it too, but not between quantize nodes, where a float `Pad` would be left. A
+    pool pads with minus infinity, which is the same as with zeros after a ReLU only.
+    """
+    constants = {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if tensor.data_type != onnx.TensorProto.FLOAT or not tensor.dims
+    }
+    producers = {node.output[0]: node for node in graph.node}
+    uses = Counter(name for node in graph.node for name in node.input)
+    for node in list(graph.node):
+        if node.op_type not in ("Conv", "MaxPool"):
+            continue
+        pad = producers.get(node.input[0])
+        between = None
+        if node.op_type == "MaxPool" and pad is not None and pad.op_type == "Max":
+            # What `protect_padded_pools` put there.
+            between, pad = pad, producers.get(pad.input[0])
+        if pad is None or pad.op_type != "Pad":
+            continue
+        above = producers.get(pad.input[0])
+        if node.op_type == "MaxPool" and (above is None or above.op_type != "Relu"):
+            continue
+        sides = _spatial_zeros(pad, constants)
+        if sides is None or not _add_pads(node, sides):
+            continue
+        node.input[0] = pad.input[0]
+        for idle in (between, pad):
+            if idle is not None:
+                uses[idle.output[0]] -= 1
+                if not uses[idle.output[0]]:
+                    graph.node.remove(idle)
+
+
+def take_float(graph: onnx.GraphProto) -> None:
+    """Let a graph of uint8 pixels take the same numbers as float32.
+
+    Raises:
+        ConversionError: it does more with them than to reorder and to cast them.
+    """
+    pixels = graph.input[0]
+    pixels.type.tensor_type.elem_type = TensorProto.FLOAT
+    alike, cast = {pixels.name}, {}
+    for node in _in_order_of_use(graph):
+        if not alike & set(node.input):
+            continue
+        if node.op_type in ("Transpose", "Gather"):  # layout and order of the channels
+            alike.add(node.output[0])
+        elif node.op_type == "Cast":
+            if node.attribute[0].i == TensorProto.FLOAT:
+                cast[node.output[0]] = node.input[0]
+        else:
+            raise ConversionError(
+                f"the graph has a {node.op_type} on uint8 pixels and cannot take float32; export "
+                "without it and report the base"
+            )
+    for node in graph.node:
+        node.input[:] = [cast.get(name, name) for name in node.input]
+
+
 def prepend_preprocessing(graph: onnx.GraphProto, preprocessing: Preprocessing) -> None:
     """Put the pixel numbers in front, and make the input uint8 RGB (n, height, width, 3).
 
@@ -241,6 +305,42 @@ def fold_temperature(head: onnx.ModelProto, temperature: float) -> None:
     scaled = helper.make_node("Mul", [last.input[0], factor.name], ["calibrated_logits"])
     last.input[0] = scaled.output[0]
     graph.node.insert(list(graph.node).index(last), scaled)
+
+
+def _spatial_zeros(pad: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> list[int] | None:
+    """Return how many zeros a `Pad` adds to height and width, begins and then ends.
+
+    None if it does anything else.
+    """
+    if any(item.name == "mode" and item.s != b"constant" for item in pad.attribute):
+        return None
+    sizes = constants.get(pad.input[1])
+    value = constants.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else np.zeros(())
+    if sizes is None or value is None or value.any() or len(pad.input) > 3:
+        return None
+    begins, ends = np.split(sizes, 2)
+    if begins[:2].any() or ends[:2].any() or sizes.min() < 0:
+        return None
+    return [*begins[2:].tolist(), *ends[2:].tolist()]
+
+
+def _add_pads(node: onnx.NodeProto, sides: list[int]) -> bool:
+    """Let a node pad by itself, if it may be told how."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    automatic = attributes.get("auto_pad")
+    if automatic is not None and automatic.s != b"NOTSET":
+        return False
+    if node.op_type == "MaxPool" and (
+        any(attributes["pads"].ints if "pads" in attributes else ())
+        or max(sides) >= min(attributes["kernel_shape"].ints)
+    ):
+        return False  # a window might hold nothing but padding
+    if "pads" in attributes:
+        old = list(attributes["pads"].ints)
+        attributes["pads"].ints[:] = [a + b for a, b in zip(old, sides, strict=True)]
+    else:
+        node.attribute.append(helper.make_attribute("pads", sides))
+    return True
 
 
 def _shapes(converted: onnx.ModelProto) -> dict[str, list[int]]:

@@ -1,7 +1,6 @@
 """A base in 8-bit integers: weights, and what flows between the layers."""
 
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,12 @@ from onnxruntime.quantization import (
 from fic_runtime.graphs.onnx_runtime import onnxruntime
 
 from ..errors import ConversionError
-from ..graphs.surgery import canonicalize
+from ..graphs.files import at_opset
+from ..graphs.surgery import canonicalize, fold_pads
 
 _LEVELS = 127  # of int8, symmetric
+# The first whose quantize nodes ONNX's own reference evaluator knows; the runtime needs none newer.
+_OPSET = 19
 # docs/why/int8.md has the measurements. What is not here stays float32.
 OPERATORS = (
     "Add",
@@ -109,6 +111,7 @@ def quantize_int8(
             "the base cannot be quantized: it holds no convolution and no product with weights; "
             "export it without --quantize"
         )
+    quantized = at_opset(quantized, _OPSET)
     canonicalize(quantized.graph, input_name=names[0], output_name=names[1])
     del quantized.metadata_props[:]
     quantized.metadata_props.extend(model.metadata_props)
@@ -145,43 +148,6 @@ def only_used_domains(model: onnx.ModelProto) -> None:
     kept = [opset for opset in model.opset_import if opset.domain in used | {"", "ai.onnx"}]
     del model.opset_import[:]
     model.opset_import.extend(kept)
-
-
-def fold_pads(graph: onnx.GraphProto) -> None:
-    """Move zero `Pad` nodes into the convolutions, and some of the pools, that follow them.
-
-    ONNX Runtime does it too, but not between quantize nodes, where a float `Pad` would be left. A
-    pool pads with minus infinity, which is the same as with zeros after a ReLU only.
-    """
-    constants = {
-        tensor.name: numpy_helper.to_array(tensor)
-        for tensor in graph.initializer
-        if tensor.data_type != onnx.TensorProto.FLOAT or not tensor.dims
-    }
-    producers = {node.output[0]: node for node in graph.node}
-    uses = Counter(name for node in graph.node for name in node.input)
-    for node in list(graph.node):
-        if node.op_type not in ("Conv", "MaxPool"):
-            continue
-        pad = producers.get(node.input[0])
-        between = None
-        if node.op_type == "MaxPool" and pad is not None and pad.op_type == "Max":
-            # What `protect_padded_pools` put there.
-            between, pad = pad, producers.get(pad.input[0])
-        if pad is None or pad.op_type != "Pad":
-            continue
-        above = producers.get(pad.input[0])
-        if node.op_type == "MaxPool" and (above is None or above.op_type != "Relu"):
-            continue
-        sides = _spatial_zeros(pad, constants)
-        if sides is None or not _add_pads(node, sides):
-            continue
-        node.input[0] = pad.input[0]
-        for idle in (between, pad):
-            if idle is not None:
-                uses[idle.output[0]] -= 1
-                if not uses[idle.output[0]]:
-                    graph.node.remove(idle)
 
 
 def correct_biases(
@@ -245,42 +211,6 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime ships
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         return next(self._inputs, None)
-
-
-def _add_pads(node: onnx.NodeProto, sides: list[int]) -> bool:
-    """Let a node pad by itself, if it may be told how."""
-    attributes = {attribute.name: attribute for attribute in node.attribute}
-    automatic = attributes.get("auto_pad")
-    if automatic is not None and automatic.s != b"NOTSET":
-        return False
-    if node.op_type == "MaxPool" and (
-        any(attributes["pads"].ints if "pads" in attributes else ())
-        or max(sides) >= min(attributes["kernel_shape"].ints)
-    ):
-        return False  # a window might hold nothing but padding
-    if "pads" in attributes:
-        old = list(attributes["pads"].ints)
-        attributes["pads"].ints[:] = [a + b for a, b in zip(old, sides, strict=True)]
-    else:
-        node.attribute.append(helper.make_attribute("pads", sides))
-    return True
-
-
-def _spatial_zeros(pad: onnx.NodeProto, constants: dict[str, NDArray[Any]]) -> list[int] | None:
-    """Return how many zeros a `Pad` adds to height and width, begins and then ends.
-
-    None if it does anything else.
-    """
-    if any(item.name == "mode" and item.s != b"constant" for item in pad.attribute):
-        return None
-    sizes = constants.get(pad.input[1])
-    value = constants.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else np.zeros(())
-    if sizes is None or value is None or value.any() or len(pad.input) > 3:
-        return None
-    begins, ends = np.split(sizes, 2)
-    if begins[:2].any() or ends[:2].any() or sizes.min() < 0:
-        return None
-    return [*begins[2:].tolist(), *ends[2:].tolist()]
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:

@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import html
 import io
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..errors import BundleError, FicError, OutputError
-from ..results import cannot_write, replacing_folder, whole_file
+from ..results import (
+    cannot_write,
+    check_own_file,
+    check_replaceable,
+    check_writable,
+    replacing_folder,
+    whole_file,
+)
 from . import TEACHING_FILE, Bundle, open_bundle
 from .head_only import check_has_base
 from .manifest import MANIFEST_FILE
@@ -28,6 +34,8 @@ _LABELS_IN_TITLE = 6
 _BUNDLE = "bundle.zip"
 _PAGE = "index.html"
 _HEADERS = "_headers"
+_SITE = frozenset({_PAGE, "page.css", "page.js", "worker.js", _WASM, _BUNDLE, _HEADERS})
+_OF_A_PAGE = b'<script type="application/octet-stream" id="bundle">'
 # What the browser may do: run these scripts, and show pictures that the page itself made.
 _NOTHING_ELSE = {
     "default-src": "'none'",
@@ -54,6 +62,7 @@ def write_page(bundle: str | Path, out: Path, *, title: str | None = None) -> in
         FicError: the package fic-runtime-html is not installed.
         OutputError: the file cannot be written.
     """
+    check_page(out)
     opened = _opened(bundle)
     script, style = _asset("page.js").decode(), _asset("page.css").decode()
     blocks = {
@@ -96,7 +105,7 @@ def write_site(bundle: str | Path, folder: Path, *, title: str | None = None) ->
         FicError: the package fic-runtime-html is not installed.
         OutputError: the folder holds something else, or cannot be written.
     """
-    _check_folder(folder)
+    check_site(folder)
     opened = _opened(bundle)
     policy = {
         "script-src": "'self' 'wasm-unsafe-eval'",
@@ -149,6 +158,28 @@ def check_installed() -> None:
         FicError: the package fic-runtime-html is not installed.
     """
     _asset("page.html")
+
+
+def check_page(out: Path) -> None:
+    """Make sure that a page may be written at `out`.
+
+    Raises:
+        OutputError: a file is there that is not such a page, or it cannot be written.
+    """
+    check_own_file(out, lambda path: _OF_A_PAGE in path.read_bytes(), kind="a page")
+    check_writable(out)
+
+
+def check_site(folder: Path) -> None:
+    """Make sure that the files of a page may be written to `folder`.
+
+    Raises:
+        OutputError: it holds something else, or cannot be written.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / _HEADERS).is_file():
+        raise OutputError(f"{folder}: holds something other than such a page; give a new folder")
+    check_replaceable(folder, mark=_WASM, names=_SITE)
+    check_writable(folder)
 
 
 def _asset(name: str) -> bytes:
@@ -225,8 +256,6 @@ def _source(inline: str) -> str:
 
 
 def _write_file(out: Path, content: bytes) -> int:
-    if out.is_dir():
-        raise OutputError(f"{out}: is a folder; give the name of a file, such as page.html")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(out) as file:
@@ -238,15 +267,8 @@ def _write_file(out: Path, content: bytes) -> int:
 
 def _write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
     try:
-        with replacing_folder(folder, mark=_WASM) as fresh:
+        with replacing_folder(folder, mark=_WASM, names=_SITE) as fresh:
             for name, content in contents.items():
                 (fresh / name).write_bytes(content)
     except OSError as error:
         raise cannot_write(folder, error) from error
-
-
-def _check_folder(folder: Path) -> None:
-    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / _HEADERS).is_file() or not (folder / _WASM).is_file():
-        raise OutputError(f"{folder}: holds something other than such a page; give a new folder")

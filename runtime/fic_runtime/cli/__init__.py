@@ -1,13 +1,12 @@
 """The command `fic-runtime`: classify pictures with a bundle, without a training framework."""
 
 import argparse
-import io
-import os
 import sys
 from collections.abc import Sequence
 
 from ..errors import FicError
 from . import bench, doctor, explain, extract, html, info, predict, selftest, serve, teach, watch
+from .process import ending_on_signals, exit_code_of, prepare_streams, silence, surviving
 
 _COMMANDS = (predict, watch, serve, extract, explain, teach, html, bench, selftest, info, doctor)
 
@@ -32,25 +31,28 @@ _EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit: 0 ok, 1 failure, 2 wrong usage, 3 self-test failed, 130 Ctrl-C."""
-    options = _parser().parse_args(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name that the terminal cannot show must not fail the program; in JSON it stays readable.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    """Run the command and exit: 0 ok, 1 failure, 2 wrong usage, 3 self-test failed, 130 Ctrl-C.
+
+    143 is SIGTERM and 129 SIGHUP, at which it cleans up as it does at Ctrl-C.
+    """
+    prepare_streams()
     try:
-        status = options.command(options)
+        options = _parser().parse_args(arguments)
+        with ending_on_signals():
+            status = options.command(options)
         sys.stdout.flush()
     except FicError as error:
-        print(f"fic-runtime: {error}", file=sys.stderr)
+        with surviving(sys.stderr):
+            print(f"fic-runtime: {error}", file=sys.stderr)
         status = error.exit_code
-    except KeyboardInterrupt:
-        status = 130
+    except KeyboardInterrupt as error:
+        status = exit_code_of(error)
     except OSError as error:  # of the output: a file that cannot be read is a FicError
         # Not for a reader that has gone (`| head`).
         if not isinstance(error, BrokenPipeError):
-            print(f"fic-runtime: cannot write the answers ({error.strerror})", file=sys.stderr)
-        # Keep Python from failing again when it closes the output.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            with surviving(sys.stderr):
+                print(f"fic-runtime: cannot write the answers ({error.strerror})", file=sys.stderr)
+        silence(sys.stdout)
         status = 1
     sys.exit(status)
 

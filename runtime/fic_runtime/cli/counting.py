@@ -7,10 +7,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..devices import usable_cpus
 from ..errors import ImageError
+
+if TYPE_CHECKING:
+    from .options import NamedPictures
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,6 +47,14 @@ class Count:
                 print(f"\r{number}{total} pictures", end="", file=sys.stderr, flush=True)
             yield item
         print(self._wipe, end="", file=sys.stderr, flush=True)
+
+    def report(self, pictures: "NamedPictures", *, verbose: bool) -> None:
+        """Say on one line what became of the files that were found, unless all were used."""
+        if verbose:
+            for line in pictures.files.details():
+                print(f"fic-runtime: {line}", file=sys.stderr)
+        if line := pictures.files.line():
+            print(line, file=sys.stderr)
 
     def complain(self, error: Exception) -> None:
         """Print an error on a line of its own."""

@@ -6,8 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError, OutputError
+from ..results import check_apart, check_writable
 from .counting import Count
-from .options import add_bundle, add_device, add_images, named_pictures, open_classifier
+from .options import (
+    add_bundle,
+    add_device,
+    add_images,
+    named_folders,
+    named_pictures,
+    open_classifier,
+    some_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -31,7 +40,7 @@ def add_to(commands: "Commands") -> None:
     add_images(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=some_path,
         required=True,
         metavar="DIR|FILE.png",
         help="output folder, or a .png file for one picture",
@@ -43,8 +52,13 @@ def add_to(commands: "Commands") -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .overlays import doubt_of, write_overlay
+    from .overlays import check_overlay, doubt_of, write_overlay
 
+    check_apart(options.out, named_folders(options.images))
+    if _is_file(options.out):
+        check_overlay(options.out)
+    else:
+        check_writable(options.out)
     failures = 0
     count = Count(answers=True)
     taken: set[Path] = set()
@@ -65,6 +79,7 @@ def _run(options: argparse.Namespace) -> int:
             taken.add(out)
             found = f"{explanation.label} {explanation.probability:.4f}{doubt_of(explanation)}"
             print(f"{path}\t{found}\t{out}")
+    count.report(pictures, verbose=options.verbose)
     return 1 if failures else 0
 
 
@@ -76,6 +91,8 @@ def _file_for(path: Path, target: Path, taken: "Collection[Path]") -> Path:
             raise _one_file_for_many(target)
         out = target
     else:
+        if path.parent.resolve() == target.resolve():
+            raise OutputError(f"{target}: is where the pictures are; give a folder of its own")
         try:
             target.mkdir(parents=True, exist_ok=True)
         except OSError as error:

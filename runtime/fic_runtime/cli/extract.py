@@ -3,12 +3,20 @@
 import argparse
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError
+from ..results import check_apart
 from .counting import Count, threads_each, with_paths
-from .options import add_bundle, add_device, add_images, named_pictures, open_classifier
+from .options import (
+    add_bundle,
+    add_device,
+    add_images,
+    named_folders,
+    named_pictures,
+    open_classifier,
+    some_path,
+)
 
 if TYPE_CHECKING:
     from .options import Commands
@@ -27,7 +35,7 @@ def add_to(commands: "Commands") -> None:
     add_images(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=some_path,
         required=True,
         metavar="FILE",
         help="output file: .npz with the arrays `files` and `bottlenecks`, or .csv",
@@ -36,8 +44,10 @@ def add_to(commands: "Commands") -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from .feature_files import feature_file
+    from .feature_files import check_feature_file, feature_file
 
+    check_apart(options.out, named_folders(options.images))
+    check_feature_file(options.out)
     written = failures = 0
     count = Count(answers=False)
     pictures = named_pictures(options.images)
@@ -58,5 +68,6 @@ def _run(options: argparse.Namespace) -> int:
                     written += 1
             if not written:
                 raise ImageError("none of the pictures could be read; nothing was written")
+    count.report(pictures, verbose=options.verbose)
     print(f"{written} bottlenecks of {' x '.join(map(str, shape))} written to {options.out}")
     return 1 if failures else 0

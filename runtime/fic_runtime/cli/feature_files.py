@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import OutputError
-from ..results import cannot_write, whole_file
+from ..results import cannot_write, check_own_file, check_writable, whole_file
 
 AddRow: TypeAlias = Callable[[Path, NDArray[np.float32]], object]
 
@@ -35,8 +35,7 @@ def feature_file(out: Path, shape: tuple[int, ...]) -> Iterator[AddRow]:
             the file cannot be written.
     """
     suffix = out.suffix.lower()
-    if suffix not in _WRITERS:
-        raise OutputError(f"{out}: the name must end in {' or '.join(_WRITERS)}")
+    check_feature_file(out)
     if suffix == ".csv" and len(shape) != 1:
         raise OutputError(f"{out}: feature maps do not fit a table; give a name ending in .npz")
     try:
@@ -46,9 +45,35 @@ def feature_file(out: Path, shape: tuple[int, ...]) -> Iterator[AddRow]:
         raise cannot_write(out, error) from error
 
 
+def check_feature_file(out: Path) -> None:
+    """Make sure that a file of bottlenecks may be written at `out`.
+
+    Raises:
+        OutputError: the suffix is another one, a file is there that is not of this kind, or it
+            cannot be written.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in _WRITERS:
+        raise OutputError(f"{out}: the name must end in {' or '.join(_WRITERS)}")
+    check_own_file(out, _IS_OWN[suffix], kind="a file of bottlenecks")
+    check_writable(out)
+
+
+def _is_table(path: Path) -> bool:
+    with path.open(encoding="utf-8", newline="") as file:
+        head = next(csv.reader(file))
+    return len(head) > 1 and head == ["file", *map(str, range(len(head) - 1))]
+
+
+def _holds_arrays(path: Path) -> bool:
+    with ZipFile(path) as archive:
+        return archive.namelist() == ["files.npy", "bottlenecks.npy"]
+
+
 @contextmanager
 def _table(part: Path, shape: tuple[int, ...]) -> Iterator[AddRow]:
-    with part.open("w", encoding="utf-8", newline="") as file:
+    # The bytes of a name that are no text stand as escapes.
+    with part.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["file", *range(shape[0])])
         yield lambda path, bottleneck: table.writerow([str(path), *bottleneck.tolist()])
@@ -76,3 +101,4 @@ def _arrays(part: Path, shape: tuple[int, ...]) -> Iterator[AddRow]:
 
 
 _WRITERS = {".npz": _arrays, ".csv": _table}
+_IS_OWN = {".npz": _holds_arrays, ".csv": _is_table}

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .options import not_empty, some_path
+
 if TYPE_CHECKING:
     from ..multi_classifier import MultiClassifier
 
@@ -12,7 +14,7 @@ _HELP = "bundle whose head replaces the bundle's own; it must have been exported
 
 def add_head(parser: argparse.ArgumentParser) -> None:
     """Add one head to a command."""
-    parser.add_argument("--head", type=Path, metavar="HEAD", help=_HELP)
+    parser.add_argument("--head", type=some_path, metavar="HEAD", help=_HELP)
 
 
 def add_heads(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +24,7 @@ def add_heads(parser: argparse.ArgumentParser) -> None:
         dest="heads",
         action="append",
         default=[],
+        type=not_empty,
         metavar="[NAME=]HEAD",
         help=f"{_HELP}; repeat it, or give a NAME, for answers from several heads",
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FicError
-from .options import add_bundle
+from .options import add_bundle, some_path
 
 if TYPE_CHECKING:
     from .options import Commands
@@ -23,11 +23,13 @@ def add_to(commands: "Commands") -> None:
     add_bundle(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=some_path,
         metavar="FILE",
         help="output file: one HTML page, which needs neither a network nor a server",
     )
-    parser.add_argument("--web", type=Path, metavar="DIR", help="output folder for a static host")
+    parser.add_argument(
+        "--web", type=some_path, metavar="DIR", help="output folder for a static host"
+    )
     parser.add_argument(
         "--title", metavar="TEXT", help="title of the page (default: the labels as a question)"
     )
@@ -49,11 +51,15 @@ def check_pages(page: Path | None, site: Path | None, *, head_only: bool = False
     """
     if page is None and site is None:
         return
-    from ..bundle.pages import check_installed
+    from ..bundle.pages import check_installed, check_page, check_site
 
     if head_only:
         raise FicError("a page needs the base, and --head-only writes none; leave one of them out")
     check_installed()
+    if page is not None:
+        check_page(page)
+    if site is not None:
+        check_site(site)
 
 
 def write_pages(

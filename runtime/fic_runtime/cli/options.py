@@ -3,14 +3,16 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..devices import MAX_THREADS
+from ..errors import ImageError
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
+    from ..images.picture_files import FileUse
     from ..preprocessing import ChannelOrder
 
     # argparse has no public name for it.
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 def add_bundle(parser: argparse.ArgumentParser) -> None:
     """Add the bundle, the first argument of most commands."""
     parser.add_argument(
-        "bundle", metavar="BUNDLE", type=Path, help="folder or zip archive of the bundle"
+        "bundle", metavar="BUNDLE", type=some_path, help="folder or zip archive of the bundle"
     )
 
 
@@ -30,7 +32,11 @@ def add_images(parser: argparse.ArgumentParser) -> None:
         "images",
         metavar="IMAGE",
         nargs="+",
+        type=not_empty,
         help="image file or folder, or - to read paths from standard input, one per line",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="list every file that was left out"
     )
 
 
@@ -78,6 +84,18 @@ def open_classifier(
     )
 
 
+def some_path(text: str) -> Path:
+    """Return the path that an argument stands for; an empty one is none, and not this folder."""
+    return Path(not_empty(text))
+
+
+def not_empty(text: str) -> str:
+    """Return an argument that says something."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty (is a variable of the shell unset?)")
+    return text
+
+
 def positive(text: str) -> int:
     """Return the whole number of at least 1 that an argument stands for."""
     try:
@@ -122,19 +140,57 @@ def thread_count(text: str) -> int:
     return number
 
 
-def named_pictures(arguments: Sequence[str]) -> Iterable[Path]:
-    """Return the pictures that arguments name, and those that standard input names for `-`."""
-    from ..images.picture_files import find_pictures
+class NamedPictures(Protocol):
+    """Pictures that arguments name; `files` says what became of those found so far."""
 
-    if "-" not in arguments:
-        return find_pictures(arguments)
-    # As they come: what writes the paths may take its time.
-    given = (
-        line.rstrip("\r\n")
-        for argument in arguments
-        for line in (_standard_input() if argument == "-" else [argument])
-    )
-    return (path for name in given if name for path in find_pictures([name]))
+    @property
+    def files(self) -> "FileUse":
+        """What became of the files that were found."""
+
+    def __iter__(self) -> Iterator[Path]:
+        """Yield the pictures."""
+
+
+def named_pictures(arguments: Sequence[str]) -> NamedPictures:
+    """Return the pictures that arguments name, and those that standard input names for `-`.
+
+    Raises:
+        ImageError: see `list_pictures`.
+    """
+    from ..images.picture_files import list_pictures
+
+    return _ComingPictures(arguments) if "-" in arguments else list_pictures(arguments)
+
+
+class _ComingPictures:
+    """Pictures that standard input names, as they come: what writes them may take its time."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        from ..images.picture_files import FileUse
+
+        self._arguments = arguments
+        self.files = FileUse()
+
+    def __iter__(self) -> Iterator[Path]:
+        from ..images.picture_files import list_pictures
+
+        for argument in self._arguments:
+            for line in _standard_input() if argument == "-" else [argument]:
+                name = line.rstrip("\r\n")
+                if not name:
+                    continue
+                try:
+                    found = list_pictures([name])
+                except ImageError:  # which reading says at its place
+                    yield Path(name)
+                else:
+                    self.files += found.files
+                    yield from found
+
+
+def named_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return the folders among the arguments, in which no output belongs."""
+    return [Path(argument) for argument in arguments if argument and os.path.isdir(argument)]  # noqa: PTH112  # names that no path can have
 
 
 def _standard_input() -> Iterator[str]:
@@ -146,6 +202,18 @@ def _standard_input() -> Iterator[str]:
     # Not by sys.stdin itself: Python ends with a fatal error where a thread still waits in it.
     rest = b""
     while piece := os.read(descriptor, 65_536):
+        if b"\0" in piece:
+            raise ImageError(
+                "standard input: holds bytes and not paths, one per line; name the picture file "
+                "instead of -, and separate paths by line breaks"
+            )
         *lines, rest = (rest + piece).split(b"\n")
-        yield from (line.decode(sys.stdin.encoding, "surrogateescape") for line in lines)
-    yield rest.decode(sys.stdin.encoding, "surrogateescape")
+        yield from map(_path_of, lines)
+    yield _path_of(rest)
+
+
+def _path_of(line: bytes) -> str:
+    # Any name that the file system allows; on Windows programs print in the console's encoding.
+    if sys.platform == "win32":
+        return line.decode(sys.stdin.encoding, "replace")
+    return os.fsdecode(line)

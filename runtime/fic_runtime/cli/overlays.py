@@ -1,5 +1,6 @@
 """Explanations as PNG files: the picture with its heat, above a line that says what is seen."""
 
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ import numpy as np
 
 from ..explaining import Explanation
 from ..images import ImageSource, Pixels8
-from ..results import cannot_write, whole_file
+from ..results import cannot_write, check_own_file, whole_file
 
 _BAR_WIDTH = 0.3  # of the picture
+_MARK = b"tEXtSoftware\0fic-runtime explain"
+_END_OF_HEADER = 33  # bytes: the signature, and the first chunk of any PNG file
 _LEAST_WIDTH = 240  # pixels, in which the caption can be read
 
 
@@ -23,13 +26,35 @@ def write_overlay(out: Path, image: ImageSource, explanation: Explanation) -> No
     """
     import cv2
 
+    check_overlay(out)
     drawn = with_caption(explanation.overlay(image), explanation)
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(drawn[..., ::-1]))
     try:
         with whole_file(out) as part:
-            part.write_bytes(encoded.tobytes())
+            part.write_bytes(_marked(encoded.tobytes()))
     except OSError as error:
         raise cannot_write(out, error) from error
+
+
+def check_overlay(out: Path) -> None:
+    """Make sure that an overlay may be written at `out`.
+
+    Raises:
+        OutputError: a file is there that is no overlay, or it cannot be written.
+    """
+    check_own_file(out, _is_marked, kind="a heat map")
+
+
+def _marked(png: bytes) -> bytes:
+    """Return a PNG file with a line of text that names the program, after its header."""
+    checksum = zlib.crc32(_MARK).to_bytes(4, "big")
+    chunk = (len(_MARK) - 4).to_bytes(4, "big") + _MARK + checksum
+    return png[:_END_OF_HEADER] + chunk + png[_END_OF_HEADER:]
+
+
+def _is_marked(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _MARK in file.read(_END_OF_HEADER + len(_MARK) + 12)
 
 
 def overlay_file(folder: Path, image: Path, taken: Collection[Path]) -> Path:

@@ -15,7 +15,7 @@ from .heads import add_heads, answer_by_head, open_heads
 from .options import add_bundle, add_device, add_images, named_pictures, open_classifier, positive
 
 if TYPE_CHECKING:
-    from .options import Commands
+    from .options import Commands, NamedPictures
 
 Answers: TypeAlias = Generator[Result | ImageError, None, None]
 
@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _answer(
     options: argparse.Namespace,
-    pictures: Iterable[Path],
+    pictures: "NamedPictures",
     stream: Callable[[Iterable[Path]], Answers[Result]],
     *,
     line: Callable[..., str],
@@ -103,4 +103,5 @@ def _answer(
                 print(line(path, answer, top_k=options.top_k))
             # Into a pipe, too: who writes the paths may wait for an answer before the next one.
             sys.stdout.flush()
+    count.report(pictures, verbose=options.verbose)
     return 1 if failures else 0

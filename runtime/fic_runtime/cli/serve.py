@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from ..errors import FicError, ServerError
 from .heads import add_heads, answer_by_head, open_heads
-from .options import add_bundle, add_device_alone, open_classifier, positive, seconds
+from .options import (
+    add_bundle,
+    add_device_alone,
+    open_classifier,
+    positive,
+    seconds,
+    some_path,
+)
 
 if TYPE_CHECKING:
     from ..server import Limits
@@ -53,13 +60,13 @@ def add_to(commands: "Commands") -> None:
     )
     parser.add_argument(
         "--page",
-        type=Path,
+        type=some_path,
         metavar="DIR",
         help="folder of a page to serve at /, instead of the built-in one",
     )
     parser.add_argument(
         "--watch-heads",
-        type=Path,
+        type=some_path,
         metavar="DIR",
         help="serve the newest head in this folder as soon as it appears; with several heads, "
         "those of their names",

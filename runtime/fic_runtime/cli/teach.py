@@ -6,13 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import BundleError, ImageError
+from ..results import check_apart
 from .counting import Count
 from .heads import add_head
-from .options import add_bundle, add_device, add_images, named_pictures, open_classifier
+from .options import (
+    add_bundle,
+    add_device,
+    add_images,
+    named_folders,
+    named_pictures,
+    open_classifier,
+    some_path,
+)
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
-    from .options import Commands
+    from .options import Commands, NamedPictures
 
 
 def add_to(commands: "Commands") -> None:
@@ -49,7 +58,7 @@ def _add_label(parser: argparse.ArgumentParser) -> None:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
-        type=Path,
+        type=some_path,
         required=True,
         metavar="HEAD",
         help="output folder, or a .zip archive, of the new head; may be that of --head",
@@ -59,26 +68,30 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _teach(options: argparse.Namespace) -> int:
+    check_apart(options.out, named_folders(options.images))
+    _check_output(options)
     count = Count(answers=False)
     failures: list[ImageError] = []
     with open_classifier(options) as classifier:
+        pictures = named_pictures(options.images)
         try:
-            classifier.teach(options.label, _readable(classifier, options, count, failures))
+            classifier.teach(options.label, _readable(classifier, pictures, count, failures))
         except ValueError as error:  # of a label
             raise BundleError(f"{error}; give another one") from None
+        count.report(pictures, verbose=options.verbose)
         return _save(classifier, options, failed=bool(failures))
 
 
 def _readable(
     classifier: "Classifier",
-    options: argparse.Namespace,
+    pictures: "NamedPictures",
     count: Count,
     failures: list[ImageError],
 ) -> Iterator[Path]:
     from ..images import read_image
 
     geometry = classifier.manifest.preprocessing.geometry
-    for path in count.of(named_pictures(options.images)):
+    for path in count.of(pictures):
         try:
             read_image(path, geometry=geometry)
         except ImageError as error:
@@ -88,7 +101,14 @@ def _readable(
             yield path
 
 
+def _check_output(options: argparse.Namespace) -> None:
+    from ..heads.taught import check_head_place
+
+    check_head_place(options.out)
+
+
 def _forget(options: argparse.Namespace) -> int:
+    _check_output(options)
     with open_classifier(options) as classifier:
         classifier.forget(options.label)
         return _save(classifier, options, failed=False)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 
-from ..logs import Log
+from ..errors import Log
 from .onnx_runtime import onnxruntime
 
 log: Log = Log(__name__)

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..devices import CPU, CUDA, Device, chosen_threads, providers_for
-from ..errors import BundleError, DeviceError, one_line
-from ..logs import Log
+from ..errors import BundleError, DeviceError, Log, one_line
 from .cache import LEAST_BYTES, MOST_BYTES, graph_cache
 from .onnx_runtime import onnxruntime
 from .sessions import SessionOptions, cached_session, new_session

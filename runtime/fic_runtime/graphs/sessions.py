@@ -61,9 +61,19 @@ def new_session(model: Path | bytes, settings: SessionOptions) -> Any:
     if CPU not in names:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     asked = [(name, _PROVIDER_OPTIONS.get(name, {})) for name in names]
-    source = model if isinstance(model, bytes) else str(model)
+    source = model if isinstance(model, bytes) else _name_or_content(model)
     # Its own fallback prints to stdout, where the answers go.
     return onnxruntime.InferenceSession(source, options, providers=asked, enable_fallback=0)
+
+
+def _name_or_content(model: Path) -> str | bytes:
+    """Return a path as ONNX Runtime takes it, or the file's content where its name is no text."""
+    name = str(model)
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return model.read_bytes()
+    return name
 
 
 def cached_session(

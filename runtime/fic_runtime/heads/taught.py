@@ -24,8 +24,9 @@ from ..bundle.files import HeldFiles, bundle_files
 from ..bundle.head_only import head_files, head_golden
 from ..bundle.labels import is_label
 from ..bundle.manifest import Manifest, read_manifest
+from ..bundle.places import appearing_bundle, check_bundle_place
 from ..errors import BundleError, OutputError
-from ..results import cannot_write, replacing_result
+from ..results import cannot_write
 from .head import Head, extras_of
 from .linear import linear_graph
 from .ood_scores import pooled
@@ -159,13 +160,23 @@ def save_head(head: Head, path: Path) -> None:
     """
     if not head.files:
         raise ValueError(f"nothing was taught since {head.path} was opened; there is no new head")
+    check_head_place(path)
+    with appearing_bundle(path) as folder:
+        for name, data in head.files.items():
+            (folder / name).write_bytes(data)
+
+
+def check_head_place(path: Path) -> None:
+    """Make sure that a taught head may be written at `path`.
+
+    Raises:
+        OutputError: something other than a head is there, or it cannot be written.
+    """
     try:
         _check_holds_a_head(path)
-        with replacing_result(path, mark=MANIFEST_FILE) as folder:
-            for name, data in head.files.items():
-                (folder / name).write_bytes(data)
     except OSError as error:
         raise cannot_write(path, error) from error
+    check_bundle_place(path)
 
 
 def _check_holds_a_head(path: Path) -> None:

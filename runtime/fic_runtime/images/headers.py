@@ -6,13 +6,23 @@ without allocating the picture. Where a decoder would still do harm, it gets a c
 without what harms: text that inflates, frames of an animation, tags that it misreads.
 """
 
+import re
 import struct
 from dataclasses import replace
 
 from ..errors import ImageError
 from .formats import READERS, REMEDY, TRUNCATED, DamageError, ImageHeader
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "MAX_WORKING_BYTES", "ImageHeader", "read_header"]
+__all__ = [
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "MAX_WORKING_BYTES",
+    "SNIFFED",
+    "ImageHeader",
+    "is_picture",
+    "other_format",
+    "read_header",
+]
 
 MAX_PIXELS = 2**27  # 134 megapixels: a 100-megapixel photo passes
 MAX_WORKING_BYTES = 10**9  # of memory while decoding; see ImageHeader.bytes_per_pixel
@@ -33,6 +43,23 @@ _MAGIC = {
     b"P6": "PNM",
 }
 
+_BMP_HEADERS = frozenset({12, 16, 40, 52, 56, 64, 108, 124})  # their sizes in bytes
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_OTHERS = {
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"8BPS": "a Photoshop document",
+    b"%PDF": "a PDF document",
+    b"<!DOCTYPE": "a web page",
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+    b"<svg": "an SVG drawing",
+    b"version https://git-lfs": "a pointer of Git LFS",
+}
+SNIFFED = 32  # first bytes of a file, which suffice for all of these
+
 
 def read_header(data: bytes, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> ImageHeader:
     """Walk the blocks of a picture file, given as bytes; `name` is used in errors.
@@ -44,10 +71,7 @@ def read_header(data: bytes, *, name: str = "image", max_pixels: int = MAX_PIXEL
         raise ImageError(f"{name}: the file is empty; copy it again or leave it out")
     format = _find_format(data)
     if format is None:
-        raise ImageError(
-            f"{name}: not a picture of a known format ({', '.join(READERS)}); "
-            "convert it to JPEG or PNG, or leave it out"
-        )
+        raise ImageError(f"{name}: {_not_read(data)}")
     try:
         header = READERS[format](data)
     except (struct.error, IndexError, OverflowError):  # read past the end
@@ -68,6 +92,37 @@ def read_header(data: bytes, *, name: str = "image", max_pixels: int = MAX_PIXEL
             f"{MAX_WORKING_BYTES // 10**6} MB of memory; make the picture smaller"
         )
     return header if header.picture else replace(header, picture=data)
+
+
+def is_picture(start: bytes) -> bool:
+    """Tell whether a file with these first `SNIFFED` bytes is a picture of a format that is read.
+
+    Stricter than `read_header`, which is told that it is one: a text may well begin with BM or P5.
+    """
+    format = _find_format(start)
+    if format == "BMP":
+        return int.from_bytes(start[14:18], "little") in _BMP_HEADERS
+    if format == "PNM":
+        return re.match(rb"P[456]\s(#|\d+\s)", start) is not None
+    return format is not None
+
+
+def other_format(start: bytes) -> str | None:
+    """Return the name of a format that is not read, by a file's first `SNIFFED` bytes."""
+    if start[4:8] == b"ftyp":
+        return "HEIC" if start[8:12] in _HEIC_BRANDS else None
+    return next((name for magic, name in _OTHERS.items() if start.startswith(magic)), None)
+
+
+def _not_read(data: bytes) -> str:
+    """Return why a file is no picture, and what to do."""
+    known = f"not a picture of a known format ({', '.join(READERS)})"
+    other = other_format(data[:SNIFFED])
+    if other == "HEIC":
+        return f"{known} but HEIC; convert it to JPEG with heif-convert or, on macOS, sips"
+    if other is not None:
+        known += f" but {other}"
+    return f"{known}; convert it to JPEG or PNG, or leave it out"
 
 
 def _find_format(data: bytes) -> str | None:

@@ -6,6 +6,7 @@ dropped, not blended, as Keras, TensorFlow and Pillow's `convert("RGB")` do it.
 """
 
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast
@@ -110,11 +111,25 @@ def read_image(path: str | os.PathLike[str], *, geometry: Geometry | None = None
     Raises:
         ImageError: the file cannot be read or is not a picture.
     """
+    return decode_image(read_file(path), name=os.fspath(path), geometry=geometry)
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a picture file.
+
+    Raises:
+        ImageError: it cannot be read, or is too large, or a folder.
+    """
     # Not cv2.imread: it cannot open non-ASCII names on Windows.
     # A Path as it is: one of a class of its own knows better how it is read.
     file = path if isinstance(path, Path) else Path(path)
     try:
         status = file.stat()
+        if stat.S_ISDIR(status.st_mode):
+            os.scandir(path).close()  # one that is locked says so
+            raise ImageError(
+                f"{path}: not a file but a folder; name picture files, or a folder that holds some"
+            )
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{path}: not a file; name a picture file")
         if status.st_size > MAX_BYTES:
@@ -122,15 +137,20 @@ def read_image(path: str | os.PathLike[str], *, geometry: Geometry | None = None
                 f"{path}: {status.st_size} bytes is past the limit of {MAX_BYTES}; "
                 "make the picture smaller"
             )
-        data = file.read_bytes()
+        return file.read_bytes()
     except FileNotFoundError:
-        raise ImageError(f"{path}: no such file; check the path") from None
+        fits = ", and nothing fits it as a pattern" if is_pattern(path) else ""
+        raise ImageError(f"{path}: no such file{fits}; check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte
         reason = getattr(error, "strerror", None) or error
         raise ImageError(
             f"{path}: cannot be read ({reason}); check the path and its permissions"
         ) from error
-    return decode_image(data, name=os.fspath(path), geometry=geometry)
+
+
+def is_pattern(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a name may be a pattern for several files, as in a shell."""
+    return re.search(r"[*?[]", os.fspath(path)) is not None
 
 
 def decode_image(

@@ -8,10 +8,41 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from .limits import Limits
 
 _MAX_HEADER_BYTES = 65_536
+_GO_ON = b"HTTP/1.1 100 "
 _END = b"Connection: close\r\nContent-Length: 0\r\n\r\n"
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\n" + _END
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + _END
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n" + _END
+
+
+class _OneWrite:
+    """What an answer needs of a transport; its head is sent together with the first of its body.
+
+    uvicorn writes them one after the other, and on a small answer the second call to the system
+    costs more than all else that the server does.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        """Write, or hold the head of the answer, after which uvicorn always writes or closes."""
+        if self._head is None and not data.startswith(_GO_ON):
+            self._head = data
+        else:
+            self._transport.write((self._head or b"") + data)
+            self._head = None if self._head is None else b""
+
+    def close(self) -> None:
+        """Send what was held, and close."""
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Tell whether nothing more will be sent."""
+        return self._transport.is_closing()
 
 
 def protocol_with(limits: Limits) -> type[asyncio.Protocol]:
@@ -57,6 +88,8 @@ class _Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._header_came()
         super().on_headers_complete()
+        if self.scope["method"] != "HEAD" and self.cycle is not None:
+            self.cycle.transport = cast(asyncio.Transport, _OneWrite(self.transport))
 
     def on_message_complete(self) -> None:
         self.waiting.pop(self, None)

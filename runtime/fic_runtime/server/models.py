@@ -8,9 +8,8 @@ from typing import TypeAlias
 
 from ..bundle.manifest import Manifest
 from ..classifier import Classifier
-from ..errors import BundleError, FicError
+from ..errors import BundleError, FicError, Log
 from ..images import Pixels8
-from ..logs import Log
 from ..multi_classifier import MultiClassifier, head_name
 from ..predictions import Prediction
 from ..preprocessing import Geometry

@@ -18,6 +18,9 @@ from .service import Service
 
 _FILES_FOR_OTHERS = 64  # of the descriptors that a process may have
 _BACKLOG = 2048  # connections that the system holds until they are accepted
+# A thread that has computed waits so long, at most, until the thread of the connections lets it
+# run; Python's 5 ms are as long as a picture takes.
+_SECONDS_OF_A_TURN = 0.0005
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -74,9 +77,12 @@ def serve(app: Starlette, listener: socket.socket, limits: Limits) -> Service:
     service.on_failure = stop
     # uvicorn raises the signal again at its end: after SIGTERM all is well, and the code is 0.
     before = signal.signal(signal.SIGTERM, lambda *_: None)
+    turn = sys.getswitchinterval()
+    sys.setswitchinterval(_SECONDS_OF_A_TURN)
     try:
         server.run(sockets=[listener])
     finally:
+        sys.setswitchinterval(turn)
         signal.signal(signal.SIGTERM, before)
     return service
 

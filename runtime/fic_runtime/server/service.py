@@ -13,8 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from ..devices import CPU, usable_cpus
-from ..errors import FicError
-from ..logs import Log
+from ..errors import FicError, Log
 from .answers import RefusalError
 from .bodies import Bodies
 from .limits import Limits

@@ -12,6 +12,7 @@ import fic_export
 from fic_export.bundle.single_graph import SINGLE_FILE, fuse, write_single_graph
 from fic_export.errors import ConversionError, ParityError
 from fic_export.fits.out_of_distribution import FittedScore
+from fic_export.graphs.files import at_opset
 from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.manifest import Known
 from fic_runtime.classifier import Classifier
@@ -139,9 +140,22 @@ def test_a_fused_graph_that_differs_is_refused_and_nothing_is_written(value, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_head_of_an_older_operator_set_is_brought_to_that_of_the_base(bundle):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 24, 32, 3), np.uint8)
+    answers = []
+    for version in (17, 19):
+        base, head = (onnx.load(bundle / name) for name in ("base.onnx", "head.onnx"))
+        fused = fuse(at_opset(base, version), head)
+        assert fused.opset_import[0].version == version
+        whole = onnxruntime.InferenceSession(fused.SerializeToString())
+        answers += whole.run(None, {"image": pixels})
+    np.testing.assert_array_equal(*answers)
+
+
 def test_graphs_of_two_operator_sets_are_refused(bundle):
     base, head = (onnx.load(bundle / name) for name in ("base.onnx", "head.onnx"))
-    head.opset_import[0].version = 13
+    for model, version in ((base, 3), (head, 4)):
+        model.opset_import.add(domain="ai.onnx.ml", version=version)
     with pytest.raises(ConversionError, match="different operator sets"):
         fuse(base, head)
 
@@ -162,6 +176,26 @@ def known_score():
         },
     )
     return FittedScore(score=NearestNeighbour(neighbours=neighbours), known=known)
+
+
+def test_it_takes_float_pixels_for_engines_that_know_no_uint8(tmp_path):
+    bundle = tmp_path / "bundle"
+    manifest = fic_export.export_bundle(
+        *models(pooled=True),
+        labels=LABELS,
+        preprocessing=PREPROCESSING,
+        out=bundle,
+        single_graph=True,
+        float_input=True,
+    )
+    assert manifest.single_graph["input"]["dtype"] == "float32"
+    graph = onnx.load(bundle / SINGLE_FILE).graph
+    assert not {"Cast", "Pad"} & {node.op_type for node in graph.node}
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 24, 32, 3), np.uint8)
+    (probabilities,) = session(bundle / SINGLE_FILE).run(None, {"image": pixels.astype("float32")})
+    with Classifier(bundle, device="cpu") as classifier:
+        expected = [each.probabilities for each in classifier.predict_batch(pixels)]
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("pooled", [True, False], ids=["vector", "map"])

@@ -5,7 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fic_export.fits.ood_scores import FITS, fit_softmax_regression, largest_directions
+from fic_export.fits import out_of_distribution
+from fic_export.fits.ood_scores import (
+    FITS,
+    class_means,
+    fit_softmax_regression,
+    largest_directions,
+)
 from fic_export.fits.out_of_distribution import (
     Answers,
     area_under_roc,
@@ -143,6 +149,29 @@ def test_bottlenecks_as_small_as_those_of_random_weights_are_told_as_well(parts)
     expected = fit_out_of_distribution(**parts).known.figures["auroc"]
     for name in FITS:
         assert found[name] == pytest.approx(expected[name], abs=0.02)
+
+
+def test_of_many_classes_the_energy_is_that_of_the_trained_head(parts, monkeypatch):
+    monkeypatch.setattr(out_of_distribution, "_MOST_LOGITS", 1)
+    trained = fit_softmax_regression(parts["features"], parts["targets"])
+    expected = fit_out_of_distribution(**parts, linear=trained).known.figures["auroc"]
+    monkeypatch.undo()
+    assert fit_out_of_distribution(**parts).known.figures["auroc"] == expected
+
+
+def test_of_many_classes_and_a_head_that_is_not_linear_no_energy_is_tried(parts, monkeypatch):
+    monkeypatch.setattr(out_of_distribution, "_MOST_LOGITS", 1)
+    found = fit_out_of_distribution(**parts).known.figures["auroc"]
+    assert set(found) == set(FITS) - {"energy"}
+
+
+def test_class_means_are_those_of_each_class():
+    random = np.random.default_rng(1)
+    targets = random.permutation(np.repeat(np.arange(5), (1, 2, 3, 40, 7)))
+    features = random.standard_normal((len(targets), 6)).astype(np.float32)
+    means = class_means(features, targets, 5)
+    for target in range(5):
+        np.testing.assert_array_equal(means[target], features[targets == target].mean(axis=0))
 
 
 def test_the_largest_directions_are_those_of_the_singular_values():

@@ -46,6 +46,42 @@ def test_few_pictures_of_each_class_leave_the_usual_extra_variance():
     assert np.isfinite(teaching.head().kernel).all()
 
 
+@pytest.mark.parametrize("scale", [1, 1e-12, 1e6])
+@pytest.mark.parametrize(
+    ("classes", "each", "kinds", "features"),
+    [
+        (2, 1, 1, 200),  # one picture of each class
+        (40, 1, 1, 200),
+        (300, 1, 1, 64),
+        (2, 12, 1, 200),  # copies of one picture
+        (5, 3, 2, 200),  # of a few
+        (3, 4, 4, 1),
+        (3, 1, 1, 2),
+        (2, 2, 2, 1280),
+    ],
+)
+def test_statistics_of_hardly_any_pictures_tell_them_apart(classes, each, kinds, features, scale):
+    random = np.random.default_rng(3)
+    centres = random.normal(0, 5, (classes, 1, features))
+    some = centres + random.normal(0, 0.1, (classes, kinds, features))
+    rows = (some[:, np.arange(each) % kinds].reshape(-1, features) * scale).astype(np.float32)
+    targets = np.repeat(np.arange(classes), each)
+    with np.errstate(all="raise", under="ignore"):
+        teaching = fit_teaching(rows, targets, classes)
+        weights = teaching.head()
+    for array in teaching.arrays().values():
+        assert np.isfinite(array).all()
+    answers = rows @ weights.kernel + weights.bias
+    assert (answers.argmax(axis=1) == targets).mean() > (0.5 if features < 3 else 0.95)
+    taught = teaching.updated(classes, rows[:1] + np.float32(scale))
+    assert np.isfinite(taught.head().kernel).all()
+
+
+def test_classes_of_one_and_the_same_picture_have_a_head():
+    teaching = fit_teaching(np.ones((6, 30), np.float32), np.arange(6) % 2, 2)
+    assert np.isfinite(teaching.head().kernel).all()
+
+
 def test_a_class_without_pictures_is_a_slip():
     features, targets = pictures(5)
     with pytest.raises(ValueError, match="class 3 has no picture"):

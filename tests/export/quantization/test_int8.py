@@ -6,7 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from fic_export.errors import ConversionError
-from fic_export.quantization.int8 import correct_biases, fold_pads, quantize_int8, rounded
+from fic_export.graphs.surgery import fold_pads
+from fic_export.quantization.int8 import correct_biases, quantize_int8, rounded
 from fic_runtime.graphs.graph import Graph
 
 

@@ -17,6 +17,13 @@ from fic.errors import BaseOptionError, CacheError, UnknownBaseError, WeightsErr
 from fic.options import BaseOptions, CacheOptions
 
 
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return this user's folder of caches, which knows no base."""
+    monkeypatch.setenv("FIC_CACHE_DIR", str(tmp_path / "machine"))
+    return tmp_path / "machine"
+
+
 @pytest.fixture
 def nothing_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(*_: Any, **__: Any) -> None:
@@ -148,3 +155,62 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
         _ = FrozenBase(base, warm.bottleneck_dir).fingerprint
     assert list(recipe.parent.iterdir()) == [recipe]
     assert recipe.read_text() == "{"
+
+
+def converted(base: BaseOptions, cache: Path) -> Path:
+    return FrozenBase(base, cache).graph_file()
+
+
+def test_a_base_is_built_and_converted_once_for_all_caches(
+    base: BaseOptions, tmp_path: Path, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = converted(base, tmp_path / "one")
+    monkeypatch.setattr(base_models, "build_base", None)
+    second = FrozenBase(base, tmp_path / "two")
+    assert second.has_graph
+    assert second.graph_file().read_bytes() == first.read_bytes()
+    assert second.graph_file().is_relative_to(machine / "bases")
+    assert second.graph_file().stat().st_mode & 0o022 == 0
+    # With caches turned off, each cache of bottlenecks has only what it holds itself.
+    monkeypatch.setenv("FIC_CACHE_DIR", "")
+    assert not FrozenBase(base, tmp_path / "two").has_graph
+
+
+@pytest.mark.parametrize("damage", ["cut", "another converter", "others may write"])
+def test_a_graph_of_the_machine_that_is_not_to_be_trusted_is_made_anew(
+    base: BaseOptions, tmp_path: Path, machine: Path, damage: str
+) -> None:
+    whole = converted(base, tmp_path / "one").read_bytes()
+    (graph,) = (machine / "bases").glob("*/base.onnx")
+    if damage == "cut":
+        graph.write_bytes(whole[:-1])
+    elif damage == "others may write":
+        graph.chmod(0o666)
+    else:
+        note = graph.with_name("base.json")
+        note.write_text(note.read_text().replace("tf2onnx", "tf3onnx"))
+    second = FrozenBase(base, tmp_path / "two")
+    assert not second.has_graph
+    assert second.graph_file().read_bytes() == whole
+    assert FrozenBase(base, tmp_path / "three").has_graph
+
+
+def test_the_weights_of_another_folder_of_keras_are_other_weights(
+    base: BaseOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _ = FrozenBase(base, tmp_path / "one").fingerprint
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(base_models, "build_base", None)
+    with pytest.raises(TypeError):
+        _ = FrozenBase(base, tmp_path / "two").fingerprint
+
+
+def test_graphs_that_were_not_used_for_long_are_removed(
+    base: BaseOptions, tmp_path: Path, machine: Path
+) -> None:
+    converted(base, tmp_path / "one")
+    (graph,) = (machine / "bases").glob("*/base.onnx")
+    os.utime(graph, (0, 0))
+    converted(replace(base, pooling="max"), tmp_path / "one")
+    assert not graph.exists()
+    assert len([*(machine / "bases").glob("*/base.onnx")]) == 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fic.bases import BASES, find_base
-from fic.errors import UnknownBaseError
+from fic.errors import BaseOptionError, UnknownBaseError
 
 KERAS = {name: base for name, base in BASES.items() if base.package is None}
 
@@ -83,3 +83,9 @@ def picture():
     channels = np.stack([rows, columns * 0.8, 1 - rows * columns], axis=-1) * 255
     grain = np.random.default_rng(0).normal(0, 12, channels.shape)
     return np.clip(channels + grain, 0, 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", [2049, 20_000, 10**9])
+def test_a_size_that_would_take_all_memory_is_refused_before_anything_is_built(size: int) -> None:
+    with pytest.raises(BaseOptionError, match=f"size of {size} is too large; give at most 2048"):
+        find_base("mobilenet_0.25").preprocessing(size=size)

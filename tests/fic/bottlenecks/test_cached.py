@@ -1,4 +1,5 @@
 import shutil
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -335,6 +336,42 @@ def test_right_bottlenecks_pass_the_self_check(
 ) -> None:
     spoil(empty, base, photos, 1.0)
     assert fill(empty).extracted == 0
+
+
+def test_a_stale_memo_is_emptied_and_not_the_cache_blamed(
+    fill: Callable[..., CacheUse],
+    base: BaseOptions,
+    warm: CacheOptions,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pictures = pictures_of(photos, warm)
+    for path in photos.rglob("*.*g"):  # as a memo that cannot tell would have it
+        path.write_bytes((photos / "red/0.jpg").read_bytes())
+    with pytest.raises(CacheError, match=r"has another content than .* remembered, .* run again"):
+        prepare(pictures, FrozenBase(base, warm.bottleneck_dir), warm, Silence())
+    (count,) = sqlite3.connect(warm.memo).execute("SELECT COUNT(*) FROM file_digests").fetchone()
+    assert count == 0
+
+
+def test_no_bottleneck_goes_under_the_digest_of_another_content(
+    base: BaseOptions, empty: CacheOptions, photos: Path
+) -> None:
+    pictures = pictures_of(photos, empty)
+    one, other = photos / "red/0.jpg", photos / "blue/0.jpg"
+    contents = one.read_bytes(), other.read_bytes()
+    for path, content in zip((other, one), contents, strict=True):
+        path.write_bytes(content)
+    frozen = FrozenBase(base, empty.bottleneck_dir)
+    train, _, use = prepare(pictures, frozen, empty, Silence())
+    train.cache.close()
+    assert {each.path for each in use.skipped} == {one, other}
+    assert all(
+        "has another content than when it was looked up" in each.reason for each in use.skipped
+    )
+    train, _, use = prepare(pictures_of(photos, empty), frozen, empty, Silence())
+    train.cache.close()
+    assert (use.extracted, use.skipped) == (2, ())
 
 
 def test_a_picture_that_is_gone_by_now_does_not_speak_against_the_cache(

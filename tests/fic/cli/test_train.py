@@ -285,3 +285,57 @@ def test_a_warm_training_builds_no_base(train: Fic, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(base_models, "build_base", build)
     assert train("--lr", "0.1").code == 0
+
+
+def test_files_that_are_left_out_are_told_on_one_line_and_kept(train: Fic, photos: Path) -> None:
+    for number in (0, 2):
+        (photos / f"red/{number}.jpg").write_bytes(b"")
+        (photos / f"red/{number}.jpg").rename(photos / f"red/{number}.heic")
+    (photos / "red/4.jpg").rename(photos / "red/4")
+    result = train("--out", "run")
+    line = (
+        "Used 22 of 24 files, 1 of them pictures by content only: 1 without a suffix; "
+        "left out: 2 .heic; convert HEIC to JPEG first, with heif-convert or, on macOS, sips"
+    )
+    assert result.err.splitlines().count(line) == 1
+    run = Run(Path("run"))
+    assert set(run.left_out.values()) == {".heic"}
+    assert {path.name for path in run.left_out} == {"0.heic", "2.heic"}
+    assert run.record["files"] == {"used": 22, "left_out": 2}
+    assert [Path(name).name for name in run.record["files_by_content"]] == ["4"]
+
+
+def test_verbose_lists_every_file_that_is_left_out(
+    train: Fic, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (photos / "red/notes.txt").touch()
+    assert train("--out", "run", "--verbose").code == 0
+    assert f"left out: {photos / 'red/notes.txt'} (.txt)" in caplog.messages
+
+
+def test_a_broken_line_of_a_list_is_skipped_and_told(
+    train: Fic, photos: Path, list_pictures: Callable[..., Path]
+) -> None:
+    file = list_pictures(photos, Path("list.csv"))
+    with file.open("a") as stream:
+        stream.write("gone1.jpg,red\ngone2.jpg,red\n")
+    result = train("--data", file, "--out", "run", "--on-error", "skip")
+    assert result.code == 0
+    assert "list.csv, line 26: no such file: gone1.jpg" in result.err
+    assert "list.csv, line 27: no such file: gone2.jpg" in result.err
+    assert len(Run(Path("run")).skipped) == 2
+    assert train("--data", file, "--out", "other", "--on-error", "fail").code == 1
+
+
+@pytest.mark.parametrize("argument", ["--data", "--out"])
+def test_an_empty_argument_is_no_folder(train: Fic, argument: str) -> None:
+    result = train(argument, "")
+    assert result.code == 2
+    assert "it is empty; give a path" in result.err
+
+
+def test_pictures_with_two_labels_are_told_and_kept(train: Fic, photos: Path) -> None:
+    for number in (0, 2):
+        shutil.copy(photos / f"red/{number}.jpg", photos / f"blue/red-{number}.jpg")
+    assert "same picture in two classes: 2 (" in train("--out", "run").err
+    assert len(Run(Path("run")).record["duplicates"]["two_classes"]) == 2

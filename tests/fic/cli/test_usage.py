@@ -52,3 +52,23 @@ def test_wrong_usage_has_exit_code_2(fic: Fic, arguments: list[str]) -> None:
 )
 def test_a_folder_without_a_run_is_one_line(fic: Fic, arguments: list[str]) -> None:
     assert_one_line(fic(*arguments), 1, "no run.json there")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--data", ""],
+        ["train", "--data", "photos", "--out", ""],
+        ["train", "--config", ""],
+        ["predict", "run", ""],
+        ["predict", "", "photo.jpg"],
+        ["evaluate", "run", "--data", ""],
+        ["export", "run", "--bottleneck-dir", ""],
+        ["split", ""],
+        ["cache", "info", "--bottleneck-dir", ""],
+    ],
+)
+def test_an_empty_argument_is_not_this_folder(fic: Fic, arguments: list[str]) -> None:
+    done = fic(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "it is empty" in done.err

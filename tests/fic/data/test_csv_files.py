@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,8 @@ def test_csv_from_a_spreadsheet_is_read(tmp_path: Path) -> None:
     [
         ("", "line 1: the columns are missing"),
         ("p/1.jpg,a\n", "line 1: the columns are p/1.jpg,a; name them path,label"),
-        ("path;label\np/1.jpg;a\n", "line 1: the columns are path;label"),
+        ("path/label\np/1.jpg/a\n", "line 1: the columns are path/label"),
+        ("path,label,path\np/1.jpg,a,b\n", "line 1: the columns are path,label,path"),
         ("path,label\n", "names no pictures"),
         ("path,label\np/1.jpg,a\np/2.jpg\n", "line 3: 1 cells where the columns are path,label"),
         ("path,label\np/1.jpg,a\np/9.jpg,b\n", "line 3: no such file: .*9.jpg"),
@@ -91,3 +93,74 @@ def test_csv_for_validation_keeps_the_labels_of_training(tmp_path: Path) -> None
     assert dataset.targets == (2,)
     with pytest.raises(DataError, match="line 2: the training set has no class 'c'"):
         read_csv(file, labels=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path;label\np/1.jpg;a\np/2.jpg;b, c\n",
+        "path\tlabel\np/1.jpg\ta\np/2.jpg\tb, c\n",
+        "path|label\np/1.jpg|a\np/2.jpg|b, c\n",
+        "sep=;\npath;label\np/1.jpg;a\np/2.jpg;b, c\n",
+        'id,"path",who,label,\n7,p/1.jpg,me,a,\n8,p/2.jpg,me,"b, c",\n,,,,\n',
+        'label,path,width\na,p\\1.jpg,3\n"b, c",.\\p\\2.jpg\n',
+    ],
+)
+def test_csv_as_other_programs_write_it_is_read(tmp_path: Path, text: str) -> None:
+    dataset = read_csv(csv_file(tmp_path, text))
+    assert isinstance(dataset, Dataset)
+    assert names(dataset) == ["1.jpg", "2.jpg"]
+    assert dataset.labels == ("a", "b, c")
+
+
+def test_a_name_with_a_backslash_is_a_name(tmp_path: Path) -> None:
+    file = csv_file(tmp_path, "path,label\np\\1.jpg,a\np/2.jpg,b\n")
+    (tmp_path / "p\\1.jpg").touch()
+    dataset = read_csv(file)
+    assert isinstance(dataset, Dataset)
+    assert dataset.paths[0] == tmp_path / "p\\1.jpg"
+
+
+def test_sides_are_read_in_any_spelling_and_a_third_is_left_out(tmp_path: Path) -> None:
+    text = (
+        "path,label,split\np/1.jpg,a,Train\np/2.jpg,a, VALIDATION\np/3.jpg,b,training\n"
+        "p/4.jpg,c,test\n"
+    )
+    file = csv_file(tmp_path, text)
+    (tmp_path / "p/4.jpg").touch()
+    split = read_csv(file)
+    assert isinstance(split, Split)
+    assert (names(split.train), names(split.val)) == (["1.jpg", "3.jpg"], ["2.jpg"])
+    assert split.train.labels == ("a", "b")
+    assert split.files.line() == "Used 3 of 4 files; left out: 1 marked test"
+
+
+BROKEN = {
+    "p/9.jpg,a": "no such file: .*9.jpg",
+    f"p/{'0' * 300}.jpg,a": "cannot be read \\(File name too long\\)",
+    "p,a": "is a folder",
+    "p/3.jpg,": "has no label",
+    ",a": "has no path",
+    "p/3.jpg": "1 cells where the columns are",
+    "p/1.jpg,a": "is on line 2 too",
+    "p/3.jpg,a\x07": "control character",
+    "p/\x00.jpg,a": "null",
+}
+
+
+@pytest.mark.parametrize("line", BROKEN, ids=range(len(BROKEN)))
+def test_a_broken_line_is_skipped_where_that_is_wanted(tmp_path: Path, line: str) -> None:
+    file = csv_file(tmp_path, f"path,label\np/1.jpg,a\np/2.jpg,b\n{line}\np/8.jpg,a\n")
+    dataset = read_csv(file, on_error="skip")
+    assert isinstance(dataset, Dataset)
+    assert names(dataset) == ["1.jpg", "2.jpg"]
+    first, second = dataset.skipped
+    assert re.search(f"line 4: .*{BROKEN[line]}", first.reason)
+    assert "line 5: no such file" in second.reason
+    with pytest.raises(DataError, match=rf"line 4: .*{BROKEN[line]}.* \(and 1 more such lines\)"):
+        read_csv(file)
+
+
+def test_a_file_without_one_good_line_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="line 2: no such file"):
+        read_csv(csv_file(tmp_path, "path,label\nx.jpg,a\n"), on_error="skip")

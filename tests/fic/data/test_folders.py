@@ -171,3 +171,112 @@ def test_a_subset_keeps_the_classes() -> None:
 def test_paths_without_targets_are_a_slip_of_the_programmer() -> None:
     with pytest.raises(ValueError, match="1 paths do not go with 2 targets"):
         Dataset((Path("1"),), (0, 1), ("a", "b"))
+
+
+SPLIT_NAMES = [
+    *(("Training", "Testing"), ("Train", "Val"), ("TRAIN", "TEST"), ("training_set", "test_set")),
+    *(
+        ("train", "valid"),
+        ("train-data", "validation-data"),
+        ("train_images", "dev"),
+        ("trn", "tst"),
+    ),
+    *(("train", "holdout"), ("train", "hold-out"), ("Train Set", "Eval Set"), ("train", "eval")),
+    *(("train_dir", "val_dir"), ("seg_train", "seg_test"), ("train2017", "val2017")),
+    *(("val", "test"), ("train", "val", "test"), ("train", "test", "sample"), ("train", "test1")),
+]
+
+
+@pytest.mark.parametrize("sides", SPLIT_NAMES, ids=" ".join)
+def test_a_split_is_never_taken_for_classes(tmp_path: Path, sides: tuple[str, ...]) -> None:
+    for side in sides:
+        put(tmp_path, f"{side}/a/1.jpg", f"{side}/b/1.jpg")
+    with pytest.raises(DataError, match=r"is already split into .* give these folders") as caught:
+        read_folder(tmp_path)
+    if sides[0].lower().startswith("tr"):
+        train, val = (tmp_path / side for side in sides[:2])
+        assert f"(--train {train} --val {val})" in str(caught.value)
+
+
+def test_an_unlabeled_test_set_beside_a_training_set_is_no_class(tmp_path: Path) -> None:
+    put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/1.jpg")
+    with pytest.raises(DataError, match="is already split into test and train"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["sample", "extra"])
+def test_one_side_beside_folders_of_the_same_classes_is_no_class(
+    tmp_path: Path, other: str
+) -> None:
+    put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", f"{other}/a/1.jpg", f"{other}/b/1.jpg")
+    with pytest.raises(DataError, match="is already split into train; give"):
+        read_folder(tmp_path)
+
+
+def test_trains_with_kinds_of_trains_are_a_class(tmp_path: Path) -> None:
+    put(tmp_path, "train/steam/1.jpg", "train/diesel/2.jpg", "bus/1.jpg", "car/1.jpg")
+    assert read_folder(tmp_path).labels == ("bus", "car", "train")
+
+
+def test_a_measurement_on_a_split_is_told_so_too(tmp_path: Path) -> None:
+    put(tmp_path, "train/a/1.jpg", "test/a/1.jpg")
+    with pytest.raises(DataError, match=r"is already split .* or one of them alone"):
+        read_folder(tmp_path, labels=("a", "b"))
+
+
+@pytest.mark.parametrize("below", ["train/1.jpg test/1.jpg", "x/Training/1.jpg x/Validation/1.jpg"])
+def test_a_split_inside_the_classes_is_refused(tmp_path: Path, below: str) -> None:
+    put(tmp_path, "b/1.jpg", *(f"a/{name}" for name in below.split()))
+    with pytest.raises(
+        DataError, match=r"a: is already split into .* inside the class; give a CSV"
+    ):
+        read_folder(tmp_path)
+
+
+def test_one_side_inside_the_classes_is_a_folder_like_others(tmp_path: Path) -> None:
+    put(tmp_path, "a/train/1.jpg", "b/train/1.jpg")
+    assert read_folder(tmp_path).labels == ("a", "b")
+
+
+def test_files_that_are_not_used_are_counted_class_by_class_and_beside_them(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.jpg", "a/2.heic", "a/3", "b/1.jpg", "b/x/4.txt", "loose.jpg", "README.md")
+    assert (
+        read_folder(tmp_path)
+        .files.line()
+        .startswith(
+            "Used 2 of 7 files; left out: 1 .heic, 1 .md, 1 .txt, 1 loose picture beside the class "
+            "folders, 1 without a suffix; convert HEIC"
+        )
+    )
+
+
+def test_an_empty_class_says_what_it_holds_instead(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.jpg", "b/1.heic", "b/2.heic")
+    with pytest.raises(DataError, match=r"b: no pictures of a format .*, but 2 \.heic; add some"):
+        read_folder(tmp_path)
+
+
+def test_links_out_of_a_class_bring_in_no_other_class(tmp_path: Path) -> None:
+    put(tmp_path, "data/a/1.jpg", "data/b/1.jpg")
+    (tmp_path / "data/a/all").symlink_to("..")
+    (tmp_path / "data/a/above").symlink_to("../..")
+    (tmp_path / "data/loop").symlink_to(".")
+    dataset = read_folder(tmp_path / "data")
+    assert (dataset.labels, dataset.counts) == (("a", "b"), (1, 1))
+    assert dataset.files.line() == "Used 2 of 5 files; left out: 3 links to a folder above"
+
+
+def test_a_locked_folder_of_a_class_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "a/1.jpg", "b/1.jpg", "b/locked/2.jpg")
+    really = os.scandir
+
+    def scandir(folder: Path) -> object:
+        if Path(folder).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return really(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match=r"b/locked: cannot be read: Permission denied"):
+        read_folder(tmp_path)

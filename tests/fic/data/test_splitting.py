@@ -1,4 +1,5 @@
 import errno
+import os
 import random
 from hashlib import blake2b
 from itertools import count
@@ -455,3 +456,37 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_debris(
     assert "No space left on device; remedy that and run again" in str(caught.value)
     assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 3
     assert write_split(split, tmp_path / "out", mode="copy").written == 3
+
+
+@pytest.mark.parametrize("what", ["chmod", "utime"])
+@pytest.mark.parametrize("mode", ["copy", "link"])
+def test_a_disk_without_rights_times_and_links_gets_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, mode: Mode
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    split = split_files(write_pictures(tmp_path / "data", a=3, b=3))
+    for name in (what, "symlink", "link"):
+        monkeypatch.setattr(os, name, refuse)
+    assert write_split(split, tmp_path / "out", mode=mode).written == 6
+    assert sorted(files_below(tmp_path / "out").values()) == [
+        f"{c} {n}" for c in "ab" for n in "012"
+    ]
+    assert not [path for path in (tmp_path / "out").rglob(".*")]
+
+
+def test_the_same_folder_is_not_resolved_for_each_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = split_files(write_pictures(tmp_path / "data", a=20, b=20))
+    resolved = count()
+    really = os.path.realpath
+
+    def realpath(path: Path, **options: bool) -> str:
+        next(resolved)
+        return really(path, **options)
+
+    monkeypatch.setattr(os.path, "realpath", realpath)
+    write_split(split, tmp_path / "out")
+    assert next(resolved) < 10

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fic.errors import HeadError
-from fic.heads.building import HeadChoice, Statistics, build_head, parse_head
+from fic.heads.building import HeadChoice, Statistics, parse_head, rest_head
 
 STATISTICS = Statistics(mean=np.arange(4.0), variance=np.full(4, 9.0))
 
@@ -36,25 +36,10 @@ def test_any_other_form_is_refused(text: str) -> None:
         parse_head(text)
 
 
-def test_a_linear_head_standardises_half_way_and_classifies() -> None:
-    head = build_head(parse_head("linear"), (4,), 3, statistics=STATISTICS)
-    bottlenecks = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    kernel, bias = head.get_layer("probabilities").get_weights()
-    features = (bottlenecks - STATISTICS.mean) / np.sqrt(9.0 + 9.0)
-    expected = keras.ops.softmax(features @ kernel + bias)
-    np.testing.assert_allclose(head.predict_on_batch(bottlenecks), expected, atol=1e-5)
-
-
-def test_an_mlp_has_a_hidden_layer_of_the_width_and_dropout_given() -> None:
-    head = build_head(parse_head("mlp:7,0.25"), (4,), 3, statistics=STATISTICS)
-    assert head.get_layer("hidden").units == 7
-    assert head.get_layer("dropout").rate == 0.25
-
-
 def test_the_rest_of_a_base_comes_before_the_classifier() -> None:
     bottleneck = keras.Input((2, 2, 5))
     vector = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(4, 1)(bottleneck))
     rest = keras.Model(bottleneck, vector)
-    head = build_head(parse_head("rest"), (2, 2, 5), 3, statistics=STATISTICS, rest=rest)
+    head = rest_head(rest, 3, STATISTICS)
     assert (head.input_shape, head.output_shape) == ((None, 2, 2, 5), (None, 3))
     assert rest.layers[1] in head.layers

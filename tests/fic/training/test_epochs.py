@@ -14,13 +14,14 @@ from fic.errors import TrainingError
 from fic.options import TrainingOptions
 from fic.progress import Silence
 from fic.training.epochs import TrainedEpochs, TrainingPass, Validation, take_steps, train_epochs
+from fic.training.metrics import answers_of
 
 RATE = "--lr than 0.1"
 GONE = Skipped(Path("gone.jpg"), "gone.jpg: is gone")
 
 
 def validation(loss: float, accuracy: float = 0.5) -> Validation:
-    return Validation(loss, accuracy, np.empty((0, 2)))
+    return Validation(loss, accuracy, answers_of([], np.empty(0, np.int64)))
 
 
 class Scripted:

@@ -1,5 +1,7 @@
 import csv
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -229,10 +231,58 @@ def test_a_weights_file_is_found_from_every_working_folder(
 # --- where results go -----------------------------------------------------------------------------
 
 
-def test_a_later_run_replaces_an_earlier_one(fit: Any) -> None:
-    assert len(fit().validation()) > 0
-    run = fit(options=replace(QUICK, epochs=1))
+def test_a_later_run_takes_the_place_of_an_earlier_one_which_is_kept_beside_it(fit: Any) -> None:
+    for epochs in (3, 2, 1):
+        run = fit(options=replace(QUICK, epochs=epochs))
     assert run.record["training"]["epochs"] == 1
+    earlier = Run(run.folder.with_name("run.previous"))
+    assert earlier.record["training"]["epochs"] == 2
+    assert earlier.head().output_shape == run.head().output_shape
+    assert {path.name for path in run.folder.parent.glob("*run*")} == {"run", "run.previous"}
+
+
+def test_what_stands_where_the_earlier_run_would_be_kept_is_not_touched(
+    fit: Any, tmp_path: Path
+) -> None:
+    fit()
+    (tmp_path / "run.previous").mkdir()
+    (tmp_path / "run.previous/notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"run\.previous: holds other files"):
+        fit()
+    assert (tmp_path / "run.previous/notes.txt").read_text() == "mine"
+
+
+def test_the_head_is_on_the_disk_before_anything_else_of_a_run(
+    fit: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> str:
+        raise RuntimeError("a mistake in the report")
+
+    monkeypatch.setattr("fic.training.pipeline.render_report", fail)
+    with pytest.raises(RuntimeError):
+        fit()
+    assert "run.unfinished" in caplog.text
+    (kept,) = tmp_path.glob("*.unfinished/head.keras")
+    assert keras.models.load_model(kept).output_shape == (None, 3)
+
+
+def test_a_run_that_its_disk_does_not_take_is_written_elsewhere_whole(
+    fit: Any, monkeypatch: pytest.MonkeyPatch, warm: CacheOptions, tmp_path: Path
+) -> None:
+    write_text = Path.write_text
+
+    def full(path: Path, *arguments: Any, **named: Any) -> int:
+        if path.name == "metrics.json" and warm.bottleneck_dir not in path.parents:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write_text(path, *arguments, **named)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutputError, match=r"run: cannot be written \(No space left.*unfinished"):
+        fit()
+    run = Run(warm.bottleneck_dir / "run.unfinished")
+    assert run.head().output_shape == (None, 3)
+    assert 0 <= run.metrics["val"]["accuracy"] <= 1
+    assert not list(tmp_path.glob("run*"))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +324,7 @@ def test_pictures_inside_an_earlier_run_are_not_deleted(
 ) -> None:
     shutil.copytree(cold_run.folder, tmp_path / "old")
     inside = photos.rename(tmp_path / "old/photos")
-    with pytest.raises(OutputError, match="holds photos beside an earlier run"):
+    with pytest.raises(OutputError, match="holds photos beside an earlier result"):
         fit(source=Source(data=inside), out=tmp_path / "old")
     assert len(list(inside.rglob("*.jpg"))) == 12
 
@@ -284,7 +334,7 @@ def test_logs_that_cannot_be_written_are_noticed_before_the_work(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr("fic.training.pipeline.read_pictures", None)
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OutputError, match="file"):
         fit(options=replace(QUICK, logs=tmp_path / "file/logs"))
 
 
@@ -304,8 +354,9 @@ def test_a_failed_training_leaves_the_earlier_run(
     def fail(*_: Any) -> str:
         raise CacheError("no room")
 
-    monkeypatch.setattr("fic.runs.run._csv", fail)
+    monkeypatch.setattr("fic.runs.writing._csv", fail)
     with pytest.raises(CacheError):
         fit(options=replace(QUICK, seed=4))
     assert Run(tmp_path / "run").metrics == before
+    assert not (tmp_path / "run.previous").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".run")]

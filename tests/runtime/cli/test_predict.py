@@ -171,3 +171,39 @@ def test_a_name_that_is_no_utf_8_is_answered(golden, tmp_path):
     out, err = process.communicate()
     assert (process.returncode, err) == (0, b"")
     assert json.loads(out)["file"] == os.fsdecode(name)
+
+
+def test_what_a_folder_holds_beside_pictures_is_told_after_the_answers(run, golden, album):
+    (album / "img3.png").unlink()
+    for name in ("a.heic", "b.txt"):
+        (album / name).touch()
+    shutil.copy(golden / "small.png", album / "c")
+    code, out, err = run("predict", golden, album)
+    assert (code, len(out.splitlines())) == (0, 4)
+    assert err == (
+        "Used 4 of 6 files, 1 of them pictures by content only: 1 without a suffix; left out: "
+        "1 .heic, 1 .txt; convert HEIC to JPEG first, with heif-convert or, on macOS, sips\n"
+    )
+    _, _, err = run("predict", golden, album, "--verbose")
+    assert f"fic-runtime: left out: {album / 'b.txt'} (.txt)\n" in err
+
+
+def test_an_empty_folder_and_a_vain_pattern_are_told_and_the_rest_is_answered(
+    run, golden, album, tmp_path
+):
+    (tmp_path / "empty").mkdir()
+    (album / "img3.png").unlink()
+    code, out, err = run("predict", golden, tmp_path / "empty", album, tmp_path / "*.gif", "--json")
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert code == 1
+    assert ["error" in answer for answer in answers] == [True, False, False, False, True]
+    assert "empty: not a file but a folder" in err
+    assert "*.gif: no such file, and nothing fits it as a pattern" in err
+
+
+@pytest.mark.parametrize("arguments", [("", "x.png"), ("BUNDLE", "")])
+def test_an_empty_argument_is_no_folder(run, golden, arguments, monkeypatch):
+    monkeypatch.chdir(golden)
+    code, out, err = run("predict", *(golden if each == "BUNDLE" else each for each in arguments))
+    assert (code, out) == (2, "")
+    assert "it is empty (is a variable of the shell unset?)" in err

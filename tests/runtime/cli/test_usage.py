@@ -58,3 +58,22 @@ def test_wrong_usage_is_code_2_with_the_usage(arguments, run):
     assert (code, out) == (2, "")
     assert err.startswith("usage: fic-runtime")
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "", "a.jpg"],
+        ["predict", "bundle", ""],
+        ["predict", "bundle", "a.jpg", "--head", ""],
+        ["extract", "bundle", "a.jpg", "--out", ""],
+        ["explain", "bundle", "", "--out", "seen"],
+        ["teach", "bundle", "tulips", "a.jpg", "--out", ""],
+        ["html", "bundle", "--web", ""],
+    ],
+)
+def test_an_empty_argument_is_not_this_folder(arguments, run, monkeypatch, golden):
+    monkeypatch.chdir(golden)
+    code, out, errors = run(*arguments)
+    assert (code, out) == (2, "")
+    assert "it is empty" in errors

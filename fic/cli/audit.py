@@ -1,0 +1,156 @@
+"""`fic audit`: what may be wrong with a data set, and the decisions about it."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..options import BaseOptions, CacheOptions
+from .option_values import SectionedCommand, from_options
+from .options import (
+    FOLDER,
+    SEED,
+    base_options,
+    cache_options,
+    data_options,
+    given_source,
+    split_option,
+)
+from .terminal import TerminalProgress
+
+if TYPE_CHECKING:
+    from ..insight.findings import Audit
+
+_SHOWN = 5
+_HEADINGS = {
+    "Pictures": ("data", "train", "val", "val_split", "seed"),
+    "Audit": ("out", "folds", "as_json"),
+    "Decisions": ("apply",),
+    "Base": (
+        *("base_model", "weights", "image_size", "resize", "bottleneck_tensorname", "pooling"),
+    ),
+    "Bottlenecks": (
+        *("bottleneck_dir", "bottlenecks_batch_size", "engine", "cache_dtype"),
+        *("cache_compression", "on_error", "create_bottleneck"),
+    ),
+}
+
+
+@click.command(cls=SectionedCommand, headings=_HEADINGS)
+@data_options
+@split_option
+@click.option("--seed", type=SEED, default=0, help="Random seed for the split and the folds.")
+@click.option(
+    "--out",
+    type=FOLDER,
+    metavar="DIR",
+    help="Folder for the findings; with --apply the CSV file of the cleaned data set.  "
+    "[default: audit]",
+)
+@click.option(
+    "--folds",
+    type=click.IntRange(min=2),
+    default=5,
+    help="Classifiers that judge labels, each trained without the pictures that it judges.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
+@click.option(
+    "--apply",
+    type=FOLDER,
+    metavar="FILE.csv",
+    help="A suspects.csv with decisions: write the data set that follows from them to --out.",
+)
+@base_options
+@partial(cache_options, views=False)
+def audit(
+    data: Path | None,
+    train: Path | None,
+    val: Path | None,
+    val_split: float,
+    seed: int,
+    out: Path | None,
+    folds: int,
+    as_json: bool,
+    apply: Path | None,
+    **options: Any,
+) -> None:
+    """Find what may be wrong with a data set: duplicates, labels, strangers, classes, files.
+
+    Looks at the cached bottlenecks and extracts those that are missing. Pictures that training
+    and validation share come first. The folder --out gets report.html to look at, audit.json with
+    all findings, and suspects.csv, which lists all pictures, the most suspect label first. Write
+    reject, relabel (to the label in `suggested`) or the name of a class into its column
+    `decision`; --apply makes a CSV data set of it. No picture is moved, changed or deleted.
+
+    \b
+      fic audit --data photos
+      fic audit --apply audit/suspects.csv --out cleaned.csv
+      fic train --data cleaned.csv
+    """
+    if apply is not None:
+        if data is not None or train is not None or val is not None:
+            raise click.UsageError("--apply needs no pictures; its file lists them.")
+        if out is None:
+            raise click.UsageError("--apply needs --out FILE.csv, for the cleaned data set.")
+        _apply(apply, out, as_json=as_json)
+        return
+    from ..insight import audit as audit_pictures
+
+    found = audit_pictures(
+        given_source(data, train, val, val_split=val_split),
+        out=Path("audit") if out is None else out,
+        base=from_options(BaseOptions, options),
+        cache=from_options(CacheOptions, {**options, "views": 1}),
+        folds=folds,
+        seed=seed,
+        progress=TerminalProgress(),
+    )
+    if as_json:
+        click.echo(json.dumps(found.to_dict()))
+        return
+    _print(found)
+    folder = Path("audit") if out is None else out
+    click.echo(f"findings written to {folder}; decide in {folder / 'suspects.csv'}")
+
+
+def _apply(decisions: Path, out: Path, *, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from ..insight import apply_decisions
+
+    if out.suffix.lower() != ".csv":
+        raise click.UsageError(f"--out {out}: the name of a data set of one file ends in .csv.")
+    applied = apply_decisions(decisions, out)
+    if as_json:
+        click.echo(json.dumps(asdict(applied)))
+        return
+    click.echo(
+        f"{applied.kept} pictures kept, {applied.relabeled} relabeled, {applied.rejected} left "
+        f"out; data set written to {out}"
+    )
+
+
+def _print(found: "Audit") -> None:
+    pictures = sum(found.counts.values())
+    click.echo(f"{pictures} pictures of {len(found.counts)} classes, base {found.base}")
+    leaks = f", {len(found.leaks)} of them across the split" if found.leaks else ""
+    click.echo(f"groups of duplicates: {len(found.duplicates)}{leaks}")
+    for group in found.duplicates[:_SHOWN]:
+        names = ", ".join(str(path) for path in group.paths)
+        click.echo(f"  {group.kind}: {names}")
+    click.echo(f"labels likely wrong: {len(found.likely_wrong)}")
+    for suspect in found.likely_wrong[:_SHOWN]:
+        click.echo(f"  {suspect.path}: {suspect.label}, or {suspect.suggested}?")
+    click.echo(f"pictures like no other: {len(found.outliers)}")
+    for outlier in found.outliers[:_SHOWN]:
+        click.echo(f"  {outlier.path}")
+    for pair in [pair for pair in found.confusions if pair.merge][:_SHOWN]:
+        first, second = pair.classes
+        click.echo(f"{first} and {second} may be one class: {pair.share:.0%} taken for the other")
+    if found.rare:
+        click.echo(f"classes with few pictures: {', '.join(found.rare)}")
+    click.echo(f"files that are not what they seem: {len(found.files)}")
+    for problem in found.files[:_SHOWN]:
+        click.echo(f"  {problem.reason}")

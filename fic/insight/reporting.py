@@ -1,0 +1,108 @@
+"""The report of a run that exists: made anew from its files, its pictures and the cache."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fic_export.errors import OutputError
+from fic_runtime.results import cannot_write, whole_file
+
+from ..cache import BottleneckCache
+from ..cache.keys import make_keys
+from ..data.file_memo import FileDigests
+from ..data.thumbnails import thumbnail_reader
+from ..errors import CacheError
+from ..runs import Run
+from ..runs.report import ReportPictures, pictures_on_map, render_report
+from ..runs.run import REPORT_FILE, ValidationRow
+
+
+def report(
+    run: Run | Path | str, *, out: Path | None = None, bottleneck_dir: Path | None = None
+) -> Path:
+    """Write the report of a run, and return its file.
+
+    Pictures that are gone are left out, and the map of the pictures where the cache does not have
+    their bottlenecks any more. Nothing is extracted.
+
+    Args:
+        run: the run, or its folder.
+        out: file of the page; by default `report.html` in the run's folder. An earlier report is
+            replaced, and nothing else.
+        bottleneck_dir: the cache, if not the one that the run was trained with.
+
+    Raises:
+        RunError: the run cannot be used.
+        OutputError: `out` is something else than a report, or cannot be written.
+    """
+    folder = run.folder if isinstance(run, Run) else Path(run)
+    trained = (
+        run if isinstance(run, Run) and bottleneck_dir is None else Run(folder, bottleneck_dir)
+    )
+    file = folder / REPORT_FILE if out is None else out
+    _check_file(file, of_run=out is None)
+    results = trained.results()
+    text = render_report(results, read_report_pictures(trained, results.validation))
+    try:
+        with whole_file(file) as part:
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise cannot_write(file, error) from error
+    return file
+
+
+def _check_file(file: Path, *, of_run: bool) -> None:
+    if file.is_dir():
+        raise OutputError(f"{file}: is a folder; give the name of a file")
+    if of_run or not file.exists():
+        return
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(4096)
+    except OSError as error:
+        raise cannot_write(file, error) from error
+    if b"Content-Security-Policy" not in start or not start.startswith(b"<!doctype html>"):
+        raise OutputError(f"{file}: is not a report; give another name")
+
+
+def read_report_pictures(run: Run, validation: Sequence[ValidationRow]) -> ReportPictures:
+    """Return what is still there of the validation pictures of a run, and of their bottlenecks."""
+    cache = run.cache_options
+    # Without a cache there is no place for memos either: nothing of it is made anew here.
+    there = cache.bottleneck_dir.is_dir()
+    with FileDigests(cache.memo if there else None) as files:
+        digests = files.digests(row.path for row in validation).digests
+    read = thumbnail_reader(digests, cache.thumbnails if there else None)
+    shown = [
+        index for index in pictures_on_map(len(validation)) if validation[index].path in digests
+    ]
+    rows = _cached_rows(run, [digests[validation[index].path] for index in shown])
+    if rows is None:
+        return ReportPictures(thumbnails=read)
+    found = {index: row for index, row in zip(shown, rows, strict=True) if row is not None}
+    return ReportPictures(
+        thumbnails=read,
+        shown=list(found),
+        bottlenecks=np.stack(list(found.values())) if found else None,
+    )
+
+
+def _cached_rows(run: Run, digests: Sequence[bytes]) -> list[NDArray[Any] | None] | None:
+    """Return the bottleneck of each content, None where the cache lacks it; None without cache."""
+    fingerprint = run.frozen_base().fingerprint
+    directory = run.cache_options.bottleneck_dir
+    if not digests or not (directory / fingerprint.folder_name).is_dir():
+        return None
+    try:
+        with BottleneckCache(directory, fingerprint) as cache:
+            rows = cache.find(make_keys([(digest, 0) for digest in digests]))
+            there = np.flatnonzero(rows >= 0)
+            maps = cache.read(rows[there])
+    except CacheError:
+        return None
+    flat = maps.reshape(len(maps), -1, fingerprint.shape[-1]).mean(axis=1)
+    found: Mapping[int, NDArray[Any]] = dict(zip(there.tolist(), flat, strict=True))
+    return [found.get(index) for index in range(len(digests))]
