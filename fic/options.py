@@ -3,11 +3,12 @@
 The command line fills these classes, and a run writes them into `run.json`.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 from fic_export.options import MAX_ACCURACY_DROP, TRITON_NAME, Bounds, Purpose, Scheme
 from fic_runtime.preprocessing import Resize
@@ -22,6 +23,9 @@ Optimizer = Literal["adam", "adamw", "sgd", "rmsprop"]
 ClassWeights = Literal["none", "balanced"]
 Monitor = Literal["loss", "accuracy"]
 
+StrPath: TypeAlias = str | os.PathLike[str]
+_PathOrNone = TypeVar("_PathOrNone")
+
 VAL_SPLIT = 0.2
 """Share of each class for validation unless given."""
 
@@ -31,6 +35,28 @@ LEARNING_RATES: Mapping[Optimizer, float] = MappingProxyType(
 )
 # The rest of a base is pretrained, and large steps would undo that.
 _REST_SHARE = 0.1
+
+
+class AnyPath(Generic[_PathOrNone]):
+    """A field of a dataclass that takes a path of any kind and gives it as a `Path`, or None."""
+
+    def __init__(self, default: _PathOrNone) -> None:
+        self._default: _PathOrNone = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> _PathOrNone:
+        if instance is None:
+            return self._default
+        value: _PathOrNone = instance.__dict__[self._name]
+        return value
+
+    def __set__(self, instance: object, value: StrPath | _PathOrNone) -> None:
+        if isinstance(value, str) and "://" in value:
+            raise ValueError(f"{self._name}: give fic.data.remote.location(URL)")  # not folded
+        path = value if value is None or isinstance(value, Path) else Path(value)  # type: ignore[arg-type] # None or a path
+        instance.__dict__[self._name] = path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +88,10 @@ class BaseOptions:
     pixels: PixelNumbers | None = None
     preprocessor: str | None = None
 
+    def __post_init__(self) -> None:
+        # A path is taken as well; its text tells it from the two names.
+        object.__setattr__(self, "weights", os.fspath(self.weights))
+
     def absolute(self) -> "BaseOptions":
         """Return the same options with files that are found from every working folder."""
         options = self
@@ -89,7 +119,7 @@ class CacheOptions:
             for a new one; None extracts in this process.
     """
 
-    bottleneck_dir: Path = Path("bottlenecks")
+    bottleneck_dir: AnyPath[Path] = AnyPath(Path("bottlenecks"))
     batch_size: int = 16
     engine: EngineName = "auto"
     dtype: CacheDtype = "float32"
@@ -144,7 +174,7 @@ class TrainingOptions:
     """
 
     head: str | None = None
-    load_weights: Path | None = None
+    load_weights: AnyPath[Path | None] = AnyPath(None)
     extend_classes: bool = False
     epochs: int = 50
     batch_size: int = 32
@@ -156,7 +186,7 @@ class TrainingOptions:
     monitor: Monitor = "loss"
     patience: int = 10
     seed: int = 0
-    logs: Path | None = None
+    logs: AnyPath[Path | None] = AnyPath(None)
     omit_bottlenecks: bool = False
     fine_tune: int = 0
     fine_tune_learning_rate: float = 1e-4
@@ -190,7 +220,7 @@ class ReliabilityOptions:
 
     calibrate: bool = True
     known: bool = True
-    foreign: Path | None = None
+    foreign: AnyPath[Path | None] = AnyPath(None)
     false_rejection: float = 0.05
 
 
@@ -232,12 +262,12 @@ class ExportOptions:
     """
 
     head_only: bool = False
-    deployed: Path | None = None
+    deployed: AnyPath[Path | None] = AnyPath(None)
     max_difference: float = Bounds.max_difference
     min_agreement: float = Bounds.min_agreement
     min_accuracy: float | None = Bounds.min_accuracy
     max_pictures: int = 200
-    data: Path | None = None
+    data: AnyPath[Path | None] = AnyPath(None)
     reliability: ReliabilityOptions = field(default_factory=ReliabilityOptions)
     with_feature_map: bool = False
     teachable: bool = False
@@ -245,14 +275,14 @@ class ExportOptions:
     quantize_for: Purpose = "speed"
     max_accuracy_drop: float = MAX_ACCURACY_DROP
     max_calibration_pictures: int = 128
-    calibration_data: Path | None = None
+    calibration_data: AnyPath[Path | None] = AnyPath(None)
     single_graph: bool = False
     with_bottleneck: bool = False
     float_input: bool = False
-    triton: Path | None = None
+    triton: AnyPath[Path | None] = AnyPath(None)
     triton_name: str = TRITON_NAME
-    sign: Path | None = None
-    bottleneck_dir: Path | None = None
+    sign: AnyPath[Path | None] = AnyPath(None)
+    bottleneck_dir: AnyPath[Path | None] = AnyPath(None)
 
     def __post_init__(self) -> None:
         if self.deployed is not None and not self.head_only:

@@ -1,6 +1,7 @@
 """Predictions and accuracy of a run before its export."""
 
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +14,18 @@ from fic_runtime.errors import ImageError
 from fic_runtime.images import load_image
 from fic_runtime.images.picture_files import find_pictures
 from fic_runtime.predictions import Prediction
+from fic_runtime.results import check_apart
 
+from .bases.keras_setup import keras_settings
 from .bottlenecks import prepare
 from .bottlenecks.engines import choose_engine
 from .data import Pictures
 from .data.source import read_digests, read_validation
 from .errors import DataError
 from .heads.standalone import HeadFile
-from .progress import Progress, Silence
-from .runs import Run
+from .options import StrPath
+from .progress import Progress, shown
+from .runs import Run, as_run
 
 log = logging.getLogger(__name__)
 
@@ -29,16 +33,16 @@ _BATCH = 16
 
 
 def predict_files(
-    run: str | Path | HeadFile,
-    images: Iterable[str | Path],
+    run: StrPath | Run | HeadFile,
+    images: StrPath | Iterable[StrPath],
     *,
-    bottleneck_dir: Path | None = None,
+    bottleneck_dir: StrPath | None = None,
 ) -> Iterator[tuple[Path, Prediction | ImageError]]:
     """Classify image files and folders of them, in natural order.
 
     Args:
-        run: folder that `fic train` wrote, or a head saved by itself.
-        images: files and folders.
+        run: folder that `fic train` wrote, what `train` returned, or a head saved by itself.
+        images: files and folders, or one of them.
         bottleneck_dir: the cache that holds or gets the converted base, if not the one of `run`.
 
     Yields:
@@ -48,16 +52,21 @@ def predict_files(
         RunError, HeadError: the run or the head cannot be used.
         ImageError: a folder holds no picture.
     """
+    if isinstance(images, str | os.PathLike):
+        images = [images]
     trained: Run | HeadFile
     if isinstance(run, HeadFile):
-        trained = run if bottleneck_dir is None else replace(run, bottleneck_dir=bottleneck_dir)
+        trained = run
+        if bottleneck_dir is not None:
+            trained = replace(run, bottleneck_dir=Path(bottleneck_dir))
     else:
-        trained = Run(Path(run), bottleneck_dir)
-    labels, head = trained.labels, trained.quick_head()
-    files = find_pictures(images)
-    base = trained.frozen_base()
-    few = len(files) <= _BATCH
-    engine = choose_engine(trained.cache_options.engine, base, few=few).engine
+        trained = as_run(run, bottleneck_dir)
+    with keras_settings():
+        labels, head = trained.labels, trained.quick_head()
+        files = find_pictures(map(Path, images))
+        base = trained.frozen_base()
+        few = len(files) <= _BATCH
+        engine = choose_engine(trained.cache_options.engine, base, few=few).engine
     geometry = base.preprocessing.geometry
     for start in range(0, len(files), _BATCH):
         batch = files[start : start + _BATCH]
@@ -70,7 +79,8 @@ def predict_files(
                 errors[path] = error
         answers = iter(())
         if pixels:
-            answers = iter(np.asarray(head.predict_on_batch(engine.run(np.stack(pixels)))))
+            with keras_settings():  # not around the yield: the caller's are the caller's
+                answers = iter(np.asarray(head.predict_on_batch(engine.run(np.stack(pixels)))))
         for path in batch:
             if path in errors:
                 yield path, errors[path]
@@ -78,12 +88,13 @@ def predict_files(
                 yield path, Prediction.from_probabilities(next(answers), labels)
 
 
+@keras_settings()
 def evaluate_run(
-    run: str | Path,
-    data: Path,
+    run: StrPath | Run,
+    data: StrPath,
     *,
-    bottleneck_dir: Path | None = None,
-    progress: Progress | None = None,
+    bottleneck_dir: StrPath | None = None,
+    progress: Progress | bool | None = None,
 ) -> dict[str, Any]:
     """Measure a run on a folder of classes or a CSV file; classes of the run may be missing.
 
@@ -99,8 +110,10 @@ def evaluate_run(
     from .training.head import validation_answers
     from .training.metrics import figures_of
 
-    trained, progress = Run(Path(run), bottleneck_dir), progress or Silence()
+    trained, data, progress = as_run(run, bottleneck_dir), Path(data), shown(progress)
     cache = trained.cache_options
+    if bottleneck_dir is not None and data.is_dir():
+        check_apart(cache.bottleneck_dir, [data])
     dataset = read_validation(data, labels=trained.labels, on_error="skip")
     digests, unreadable = read_digests([dataset], cache.memo, progress)
     readable = dataset.subset([i for i, path in enumerate(dataset.paths) if path in digests])

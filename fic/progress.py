@@ -1,7 +1,9 @@
-"""Progress of long work; by default it is silent."""
+"""Progress of long work: bars where somebody watches, and elsewhere nothing."""
 
+import sys
+import warnings
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,3 +53,80 @@ class Silence:
 
     def epoch(self, figures: EpochFigures, epochs: int) -> None:
         """Do nothing."""
+
+
+class Bars:
+    """Progress bars and lines, on a terminal or in a notebook."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._skipped = self._done = 0
+
+    def note(self, text: str) -> None:
+        """Print a line, above the bar if there is one."""
+        _tqdm().write(text, file=sys.stderr)
+
+    def start(self, title: str, total: int, *, unit: str, done: int = 0) -> None:
+        """Open a bar for `total` units; none where nothing is left."""
+        self._skipped, self._done = 0, done
+        if total == done:
+            return
+        self._bar = _tqdm()(
+            total=total,
+            initial=done,
+            desc=title,
+            unit=f" {unit}s",
+            dynamic_ncols=True,
+            leave=False,
+            postfix={"hits": done} if done else None,
+        )
+
+    def advance(self, count: int, skipped: int = 0) -> None:
+        """Move the bar."""
+        if self._bar is None:
+            return
+        self._skipped += skipped
+        if self._skipped:
+            self._bar.set_postfix(hits=self._done, skipped=self._skipped, refresh=False)
+        self._bar.update(count + skipped)
+
+    def finish(self) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def epoch(self, figures: EpochFigures, epochs: int) -> None:
+        """Print one line."""
+        self.note(epoch_line(figures, epochs))
+
+
+def shown(progress: Progress | bool | None) -> Progress:
+    """Return the receiver that an argument stands for.
+
+    Args:
+        progress: a receiver; None for bars where somebody watches, a terminal or a notebook; True
+            for bars in any case, False for none.
+    """
+    if progress is None:
+        progress = "ipykernel" in sys.modules or (sys.stderr is not None and sys.stderr.isatty())
+    if isinstance(progress, bool):
+        return Bars() if progress else Silence()
+    return progress
+
+
+def epoch_line(figures: EpochFigures, epochs: int) -> str:
+    """Return the figures of an epoch as one line of text."""
+    return (
+        f"epoch {figures.epoch:>3}/{epochs}  "
+        f"loss {figures.loss:.4f}  accuracy {figures.accuracy:.4f}  "
+        f"validation loss {figures.val_loss:.4f}  accuracy {figures.val_accuracy:.4f}"
+    )
+
+
+def _tqdm() -> Any:
+    with warnings.catch_warnings():
+        # It warns in a notebook without widgets, and draws bars of text there.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+    return tqdm

@@ -11,6 +11,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,33 @@ def _check_listed(root: Path) -> None:
             _tolerate(lambda path=path: read_image(path, geometry=_GEOMETRY))
 
 
+def options(data: bytes) -> None:
+    """Run `fic-runtime` with any arguments: it ends with 0 to 3, and changes none of its inputs."""
+    from fic_runtime.cli import main
+
+    words = [os.fsdecode(word) for word in data.split(b"\0") if word != b"-"]
+    # Those that would go on until they are told to end, or measure for seconds.
+    if not words or words[0] in ("serve", "watch", "bench", "doctor"):
+        return
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        inputs = {Path("bundle", name): content for name, content in _files().items()}
+        inputs |= {Path("photos", f"{i}.png"): content for i, content in enumerate(_pictures()[:2])}
+        for path, content in inputs.items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        if any(os.path.isabs(word) or ".." in word for word in words):  # noqa: PTH117  # any text
+            return
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                main(words)
+            except SystemExit as end:
+                if end.code not in (None, 0, 1, 2, 3):
+                    raise AssertionError(f"exit code {end.code!r}") from end
+        if any(path.read_bytes() != content for path, content in inputs.items()):
+            raise AssertionError("an input was changed")
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "decode": decode,
     "manifest": manifest,
@@ -190,6 +218,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "graph": graph,
     "csv_file": csv_file,
     "walker": walker,
+    "options": options,
 }
 
 
@@ -203,6 +232,15 @@ def seeds(target: str) -> list[bytes]:
         return [_TREE]
     if target == "archive":
         return [_zipped(zipfile.ZIP_STORED), _zipped(zipfile.ZIP_DEFLATED)]
+    if target == "options":
+        lines = [
+            "predict bundle photos --json",
+            "extract bundle photos --out f.npz",
+            "explain bundle photos/0.png --out seen.png --label a",
+            "teach bundle new photos --out head.zip",
+            "selftest bundle",
+        ]
+        return [line.replace(" ", "\0").encode() for line in lines]
     if target == "golden":
         return [_recorded(np.savez), _recorded(np.savez_compressed)]
     file = {

@@ -4,12 +4,14 @@ FicError
 ├── ConversionError      a Keras model cannot be expressed as an ONNX graph
 ├── OutputError          results cannot be written, or something else is there (the runtime's)
 ├── ParityError          the bundle does not do what the Keras models do; exit code 3
-├── SignatureError       a bundle is not what was signed; exit code 3
-└── SigningError         signatures cannot be made or checked here: no library, no key
+├── SignatureError       a bundle is not what was signed; exit code 3 (the runtime's)
+└── SigningError         signatures cannot be made or checked here: no library, no key (likewise)
 """
 
 from fic_runtime.errors import FicError as FicError
 from fic_runtime.errors import OutputError as OutputError
+from fic_runtime.errors import SignatureError as SignatureError
+from fic_runtime.errors import SigningError as SigningError
 from fic_runtime.errors import one_line as one_line
 
 
@@ -21,13 +23,3 @@ class ParityError(FicError):
     """The bundle does not do what the Keras models do."""
 
     exit_code = 3
-
-
-class SignatureError(FicError):
-    """A bundle has no signature, or is not what was signed."""
-
-    exit_code = 3
-
-
-class SigningError(FicError):
-    """Signatures cannot be made or checked here: the library or the key is missing."""

@@ -3,6 +3,7 @@
 Only the standard library is needed, so that a command line can take its defaults from here.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -114,15 +115,15 @@ class BundleOptions:
         metrics: what the training measured, for the manifest.
     """
 
-    pictures: Sequence[str | Path] | None = None
+    pictures: Sequence[str | os.PathLike[str]] | None = None
     targets: Sequence[int] | None = None
     bounds: Bounds = Bounds()
     progress: Callable[[int], None] | None = None
     base_graph: bytes | Path | None = None
-    deployed: str | Path | None = None
+    deployed: str | os.PathLike[str] | None = None
     quantize: Scheme | None = None
     quantize_for: Purpose = "speed"
-    calibration_files: Sequence[str | Path] | None = None
+    calibration_files: Sequence[str | os.PathLike[str]] | None = None
     max_accuracy_drop: float = MAX_ACCURACY_DROP
     calibration: "Calibration | None" = None
     ood_score: "FittedScore | None" = None
@@ -131,7 +132,7 @@ class BundleOptions:
     single_graph: bool = False
     with_bottleneck: bool = False
     float_input: bool = False
-    sign: str | Path | None = None
+    sign: str | os.PathLike[str] | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
 

@@ -4,6 +4,7 @@ Three models: the base, the head, and an ensemble of both, which takes pictures 
 probabilities. What `config.pbtxt` may hold is said by Triton's `model_config.proto`.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -35,7 +36,11 @@ _BAD_NAME = "name is made of letters, digits, '_', '-' and '.'; received {!r}"
 
 
 def export_triton(
-    bundle: str | Path, out: str | Path, *, name: str = TRITON_NAME, max_batch_size: int = 32
+    bundle: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    name: str = TRITON_NAME,
+    max_batch_size: int = 32,
 ) -> None:
     """Write the Triton model repository of a bundle; it appears whole or not at all.
 

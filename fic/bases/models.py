@@ -6,8 +6,10 @@ TensorFlow is imported inside the functions: whoever only lists the bases does n
 import difflib
 import hashlib
 import logging
+import os
 import random
 import re
+import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BaseOptionError, WeightsError, one_line
 from ..options import Pooling
 from . import efficientnet_lite, keras_file
+from .figures import find_weights
 from .table import Base
-from .weights import load_file, load_package, mend_released_normalization
+from .weights import load_file, load_package, locking_remedy, mend_released_normalization
 
 if TYPE_CHECKING:
     import keras
@@ -193,14 +196,34 @@ def _construct(base: Base, *, imagenet: bool, side: int, pooling: Pooling) -> "k
         return call(None)
     log.info("loading the ImageNet weights of %s", base.name)
     try:
-        return call("imagenet")
+        with _readable_home(find_weights(base).path):
+            return call("imagenet")
     # Keras raises a bare Exception when a download fails, and whatever HDF5 does for a broken file.
     except Exception as error:
-        raise WeightsError(
-            f"{base.name}: its ImageNet weights could not be loaded ({one_line(error)}); check "
-            "the network, delete a broken file in models/ of KERAS_HOME (~/.keras), or use "
+        remedy = locking_remedy(error) or (
+            "check the network, delete a broken file in models/ of KERAS_HOME (~/.keras), or use "
             "--weights FILE or --weights none"
+        )
+        raise WeightsError(
+            f"{base.name}: its ImageNet weights could not be loaded ({one_line(error)}); {remedy}"
         ) from error
+
+
+@contextmanager
+def _readable_home(file: Path | None) -> Iterator[None]:
+    """Let Keras find a file in a KERAS_HOME that it may not write, which it would pass over."""
+    if file is None or not file.is_file() or os.access(file.parents[1], os.W_OK):
+        yield
+        return
+    from keras.src.backend import config  # no public name leads to it
+
+    with tempfile.TemporaryDirectory() as home:
+        Path(home, "models").symlink_to(file.parent.absolute())
+        before, config._KERAS_DIR = config._KERAS_DIR, home
+        try:
+            yield
+        finally:
+            config._KERAS_DIR = before
 
 
 @contextmanager

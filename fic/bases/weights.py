@@ -5,7 +5,9 @@ TensorFlow and h5py are imported inside the functions: the table of bases stays 
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import count, takewhile
 from pathlib import Path
@@ -28,25 +30,38 @@ def load_file(model: "keras.Model", base: Base, path: Path) -> None:
     Raises:
         WeightsError: the file cannot be read, or holds another architecture.
     """
-    import h5py
-
     if not path.is_file():
         raise WeightsError(
             f"{path}: no such file; --weights takes imagenet, none, or a .h5, .weights.h5 or "
             ".keras file"
         )
     try:
-        if h5py.is_hdf5(path) and (stored := read_layers(path)):
-            _assign(model, stored)
-        else:
+        with open_layers(path) as stored:
+            if stored:
+                _assign(model, stored)
+        if not stored:
             model.load_weights(path)
+    except MemoryError as error:
+        raise WeightsError(f"{path}: does not fit in memory; give another file") from error
     # Keras raises whatever its reader met: ValueError, OSError, KeyError, zipfile.BadZipFile.
     except Exception as error:
+        if remedy := locking_remedy(error):
+            raise WeightsError(f"{path}: cannot be read ({one_line(error)}); {remedy}") from error
         raise WeightsError(
             f"{path}: these are not weights of {base.name} ({one_line(error)}); "
             f"give a file that was saved from {base.constructor}"
         ) from error
     mend_released_normalization(model)
+
+
+def locking_remedy(error: BaseException) -> str | None:
+    """Return what helps where HDF5 could not lock a file, as on some network disks; else None."""
+    if "lock file" not in str(error):
+        return None
+    return (
+        "this file system has no locks, which HDF5 can do without: set the environment variable "
+        "HDF5_USE_FILE_LOCKING=FALSE and run again"
+    )
 
 
 def load_package(model: "keras.Model", base: Base, package: Package) -> None:
@@ -93,18 +108,83 @@ def package_file(package: Package) -> Path | None:
     return path if path.is_file() else None
 
 
-def read_layers(path: Path) -> list[tuple[str, list[Any]]]:
-    """Return name and arrays of each layer that has any, from the format of Keras 2; else []."""
+@dataclass(frozen=True)
+class StoredLayer:
+    """A layer in a file of Keras 2: its name, and the data sets of its weights, not read yet."""
+
+    name: str
+    weights: Sequence[Any]
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shapes that the file states."""
+        return [weight.shape for weight in self.weights]
+
+    def read(self) -> list[Any]:
+        """Return the arrays; the shapes have been found to be right before."""
+        return [weight[()] for weight in self.weights]
+
+
+@contextmanager
+def open_layers(path: Path) -> Iterator[list[StoredLayer]]:
+    """Give each layer that has weights, from the format of Keras 2; none of any other file.
+
+    What a layer holds has to lie in the file itself: a data set whose values are in another file
+    would make them weights, and so a part of what is exported.
+
+    Raises:
+        OSError, ValueError: the file cannot be read, or refers to others.
+    """
     import h5py
 
+    if not h5py.is_hdf5(path):
+        yield []
+        return
     with h5py.File(path) as file:
-        group = file.get("model_weights", file)
+        group = hdf5_member(file, "model_weights") if "model_weights" in file else file
         layers = []
         for name in _names(group, "layer_names"):
-            arrays = [group[name][key][()] for key in _names(group[name], "weight_names")]
-            if arrays:
-                layers.append((name, arrays))
-    return layers
+            own = hdf5_member(group, name)
+            weights = [hdf5_array(own, key) for key in _names(own, "weight_names")]
+            if weights:
+                layers.append(StoredLayer(name, weights))
+        yield layers
+
+
+def hdf5_member(group: Any, path: str) -> Any:
+    """Return a member of an HDF5 group, reached without a link to another place or file.
+
+    Raises:
+        ValueError: it is no member, or a link.
+    """
+    import h5py
+
+    for name in path.split("/"):
+        if not isinstance(group, h5py.Group):
+            raise ValueError(f"{path} is not in it")
+        link = group.get(name, getlink=True) if name and name not in (".", "..") else None
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError(f"{path} is {'a link' if link is not None else 'not in it'}")
+        group = group[name]
+    return group
+
+
+def hdf5_array(group: Any, path: str) -> Any:
+    """Return a data set of numbers that are in the file itself.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    import h5py
+
+    found = hdf5_member(group, path)
+    if not isinstance(found, h5py.Dataset) or found.shape is None:
+        raise ValueError(f"{path} holds no array")
+    if found.is_virtual or found.external:
+        raise ValueError(f"the values of {path} are in another file")
+    if found.dtype.kind not in "fiu":
+        raise ValueError(f"{path} holds no numbers")
+    return found
 
 
 def mend_released_normalization(model: "keras.Model") -> None:
@@ -131,15 +211,18 @@ def _names(group: Any, attribute: str) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def _assign(model: "keras.Model", stored: Sequence[tuple[str, list[Any]]]) -> None:
+def _assign(model: "keras.Model", stored: Sequence[StoredLayer]) -> None:
     """Give each layer its arrays, in the model's order: names differ between Keras releases."""
     layers = [layer for layer in model.layers if layer.weights]
     if len(stored) < len(layers):
         raise ValueError(f"{len(stored)} layers with weights where {len(layers)} are needed")
     # What follows the base's layers in the file is the classifier.
-    for layer, (name, arrays) in zip(layers, stored, strict=False):
-        found = [array.shape for array in arrays]
+    for layer, own in zip(layers, stored, strict=False):
         wanted = [tuple(weight.shape) for weight in layer.weights]
-        if found != wanted:
-            raise ValueError(f"layer {name} has shapes {found} where {layer.name} needs {wanted}")
-        layer.load_own_variables({str(index): array for index, array in enumerate(arrays)})
+        # Before anything is read: some bytes may state gigabytes.
+        if own.shapes != wanted:
+            raise ValueError(
+                f"layer {own.name} has shapes {own.shapes} where {layer.name} needs {wanted}"
+            )
+    for layer, own in zip(layers, stored, strict=False):
+        layer.load_own_variables({str(index): array for index, array in enumerate(own.read())})

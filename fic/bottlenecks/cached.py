@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fic_runtime.errors import ImageError
 from fic_runtime.images.picture_files import FileUse
 
+from ..bases.keras_setup import keras_settings
 from ..bases.opening import AnyBase, open_base
 from ..cache import BottleneckCache
 from ..cache.keys import key_digests, make_keys
@@ -29,7 +30,7 @@ from ..data.remote import RemotePath
 from ..digests import digest_file
 from ..errors import CacheError
 from ..options import BaseOptions, CacheOptions
-from ..progress import Progress, Silence
+from ..progress import Progress, shown
 from .engines import Engine, choose_engine
 from .extraction import Picture, bottlenecks_of, extract
 from .single_reading import FirstReading, MakeExtraction
@@ -214,13 +215,14 @@ def prepare(
     )
 
 
+@keras_settings()
 def fill_cache(
     source: Source,
     *,
     base: BaseOptions | None = None,
     cache: CacheOptions | None = None,
     shard: tuple[int, int] | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     extraction: MakeExtraction | None = None,
 ) -> CacheUse:
     """Extract the bottlenecks that the cache lacks, without training.
@@ -232,7 +234,7 @@ def fill_cache(
     Raises:
         See `fic.training.pipeline.train`.
     """
-    base, cache, progress = base or BaseOptions(), cache or CacheOptions(), progress or Silence()
+    base, cache, progress = base or BaseOptions(), cache or CacheOptions(), shown(progress)
     source.keep_apart(cache.bottleneck_dir)
     frozen = open_base(base, cache.bottleneck_dir, dtype=cache.dtype)
     # Any picture of one folder may be for training, with one seed or another: all get all views.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fic_runtime.devices import usable_cpus
 from fic_runtime.errors import ImageError
-from fic_runtime.images import decode_image
+from fic_runtime.images import decode_image, decoding
 from fic_runtime.images.loading import read_file
 from fic_runtime.preprocessing import Geometry
 
@@ -183,15 +183,17 @@ def _decode(chunk: Sequence[Picture], geometry: Geometry) -> Batch:
     paths: list[Path] = []
     skipped: list[Skipped] = []
     for picture in chunk:
-        try:
-            decoded = _read(picture, geometry)
-        except ImageError as error:
-            skipped.append(Skipped(picture.path, str(error)))
-            continue
-        for view in picture.views:
-            draw_view(decoded, picture.digest, view, geometry, out=pixels[len(entries)])
-            entries.append((picture.digest, view))
-            paths.append(picture.path)
+        with decoding():  # until it is drawn: large pictures take turns in all threads
+            try:
+                decoded = _read(picture, geometry)
+            except ImageError as error:
+                skipped.append(Skipped(picture.path, str(error)))
+                continue
+            for view in picture.views:
+                draw_view(decoded, picture.digest, view, geometry, out=pixels[len(entries)])
+                entries.append((picture.digest, view))
+                paths.append(picture.path)
+            del decoded
     return Batch(pixels[: len(entries)], entries, paths, skipped, size - len(entries))
 
 

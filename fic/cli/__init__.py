@@ -17,6 +17,7 @@ from fic_runtime.cli.process import (
 )
 from fic_runtime.errors import FicError
 
+from ..bases.keras_setup import quiet_tensorflow
 from .audit import audit
 from .bases import bases
 from .cache import cache
@@ -24,7 +25,6 @@ from .data import data, split
 from .export import export
 from .predict import evaluate, predict
 from .report import report
-from .terminal import QuietTensorFlow
 from .train import extract, train
 from .verify import verify
 
@@ -128,8 +128,6 @@ def _describe(error: OSError) -> str:
 def _prepare_tensorflow() -> None:
     # fic's training step is TensorFlow's, whatever backend Keras is set to elsewhere.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    # Its notices about the processor and absent GPUs would bury what the user asked for.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # What OpenCV would log of a broken picture comes back as an error that names the file.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-    sys.meta_path.insert(0, QuietTensorFlow())
+    quiet_tensorflow()

@@ -51,7 +51,7 @@ def split(
     `fic train --data` splits in the same way, in memory.
     """
     from ..data.source import split_pictures
-    from ..data.split_folders import write_split
+    from ..data.split_folders import check_movable, write_split
 
     if path is None:
         path, dataset = dataset, None
@@ -65,6 +65,8 @@ def split(
         memo=_memo(bottleneck_dir),
     )
     report_files(parts.files)
+    if mode == "move" and not path.is_dir():
+        check_movable(parts, path.parent)
     if out is None:
         report = write_split(parts, Path(), mode=mode, train_name="train_dir", val_name="val_dir")
     else:

@@ -238,9 +238,12 @@ def export(run: Path, out: Path | None, html: Path | None, web: Path | None, **v
     from fic_runtime.cli.html import check_pages, write_pages
 
     from ..exporting import export_run
+    from ..exporting.whereabouts import check_apart_from_pictures
+    from ..runs import as_run
 
     options = _options(values)
     check_pages(html, web, head_only=options.head_only)
+    check_apart_from_pictures(as_run(run), [page for page in (html, web) if page is not None])
     out = out or Path("head" if options.head_only else "bundle")
     manifest = export_run(run, out=out, options=options, progress=TerminalProgress())
     for line in (*_lines(manifest, out, options), *write_pages(out, html, web)):

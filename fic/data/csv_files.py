@@ -8,12 +8,15 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from io import BufferedReader, StringIO, TextIOWrapper
 from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
 from fic_runtime.bundle.labels import is_label
 from fic_runtime.images.picture_files import FileUse, LeftOut
+from fic_runtime.reading import open_regular
 
 from ..errors import DataError
 from ..options import SkipOrFail
@@ -21,6 +24,7 @@ from .dataset import Dataset, Skipped, Split
 from .remote import RemotePath, is_url, location
 from .sides import Side, side_of
 
+_MOST_LINE = 1 << 20  # characters: what has no end of a line is not read whole
 _SEPARATORS = ",;\t|"  # the first is what CSV is called after; spreadsheets have their own
 
 
@@ -86,9 +90,14 @@ class _Unusable(Exception):
 
 def _read_rows(file: Path) -> _Rows:
     try:
-        # utf-8-sig: spreadsheet programs begin the file with a byte order mark.
-        with file.open(encoding="utf-8-sig", newline="") as stream, _no_collection():
-            return _rows(file, stream)
+        with (
+            open_regular(file) as raw,
+            # utf-8-sig: spreadsheet programs begin the file with a byte order mark.
+            TextIOWrapper(BufferedReader(raw), "utf-8-sig", newline="") as stream,  # type: ignore[type-var] # a FileIO
+            _no_collection(),
+        ):
+            # Some files of /proc say that they are empty and never end.
+            return _rows(file, stream if os.fstat(raw.fileno()).st_size else StringIO())
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -108,13 +117,14 @@ def _no_collection() -> Iterator[None]:
 
 
 def _rows(file: Path, stream: TextIO) -> _Rows:
-    first = stream.readline()
+    first = stream.readline(_MOST_LINE)
     # The line with which spreadsheets tell each other the separator.
     told = first[:4].lower() == "sep=" and first[4:5]
-    head = stream.readline() if told else first
+    head = stream.readline(_MOST_LINE) if told else first
+    lines = iter(partial(stream.readline, _MOST_LINE), "")
     separator = told or _separator(head)
     reader = csv.reader(
-        chain(["\n", head] if told else [head], stream), delimiter=separator, strict=True
+        chain(["\n", head] if told else [head], lines), delimiter=separator, strict=True
     )
     try:
         found = next((cells for cells in reader if cells), [])

@@ -1,19 +1,29 @@
-"""Downloads: resumed where they were cut, checked, and there whole or not at all."""
+"""Downloads: resumed where they were cut, checked, and there whole or not at all.
+
+What a server sends is a stranger's until its checksum is right: no more is kept than the file has
+bytes, and no redirect leaves the protocol that the address promised.
+"""
 
 import hashlib
 import http.client
 import logging
+import os
 import re
 import shutil
 import ssl
+import stat
 import tarfile
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Literal
+
+from fic_runtime.reading import read_regular
 
 from ..errors import DataError, DownloadError
 from ..progress import Progress, Silence
@@ -21,6 +31,7 @@ from ..progress import Progress, Silence
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
+_MOST_ETAG = 1024  # bytes; a longer one is not used
 # Answers that another attempt may not get: too many requests, and faults of the server.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -66,9 +77,11 @@ def fetch_dataset(name: str, folder: str | Path, *, progress: Progress | None = 
     if target.is_dir():
         return target
     archive = Path(folder) / f"{name}.tgz"
+    own = archive.exists()  # the user's: put there, as an error of the download says
     download(source.url, archive, sha256=source.sha256, size=source.size, progress=progress)
     _unpack(archive, source.root, target)
-    archive.unlink()
+    if not own:
+        archive.unlink()
     return target
 
 
@@ -103,11 +116,14 @@ def download(
         DownloadError: the file cannot be fetched or written, or its checksum is wrong.
     """
     path = Path(path)
-    part = _Part(path.with_name(path.name + ".part"), path.with_name(path.name + ".part.etag"))
+    part = _Part(
+        path.with_name(path.name + ".part"), path.with_name(path.name + ".part.etag"), size
+    )
     try:
         if path.is_file() and _sha256(path) == sha256:
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
+        part.check()
         _receive(url, part, path, size, progress or Silence(), timeout, attempts, pause)
         received = _sha256(part.file)
         if received != sha256:
@@ -129,10 +145,14 @@ def download(
 
 @dataclass(frozen=True)
 class _Part:
-    """The part received so far, and the version (ETag) of the file that it belongs to."""
+    """The part received so far, and the version (ETag) of the file that it belongs to.
+
+    `most` is the size of the whole file in bytes, if known.
+    """
 
     file: Path
     etag_file: Path
+    most: int | None
 
     @property
     def size(self) -> int:
@@ -140,15 +160,57 @@ class _Part:
 
     @property
     def etag(self) -> str:
-        return self.etag_file.read_text(encoding="latin-1") if self.etag_file.exists() else ""
+        if not self.etag_file.exists():
+            return ""
+        return read_regular(self.etag_file, _MOST_ETAG, follow_link=False).decode("latin-1")
+
+    def check(self) -> None:
+        """Raise OSError where something else has these names: it is neither followed nor cut."""
+        for path in (self.file, self.etag_file):
+            if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+                raise OSError(f"{path.name} beside it is no plain file")
 
     def begin(self, etag: str) -> None:
-        self.file.write_bytes(b"")
-        self.etag_file.write_text(etag, encoding="latin-1")
+        with self._open(self.file, "wb"):
+            pass
+        with self._open(self.etag_file, "wb") as file:
+            file.write(etag[:_MOST_ETAG].encode("latin-1", "replace"))
+
+    def append(self) -> BinaryIO:
+        """Open the part to go on."""
+        return self._open(self.file, "ab")
+
+    @staticmethod
+    def _open(path: Path, mode: Literal["wb", "ab"]) -> BinaryIO:
+        def plain(name: str, flags: int) -> int:
+            return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+        return open(path, mode, opener=plain)  # Path's takes no opener
 
     def delete(self) -> None:
         self.file.unlink(missing_ok=True)
         self.etag_file.unlink(missing_ok=True)
+
+
+class _RefusedRedirectError(Exception):
+    """A server redirects to another protocol; the text is the address."""
+
+
+class _SameProtocol(urllib.request.HTTPRedirectHandler):
+    """Follows redirects within https, and from http to http or https."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """Return the request that follows a redirect."""
+        fp.close()  # else urllib reads the whole of an answer that may have no end
+        allowed = ("https",) if req.type == "https" else ("http", "https")
+        if urllib.parse.urlsplit(newurl).scheme.lower() not in allowed:
+            raise _RefusedRedirectError(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = urllib.request.build_opener(_SameProtocol)
 
 
 class _Interrupted(Exception):
@@ -192,13 +254,45 @@ def _attempt(url: str, part: _Part, size: int | None, progress: Progress, timeou
     if size is not None and have > size:
         part.delete()
         have = 0
+    response = _open(url, part, have, timeout)
+    with response:
+        if response.status != 206 or _first_byte(response) != have:
+            have = 0
+            # A weak tag does not promise the same bytes.
+            etag = response.headers.get("ETag", "")
+            part.begin("" if etag.startswith("W/") else etag)
+        length = response.headers.get("Content-Length", "")
+        # Digits of ASCII: others are no length, and int() takes no more than some thousands.
+        stated = have + int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+        if size is not None and stated is not None and stated > size:
+            raise _too_much(url, size)
+        end = stated if size is None else size
+        progress.start(f"downloading {part.file.stem}", end or have, unit="byte", done=have)
+        try:
+            _append(response, part, progress)
+            if size is not None and part.size > size:
+                part.delete()
+                raise _too_much(url, size)
+        finally:
+            progress.finish()
+    if end is not None and part.size < end:
+        raise _Interrupted(f"the connection was cut after {part.size} of {end} bytes")
+
+
+def _open(url: str, part: _Part, have: int, timeout: float) -> http.client.HTTPResponse:
+    """Ask the server for what comes after the first `have` bytes."""
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity"})
     if have:
         request.add_header("Range", f"bytes={have}-")
         if part.etag:
             request.add_header("If-Range", part.etag)
     try:
-        response = urllib.request.urlopen(request, timeout=timeout)
+        response: http.client.HTTPResponse = _OPENER.open(request, timeout=timeout)
+    except _RefusedRedirectError as error:
+        raise DownloadError(
+            f"{url}: leads to {error}, which is not fetched; check the address, or a proxy on the "
+            "way"
+        ) from None
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416:  # the part is not the beginning of what is there now
@@ -210,6 +304,8 @@ def _attempt(url: str, part: _Part, size: int | None, progress: Progress, timeou
             f"{url}: the server answers {error.code} {error.reason}; "
             f"check the address, or a proxy on the way"
         ) from error
+    except ValueError as error:  # of an address that is none
+        raise DownloadError(f"{url}: leads to no address ({error}); check it") from error
     except (OSError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         if isinstance(reason, ssl.SSLCertVerificationError):
@@ -218,38 +314,34 @@ def _attempt(url: str, part: _Part, size: int | None, progress: Progress, timeou
                 f"check the clock and the certificates of this machine"
             ) from error
         raise _Interrupted(_sentence(reason)) from error
-    with response:
-        if response.status != 206 or _first_byte(response) != have:
-            have = 0
-            # A weak tag does not promise the same bytes.
-            etag = response.headers.get("ETag", "")
-            part.begin("" if etag.startswith("W/") else etag)
-        length = response.headers.get("Content-Length")
-        end = size if length is None else have + int(length)
-        progress.start(f"downloading {part.file.stem}", end or have, unit="byte", done=have)
-        try:
-            _append(response, part, progress)
-        finally:
-            progress.finish()
-    if end is not None and part.size < end:
-        raise _Interrupted(f"the connection was cut after {part.size} of {end} bytes")
+    return response
+
+
+def _too_much(url: str, size: int | None) -> DownloadError:
+    return DownloadError(
+        f"{url}: the server sends more than the {size} bytes that the file has; check the address, "
+        "or a proxy on the way"
+    )
 
 
 def _append(response: http.client.HTTPResponse, part: _Part, progress: Progress) -> None:
-    with part.file.open("ab") as file:
-        while True:
+    """Append what is received, and one byte at most of what is past the end of the file."""
+    room = None if part.most is None else part.most + 1 - part.size
+    with part.append() as file:
+        while room is None or room > 0:
             try:
-                chunk = response.read1(_CHUNK)
+                chunk = response.read1(_CHUNK if room is None else min(_CHUNK, room))
             except (OSError, http.client.HTTPException) as error:
                 raise _Interrupted(_sentence(error)) from error
             if not chunk:
                 return
             file.write(chunk)
+            room = None if room is None else room - len(chunk)
             progress.advance(len(chunk))
 
 
 def _first_byte(response: http.client.HTTPResponse) -> int | None:
-    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    match = re.match(r"bytes ([0-9]{1,18})-", response.headers.get("Content-Range", ""))
     return int(match[1]) if match else None
 
 

@@ -8,16 +8,23 @@ from typing import Protocol
 from fic_runtime.images.picture_files import FileUse
 
 from ..errors import DataError
-from ..options import VAL_SPLIT, SkipOrFail
+from ..options import VAL_SPLIT, AnyPath, SkipOrFail, StrPath
 from ..progress import Progress
 from .csv_files import read_csv
 from .dataset import Dataset, Skipped, Split
 from .duplicates import Duplicates, find_duplicates
 from .file_memo import FileDigests
 from .folders import read_folder
-from .remote import RemotePath
+from .remote import RemotePath, location
 from .remote_folders import read_remote_folder
 from .splitting import split_dataset
+
+
+class _AnyLocation(AnyPath[Path | None]):
+    """As `AnyPath`, and a text that is a URL becomes a `RemotePath`."""
+
+    def __set__(self, instance: object, value: StrPath | None) -> None:
+        super().__set__(instance, location(value) if isinstance(value, str) else value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +41,10 @@ class Source:
         val: the validation pictures.
     """
 
-    data: Path | None = None
+    data: _AnyLocation = _AnyLocation(None)  # a descriptor
     val_split: float = VAL_SPLIT
-    train: Path | None = None
-    val: Path | None = None
+    train: _AnyLocation = _AnyLocation(None)  # a descriptor
+    val: _AnyLocation = _AnyLocation(None)  # a descriptor
 
     def __post_init__(self) -> None:
         if len(self.paths) != (2 if self.data is None else 1):

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from fic_runtime.images.headers import SNIFFED, is_picture
+from fic_runtime.reading import open_regular
 from fic_runtime.results import whole_file
 
 from ..errors import DataError
@@ -81,6 +83,31 @@ def write_split(
         written=len(plan) - len(right),
         unchanged=len(right),
     )
+
+
+def check_movable(split: Split, folder: Path) -> None:
+    """Make sure that what a list names may be moved: pictures below the folder of the list.
+
+    A list may be a stranger's, and moving takes a file from where it is needed.
+
+    Raises:
+        DataError: it names a file elsewhere, or one that is not a picture.
+    """
+    home = folder.resolve()
+    for path in (*split.train.paths, *split.val.paths):
+        # The folder and not the file: a link that lies there may be moved, wherever it leads.
+        if not path.parent.resolve().is_relative_to(home):
+            raise DataError(
+                f"{path}: lies outside {folder}, the folder of the list, and is not moved; use "
+                "--copy or --link"
+            )
+        try:
+            with open_regular(path) as file:
+                start = file.read(SNIFFED)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        if not is_picture(start):
+            raise DataError(f"{path}: is not a picture and is not moved; remove it from the list")
 
 
 def _plan(out: Path, sides: dict[str, Dataset]) -> Iterator[tuple[str, Path]]:

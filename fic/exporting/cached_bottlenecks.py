@@ -12,10 +12,10 @@ from ..cache import BottleneckCache
 from ..cache.keys import make_keys
 from ..cache.remote import open_cache
 from ..data import Dataset, Source, read_pictures
-from ..data.remote import location
 from ..errors import CacheError, DataError
 from ..progress import Progress
 from ..runs import Run
+from .whereabouts import recorded_source
 
 # Pictures of each side at most, or ten of each class, but no more than fit in these bytes: what is
 # measured on them hardly changes with more.
@@ -65,24 +65,28 @@ class RunBottlenecks:
         self.train.cache.close()
 
 
-def cached_bottlenecks(run: Run, progress: Progress) -> RunBottlenecks | str:
+def cached_bottlenecks(
+    run: Run, progress: Progress, source: Source | None = None
+) -> RunBottlenecks | str:
     """Find the bottlenecks of a run's pictures, and extract nothing.
 
     The pictures are read and split as in the training, so those that have changed since are left
     out.
 
+    Args:
+        run: the run.
+        progress: hears of the reading.
+        source: where the pictures are now, if they have moved.
+
     Returns:
         The bottlenecks, or in a few words why there are none.
     """
+    source = source or recorded_source(run)
     try:
-        recorded = run.record["source"]
-        folders = {
-            name: None if recorded[name] is None else location(recorded[name])
-            for name in ("data", "train", "val")
-        }
-        source = Source(val_split=float(recorded["val_split"]), **folders)
         seed = int(run.record["training"]["seed"])
     except (KeyError, TypeError, ValueError):
+        source = None
+    if source is None:
         return "run.json does not say what the run was trained on"
     try:
         pictures = read_pictures(

@@ -41,6 +41,7 @@ from fic_runtime.images.picture_files import find_pictures
 from fic_runtime.preprocessing import Geometry
 
 from ..bases.opening import AnyBase
+from ..data import Source
 from ..errors import DataError, RunError
 from ..options import ReliabilityOptions
 from ..progress import Progress
@@ -69,15 +70,18 @@ def measure_reliability(
     head: "keras.Model",
     options: ReliabilityOptions,
     progress: Progress,
+    source: Source | None = None,
 ) -> Reliability:
     """Fit both on the bottlenecks of the run that the cache has; say why where that cannot be.
+
+    `source` is where the run's pictures are now, if they have moved.
 
     Raises:
         DataError: none of the pictures of `options.foreign` can be read.
     """
     if not (options.calibrate or options.known):
         return Reliability()
-    found = cached_bottlenecks(run, progress)
+    found = cached_bottlenecks(run, progress, source)
     if isinstance(found, str):
         if options.known:
             progress.note(f"no score for unknown pictures: {found}")
@@ -101,13 +105,15 @@ def measure_reliability(
         return Reliability(calibration, score)
 
 
-def teaching_of(run: Run, progress: Progress) -> ClassStatistics:
+def teaching_of(run: Run, progress: Progress, source: Source | None = None) -> ClassStatistics:
     """Fit the statistics on the training bottlenecks that the cache has.
+
+    `source` is where the run's pictures are now, if they have moved.
 
     Raises:
         RunError: the cache has none of them, or none of some class.
     """
-    found = cached_bottlenecks(run, progress)
+    found = cached_bottlenecks(run, progress, source)
     if isinstance(found, str):
         raise RunError(f"{run.folder}: cannot be made teachable: {found}")
     with closing(found):

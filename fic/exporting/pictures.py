@@ -10,11 +10,12 @@ import numpy as np
 from fic_runtime.errors import ImageError
 from fic_runtime.preprocessing import Geometry
 
-from ..data import Dataset, Split
+from ..data import Dataset, Source, Split
 from ..data.remote import location, read_picture
 from ..data.source import read_dataset, read_validation
 from ..errors import FicError, RunError
 from ..runs import Run
+from .whereabouts import validation_rows
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,11 @@ ByClass = Mapping[str, Sequence[Path]]
 
 
 def comparison_pictures(
-    run: Run, data: Path | None, geometry: Geometry, number: int
+    run: Run,
+    data: Path | None,
+    geometry: Geometry,
+    number: int,
+    moved: Source | None = None,
 ) -> list[tuple[Path, str]]:
     """Return readable validation pictures with their labels, one of each class in turn.
 
@@ -33,12 +38,13 @@ def comparison_pictures(
             marked `val`.
         geometry: what they are read for.
         number: how many at most.
+        moved: where the run's pictures are now, if they have moved; its validation pictures then.
 
     Raises:
         RunError: there are none.
         DataError: `data` cannot be used.
     """
-    chosen = _readable(_by_class(run, data), geometry, number)
+    chosen = _readable(_by_class(run, data, moved), geometry, number)
     if not chosen:
         raise RunError(
             f"{data or run.folder}: none of its pictures can be read; "
@@ -47,7 +53,13 @@ def comparison_pictures(
     return chosen
 
 
-def calibration_files(run: Run, data: Path | None, geometry: Geometry, number: int) -> list[Path]:
+def calibration_files(
+    run: Run,
+    data: Path | None,
+    geometry: Geometry,
+    number: int,
+    moved: Source | None = None,
+) -> list[Path]:
     """Return readable training pictures, one of each class in turn, in an order that is mixed.
 
     Args:
@@ -55,12 +67,13 @@ def calibration_files(run: Run, data: Path | None, geometry: Geometry, number: i
         data: folder or CSV file of training pictures instead.
         geometry: what they are read for.
         number: how many at most.
+        moved: where the run's pictures are now, if they have moved.
 
     Raises:
         RunError: there are none.
         DataError: `data` cannot be used.
     """
-    chosen = _readable(training_pictures(run, data), geometry, number)
+    chosen = _readable(training_pictures(run, data, moved), geometry, number)
     if not chosen:
         raise RunError(
             f"{data or run.folder}: none of its training pictures can be read; "
@@ -69,7 +82,7 @@ def calibration_files(run: Run, data: Path | None, geometry: Geometry, number: i
     return [path for path, _ in chosen]
 
 
-def training_pictures(run: Run, data: Path | None = None) -> ByClass:
+def training_pictures(run: Run, data: Path | None = None, moved: Source | None = None) -> ByClass:
     """Return the training pictures of each class, in an order that is mixed but always the same.
 
     Those of a folder or file that was split are all that were not validated on.
@@ -77,13 +90,17 @@ def training_pictures(run: Run, data: Path | None = None) -> ByClass:
     Args:
         data: folder or CSV file of training pictures instead of the run's own; of a CSV file with
             the column `split`, those marked `train`.
+        moved: where the run's pictures are now, if they have moved.
 
     Raises:
         RunError: none of them is where it was.
         DataError: `data` cannot be used.
     """
-    dataset = _read(data) if data is not None else _of_record(run)
-    taken = set() if data is not None else {row.path for row in run.validation()}
+    if data is not None:
+        dataset, taken = _read(data), set[Path]()
+    else:
+        dataset = _of_record(run) if moved is None else _read(moved.train or moved.paths[0])
+        taken = {row.path for row in validation_rows(run, moved)}
     by_class: dict[str, list[Path]] = {name: [] for name in dataset.labels}
     for index in np.random.default_rng(0).permutation(len(dataset.paths)):
         path = dataset.paths[index]
@@ -104,14 +121,14 @@ def in_turn(by_class: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, str]
     return (pair for pair in turns if pair is not None)
 
 
-def _by_class(run: Run, data: Path | None) -> dict[str, list[Path]]:
+def _by_class(run: Run, data: Path | None, moved: Source | None) -> dict[str, list[Path]]:
     by_class: dict[str, list[Path]] = {}
-    if data is not None:
+    if data is not None and moved is None:
         dataset = read_validation(data)
         for path, label in zip(dataset.paths, dataset.targets, strict=True):
             by_class.setdefault(dataset.labels[label], []).append(path)
         return by_class
-    for row in run.validation():
+    for row in validation_rows(run, moved):
         if row.path.is_file():
             by_class.setdefault(row.label, []).append(row.path)
     if not by_class:

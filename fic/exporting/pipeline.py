@@ -12,14 +12,17 @@ from fic_export.triton import check_triton, export_triton
 from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.bundle.places import check_bundle_place
+from fic_runtime.images.picture_files import find_pictures
 
+from ..bases.keras_setup import keras_settings
 from ..bases.opening import AnyBase
-from ..errors import RunError
-from ..options import ExportOptions
-from ..progress import Progress, Silence
-from ..runs import Run
+from ..errors import DataError, RunError
+from ..options import ExportOptions, StrPath
+from ..progress import Progress, shown
+from ..runs import Run, as_run
 from .fits import measure_reliability, teaching_of
 from .pictures import calibration_files, comparison_pictures
+from .whereabouts import check_apart_from_pictures, moved_source
 
 # Fields of `ExportOptions` by the names that callers once gave them.
 _FORMER_NAMES = {
@@ -28,21 +31,22 @@ _FORMER_NAMES = {
 }
 
 
+@keras_settings()
 def export_run(
-    run: str | Path,
+    run: StrPath | Run,
     *,
-    out: str | Path,
+    out: StrPath,
     options: ExportOptions | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
     **keywords: Any,
 ) -> Manifest:
     """Export a run as a bundle, compared with Keras on real pictures of its data set.
 
     Args:
-        run: folder that `fic train` wrote.
+        run: folder that `fic train` wrote, or what `train` returned.
         out: the bundle's folder, or an archive ending in .zip; an earlier bundle is replaced.
         options: what is exported and what it is compared on.
-        progress: hears of each step.
+        progress: hears of each step; by default bars where somebody watches, and False for none.
         **keywords: fields of `ExportOptions`, instead of `options` or in place of some of them:
             `export_run("run", out="bundle", quantize="int8")`.
 
@@ -57,9 +61,14 @@ def export_run(
     options = filled(
         options or ExportOptions(), keywords, function="export_run", former=_FORMER_NAMES
     )
-    out, progress = Path(out), progress or Silence()
+    out, progress = Path(out), shown(progress)
+    trained = as_run(run, options.bottleneck_dir)
+    check_apart_from_pictures(
+        trained,
+        [out, *filter(None, [options.triton, options.bottleneck_dir])],
+        *(options.data, options.calibration_data, options.reliability.foreign),
+    )
     _check_outputs(out, options)
-    trained = Run(Path(run), options.bottleneck_dir)
     base = trained.frozen_base()
     if options.with_feature_map:
         base.check_explanations()
@@ -82,6 +91,11 @@ def _check_outputs(out: Path, options: ExportOptions) -> None:
     check_bundle_place(out)
     if options.head_only:
         check_no_base_at(out)
+    foreign = options.reliability.foreign
+    if foreign is not None:
+        if not foreign.exists():
+            raise DataError(f"{foreign}: no such folder; give --foreign a folder of pictures")
+        find_pictures([foreign])  # which refuses a folder without any
     if options.sign is not None:
         check_signing(Path(options.sign))
     if options.triton is not None:
@@ -113,13 +127,14 @@ def _gathered(
 ) -> tuple[KerasClassifier, BundleOptions]:
     """Return what is exported, and how, from a run and its cache."""
     geometry = base.preprocessing.geometry
-    chosen = comparison_pictures(run, options.data, geometry, options.max_pictures)
+    moved = moved_source(run, options.data)
+    chosen = comparison_pictures(run, options.data, geometry, options.max_pictures, moved)
     numbers = {label: number for number, label in enumerate(run.labels)}
     labelled = all(label in numbers for _, label in chosen)
     calibration = None
     if options.quantize == "int8":
         calibration = calibration_files(
-            run, options.calibration_data, geometry, options.max_calibration_pictures
+            run, options.calibration_data, geometry, options.max_calibration_pictures, moved
         )
     graph = None
     if options.deployed is None:
@@ -128,7 +143,7 @@ def _gathered(
     classifier = KerasClassifier(
         base=base.reference, head=run.head(), labels=run.labels, preprocessing=base.preprocessing
     )
-    measured = measure_reliability(run, base, classifier.head, options.reliability, progress)
+    measured = measure_reliability(run, base, classifier.head, options.reliability, progress, moved)
     # The matrix grows with the square of the classes, and devices have no use for it.
     metrics = {
         name: value
@@ -148,7 +163,7 @@ def _gathered(
         max_accuracy_drop=options.max_accuracy_drop,
         calibration=measured.calibration,
         ood_score=measured.ood_score,
-        teaching=teaching_of(run, progress) if options.teachable else None,
+        teaching=teaching_of(run, progress, moved) if options.teachable else None,
         with_feature_map=options.with_feature_map,
         single_graph=options.single_graph,
         with_bottleneck=options.with_bottleneck,

@@ -7,6 +7,7 @@ gives the same answers; of files that Keras wrote, those are read whose layers a
 
 import io
 import json
+import logging
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -17,14 +18,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fic_runtime.reading import read_regular
+
+from ..bases.weights import hdf5_array, hdf5_member
+from ..errors import HeadError, one_line
 from .building import BOTTLENECK, PROBABILITIES, STANDARDIZE
 from .dense import DenseHead
 
 if TYPE_CHECKING:
     import keras
 
+log = logging.getLogger(__name__)
+
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip archive can hold
 _WEIGHTS = "model.weights.h5"
+# Bytes of the parts of an archive: a linear head of 10 000 classes on 100 000 numbers fits.
+_MOST_CONFIG = 1 << 26
+_MOST_WEIGHTS = 1 << 32
 # What the layers are called in a file of weights: by their classes.
 _GROUPS = {
     "InputLayer": "input_layer",
@@ -86,19 +96,36 @@ def read_dense(path: Path) -> DenseHead | None:
     """Return the head in a `.keras` file, or None where Keras is needed to say what is in it."""
     try:
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
-            weights = archive.read(_WEIGHTS)
+            config = json.loads(_part(archive, "config.json", _MOST_CONFIG))
+            weights = _part(archive, _WEIGHTS, _MOST_WEIGHTS)
         return _head(config, weights)
-    # Damaged, or something else: Keras then says what.
-    except (OSError, zipfile.BadZipFile, LookupError, TypeError, ValueError, AttributeError):
+    except HeadError as error:
+        raise HeadError(f"{path}: {error}") from error
+    # Damaged in whatever way, or something else: Keras then says what.
+    except Exception as error:
+        log.debug("%s: %s", path, one_line(error))
         return None
+
+
+def _part(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """Return a part of an archive, which may say that it is smaller than it is.
+
+    Raises:
+        HeadError: it has more than `most` bytes.
+    """
+    with archive.open(name) as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise HeadError(f"{name} in it has more than {most} bytes; give a head that fic trained")
+    return data
 
 
 def read_weights(head: DenseHead, path: Path) -> DenseHead | None:
     """Return the head with the weights of a `.weights.h5` file, or None as `read_dense`."""
     try:
-        return head.with_weights(_arrays(path.read_bytes(), _layers(head)))
-    except (OSError, LookupError, TypeError, ValueError):
+        return head.with_weights(_arrays(read_regular(path, _MOST_WEIGHTS), _layers(head)))
+    except Exception as error:  # as in `read_dense`
+        log.debug("%s: %s", path, one_line(error))
         return None
 
 
@@ -217,14 +244,23 @@ def _arrays(data: bytes, layers: Sequence[Mapping[str, Any]]) -> list[NDArray[np
     arrays = []
     with h5py.File(io.BytesIO(data)) as file:
         for group, layer in _groups(layers):
-            variables = file[f"layers/{group}/vars"]
+            variables = hdf5_member(file, f"layers/{group}/vars")
             expected = 2 if layer["class_name"] == "Dense" else 0
             if len(variables) != expected:
                 raise ValueError(f"{group} has {len(variables)} arrays")
-            arrays += [variables[str(number)][()] for number in range(expected)]
+            arrays += [_array(variables, str(number)) for number in range(expected)]
     if any(array.dtype != np.float32 for array in arrays):
         raise ValueError("of another type than float32")
     return arrays
+
+
+def _array(group: Any, name: str) -> NDArray[np.float32]:
+    found = hdf5_array(group, name)
+    # Stored as it is: of chunks that were never written, some bytes may state gigabytes.
+    if found.id.get_storage_size() != found.nbytes:
+        raise ValueError("it has more values than bytes")
+    array: NDArray[np.float32] = found[()]
+    return array
 
 
 def _head(config: Mapping[str, Any], weights: bytes) -> DenseHead | None:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fic_export.errors import OutputError
 from fic_runtime.results import cannot_write, check_own_file, check_writable, whole_file
 
-from ..bases.weights import read_layers
+from ..bases.weights import locking_remedy, open_layers
 from ..errors import HeadError, one_line
 from ..fingerprint import LAST_LAYER, Fingerprint
 from .dense import DenseHead, Head
@@ -95,13 +95,19 @@ def load_head(
 
     try:
         with _quiet_absl():
-            head = _single_layer(path) or keras.models.load_model(path, compile=False)
+            head = _single_layer(path, fingerprint, labels) or keras.models.load_model(
+                path, compile=False
+            )
+    except _MisfitError as error:
+        raise _unusable(path, error.fault, remedy) from None
     except Exception as error:  # Keras raises a different class for each way to be damaged
         reason = one_line(error)
         fault = (
             f"Keras cannot load it as a whole model ({reason})",
             "save the head anew with model.save",
         )
+        if locks := locking_remedy(error):
+            fault, remedy = (f"cannot be read ({reason})", locks), locks
         raise _unusable(path, fault, remedy) from error
     if fault := _misfit(head, fingerprint, labels):
         raise _unusable(path, fault, remedy)
@@ -244,7 +250,9 @@ def _fault_of_name(path: Path) -> _Fault | None:
     return None
 
 
-def _misfit(head: Head, fingerprint: Fingerprint, labels: Sequence[str]) -> _Fault | None:
+def _misfit(
+    head: "Head | _Shapes", fingerprint: Fingerprint, labels: Sequence[str]
+) -> _Fault | None:
     if not (_is_one_shape(head.input_shape) and _is_one_shape(head.output_shape)):
         return (
             "has several inputs or outputs",
@@ -279,7 +287,9 @@ def _times(shape: Sequence[int | None]) -> str:
     return " x ".join("any" if side is None else str(side) for side in shape)
 
 
-def _single_layer(path: Path) -> "keras.Model | None":
+def _single_layer(
+    path: Path, fingerprint: Fingerprint, labels: Sequence[str]
+) -> "keras.Model | None":
     """Return the head of an HDF5 file of Keras 2 that holds the weights of one layer alone.
 
     Those can only be the kernel and the bias of a linear classifier, the scripts' usual head.
@@ -292,14 +302,36 @@ def _single_layer(path: Path) -> "keras.Model | None":
     with h5py.File(path) as file:
         if "model_config" in file.attrs:
             return None
-    layers = read_layers(path)
-    if len(layers) != 1 or [array.ndim for array in layers[0][1]] != [2, 1]:
-        raise ValueError("it holds weights alone, and more than those of one dense layer")
-    kernel, bias = layers[0][1]
+    with open_layers(path) as layers:
+        if len(layers) != 1 or [len(shape) for shape in layers[0].shapes] != [2, 1]:
+            raise ValueError("it holds weights alone, and more than those of one dense layer")
+        (features, classes), (outputs,) = layers[0].shapes
+        if classes != outputs:
+            raise ValueError("its kernel and its bias do not go together")
+        # Before anything is read: some bytes may state gigabytes.
+        stated = _Shapes((None, features), (None, classes))
+        if fault := _misfit(stated, fingerprint, labels):
+            raise _MisfitError(fault)
+        kernel, bias = layers[0].read()
     dense = keras.layers.Dense(len(bias), activation="softmax")
     head = keras.Sequential([keras.Input(kernel.shape[:1]), dense])
     dense.set_weights([kernel, bias])
     return head
+
+
+class _Shapes(NamedTuple):
+    """The shapes of a head that was not built."""
+
+    input_shape: tuple[int | None, ...]
+    output_shape: tuple[int | None, ...]
+
+
+class _MisfitError(Exception):
+    """A file of weights is the head of another base or of other labels."""
+
+    def __init__(self, fault: _Fault) -> None:
+        super().__init__(*fault)
+        self.fault = fault
 
 
 def _replace(target: Path, write: Callable[[Path], object]) -> None:
@@ -308,6 +340,10 @@ def _replace(target: Path, write: Callable[[Path], object]) -> None:
         with whole_file(target) as part:
             write(part)
     except OSError as error:
+        if remedy := locking_remedy(error):
+            raise OutputError(
+                f"{target}: cannot be written ({one_line(error)}); {remedy}"
+            ) from error
         raise cannot_write(target, error) from error
 
 

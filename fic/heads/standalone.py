@@ -1,21 +1,27 @@
 """A head outside a run: one Keras file and one file of labels, as scripts keep them."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fic_runtime.bundle.labels import is_label
+from fic_runtime.reading import read_regular
 
 from ..bases.opening import AnyBase, open_base
-from ..errors import HeadError
+from ..errors import HeadError, one_line
 from ..options import BaseOptions, CacheOptions
 from .dense import Head
 from .keras_files import load_head, open_head
 
 if TYPE_CHECKING:
     import keras
+
+
+_MOST_BYTES = 1 << 26  # of a label file: a million labels fit
+_MOST_DIGITS = 18  # of an index
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
         HeadError: it cannot be read, or has another form.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path, _MOST_BYTES).decode("utf-8-sig")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
         # Not splitlines, which also takes characters for line ends that a label may hold.
         values = json.loads(text) if path.suffix == ".json" else text.rstrip("\n").split("\n")
     except OSError as error:
@@ -90,7 +97,11 @@ def read_labels(path: Path) -> tuple[str, ...]:
             f"{path}: cannot be read ({error.strerror}); give the label file of the head"
         ) from error
     except ValueError as error:  # UnicodeDecodeError and JSONDecodeError
-        raise HeadError(f"{path}: cannot be read ({error}); correct it") from error
+        raise HeadError(f"{path}: cannot be read ({one_line(error)}); correct it") from error
+    except RecursionError:
+        raise HeadError(
+            f"{path}: cannot be read (its values are nested too deeply); correct it"
+        ) from None
     labels = _in_order(path, values) if isinstance(values, dict) else values
     if not (isinstance(labels, list) and labels and all(map(_is_label, labels))):
         raise HeadError(
@@ -98,7 +109,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
             "list, or a text file with one label a line"
         )
     if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
+        twice = next(label for label, count in Counter(labels).items() if count > 1)
         raise HeadError(f"{path}: names {twice!r} twice; name each label once")
     return tuple(labels)
 
@@ -111,7 +122,7 @@ def _in_order(path: Path, values: dict[str, Any]) -> list[Any]:
     """Return the labels of an object from label to index, or from index to label."""
     if all(isinstance(value, int) for value in values.values()):
         by_index = {index: label for label, index in values.items()}
-    elif all(key.isdecimal() for key in values):
+    elif all(key.isdecimal() and len(key) <= _MOST_DIGITS for key in values):
         by_index = {int(key): label for key, label in values.items()}
     else:
         by_index = {}

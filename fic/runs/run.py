@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fic_export.errors import OutputError
+from fic_runtime.bundle import MANIFEST_FILE
 from fic_runtime.bundle.labels import is_label
 from fic_runtime.reading import read_json, read_regular
 from fic_runtime.results import check_replaceable, check_writable
@@ -24,7 +25,7 @@ from ..errors import CacheError, HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
 from ..heads.dense import Head
 from ..heads.keras_files import load_head, open_head
-from ..options import BaseOptions, CacheOptions, TrainingOptions
+from ..options import BaseOptions, CacheOptions, StrPath, TrainingOptions
 from .csv_cells import unescaped
 from .recorded_options import recorded_options
 
@@ -97,6 +98,8 @@ class RunResults:
 class Run:
     """A trained classifier on disk: its options, its labels, its head and its figures.
 
+    It stands for its folder wherever a path is taken.
+
     `bottleneck_dir` is the cache to use instead of the one that the run was trained with. A run
     may be a stranger's: it gets read, it says where pictures are, and nothing is written to a
     place that it names unless a cache is there already.
@@ -104,6 +107,18 @@ class Run:
 
     folder: Path
     bottleneck_dir: Path | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(self, folder: StrPath, bottleneck_dir: StrPath | None = None) -> None: ...
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
+        if self.bottleneck_dir is not None:
+            object.__setattr__(self, "bottleneck_dir", Path(self.bottleneck_dir))
+
+    def __fspath__(self) -> str:
+        return str(self.folder)
 
     @cached_property
     def record(self) -> Mapping[str, Any]:
@@ -312,12 +327,20 @@ def path_of_text(text: str) -> Path:
     return Path(_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text))
 
 
-def read_record(path: Path) -> Mapping[str, Any]:
+def as_run(run: StrPath | Run, bottleneck_dir: StrPath | None = None) -> Run:
+    """Return the run of a folder, or a run itself, with another cache if one is given."""
+    if not isinstance(run, Run):
+        return Run(run, bottleneck_dir)
+    return run if bottleneck_dir is None else Run(run.folder, bottleneck_dir)
+
+
+def read_record(path: StrPath) -> Mapping[str, Any]:
     """Return the content of a `run.json`, given the file or its folder.
 
     Raises:
         RunError: it is missing, damaged, or written by a newer fic.
     """
+    path = Path(path)
     path = path / RUN_FILE if path.is_dir() else path
     record = _read_json(path)
     if record.get("format") != FORMAT:
@@ -363,13 +386,21 @@ def _is_record(file: Path) -> bool:
     return isinstance(record, dict) and {"format", "labels"} <= record.keys()
 
 
+def _no_run(folder: Path, file: str) -> RunError:
+    if not os.path.lexists(folder):
+        return RunError(f"{folder}: no such folder; give one that `fic train` wrote")
+    if (folder / MANIFEST_FILE).is_file() or folder.suffix == ".zip":
+        return RunError(
+            f"{folder}: is a bundle, not a run; call `fic-runtime predict {folder}` instead"
+        )
+    return RunError(f"{folder}: no {file} there; give a folder that `fic train` wrote")
+
+
 def _read_json(path: Path) -> Mapping[str, Any]:
     try:
         values = read_json(path, _MOST_BYTES)
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(
-            f"{path.parent}: no {path.name} there; give a folder that `fic train` wrote"
-        ) from None
+        raise _no_run(path.parent, path.name) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
     if not isinstance(values, dict):

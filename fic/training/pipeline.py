@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fic_export.errors import OutputError
 from fic_runtime.results import check_writable
 
+from ..bases.keras_setup import keras_settings
 from ..bases.opening import AnyBase, open_base
 from ..bottlenecks import prepare
 from ..bottlenecks.cached import Bottlenecks, CacheUse
@@ -21,8 +22,8 @@ from ..errors import DataError, HeadError
 from ..fingerprint import Fingerprint
 from ..heads.building import parse_head
 from ..heads.keras_files import check_files, save_files
-from ..options import BaseOptions, CacheOptions, TrainingOptions
-from ..progress import Progress, Silence
+from ..options import BaseOptions, CacheOptions, StrPath, TrainingOptions
+from ..progress import Progress, shown
 from ..runs import Run, write_run
 from ..runs.report import ReportPictures, pictures_on_map, render_report
 from ..runs.run import RUN_FILE, RunResults, ValidationRow, check_run_folder, previous_run
@@ -36,16 +37,17 @@ if TYPE_CHECKING:
     from .fine_tuning import FineTuned
 
 
+@keras_settings()
 def train(
     source: Source,
     *,
-    out: Path,
+    out: StrPath,
     base: BaseOptions | None = None,
     cache: CacheOptions | None = None,
     options: TrainingOptions | None = None,
-    progress: Progress | None = None,
-    weight_file: Path | None = None,
-    label_file: Path | None = None,
+    progress: Progress | bool | None = None,
+    weight_file: StrPath | None = None,
+    label_file: StrPath | None = None,
 ) -> Run:
     """Train a head on the bottlenecks of a frozen base and write the run folder.
 
@@ -55,7 +57,7 @@ def train(
         base: which base, and where it is cut.
         cache: how bottlenecks are extracted and kept.
         options: how the head is trained.
-        progress: told of each step.
+        progress: told of each step; by default bars where somebody watches, and False for none.
         weight_file: the head goes there as well: `.keras`, `.h5`, or `.weights.h5` for its weights.
         label_file: JSON file for a map from label to index, besides the run's `labels.txt`.
 
@@ -76,8 +78,11 @@ def train(
         cache=cache or CacheOptions(),
         options=options or TrainingOptions(),
     )
-    progress = progress or Silence()
-    files = {"weight_file": weight_file, "label_file": label_file}
+    out, progress = Path(out), shown(progress)
+    files = {
+        "weight_file": None if weight_file is None else Path(weight_file),
+        "label_file": None if label_file is None else Path(label_file),
+    }
     request, frozen, earlier = _check(request, out, **files)
     parts = _prepare(request, frozen, earlier, progress)
     earlier_run = (out / RUN_FILE).is_file()

@@ -1,5 +1,6 @@
 """A bundle that answers: picture in, label and probabilities out."""
 
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from .graphs.graph import Batch, Graph, GraphOptions
 from .heads.head import Head, open_head
 from .images import Pixels8, load_image
 from .images.batches import is_one_picture, pixel_batches
+from .images.headers import chosen_max_pixels
 from .predictions import Prediction
 from .preprocessing import ChannelOrder
 
@@ -35,6 +37,8 @@ class ServingOptions(GraphOptions, total=False):
 
     channel_order: ChannelOrder
     graph_cache: bool
+    max_pixels: int | None
+    public_key: str | Path | None
 
 
 class Classifier:
@@ -44,8 +48,8 @@ class Classifier:
     may be pickled: the receiver opens the bundle again, by its path. A head that was taught travels
     in the pickle.
 
-    A picture is a path, the bytes of an image file, a uint8 array of shape (height, width, 3),
-    (height, width, 4) or (height, width), or a PIL image.
+    A picture is a path, the bytes of an image file, an open file or an upload with `read()`, a
+    uint8 array of shape (height, width, 3), (height, width, 4) or (height, width), or a PIL image.
 
     Args:
         bundle: the folder of the bundle, or its zip archive.
@@ -61,11 +65,17 @@ class Classifier:
         lean_memory: give memory back after each prediction instead of keeping it for the next.
         graph_cache: keep the optimised form of a large base in the user's cache folder, where the
             next start finds it; FIC_CACHE_DIR names the folder, and turns it off when empty.
+        max_pixels: the most pixels of a picture that is yet to be decoded; FIC_MAX_PIXELS or
+            134 217 728 by default.
+        public_key: a PEM file; the bundle, and every head, must have been signed with its private
+            key (`fic export --sign`). Needs `pip install 'fic-runtime[sign]'`.
 
     Raises:
         BundleError: no bundle there, it is damaged or of a newer format, or `head` is for another
             base.
         DeviceError: the device or a provider that was asked for cannot be used here.
+        SignatureError: a bundle was not signed with `public_key`, or changed since.
+        SigningError: a signature cannot be checked here.
     """
 
     manifest: Manifest
@@ -73,9 +83,9 @@ class Classifier:
 
     def __init__(
         self,
-        bundle: str | Path,
+        bundle: str | os.PathLike[str],
         *,
-        head: str | Path | None = None,
+        head: str | os.PathLike[str] | None = None,
         **options: Unpack[ServingOptions],
     ) -> None:
         base = ServedBase(bundle, **options)
@@ -267,6 +277,7 @@ class Classifier:
             head=head,
             feature_map=base.bundle.manifest.feature_map,
             channel_order=base.channel_order,
+            max_pixels=base.max_pixels,
         )
 
     def check_explainable(self, label: str | None = None) -> None:
@@ -294,7 +305,7 @@ class Classifier:
         bottlenecks = base.run(pixels)
         return np.asarray(bottlenecks), head.run(bottlenecks)
 
-    def open_head(self, head: str | Path) -> Head:
+    def open_head(self, head: str | os.PathLike[str]) -> Head:
         """Open another head for this base, to be run on the bottlenecks of `extract`.
 
         Raises:
@@ -302,7 +313,7 @@ class Classifier:
         """
         return self._serving()[0].open_head(head)
 
-    def swap_head(self, head: str | Path) -> None:
+    def swap_head(self, head: str | os.PathLike[str]) -> None:
         """Go on with the head of another bundle, which was made for the same base.
 
         Other threads may predict meanwhile: each prediction is wholly of one head, its labels
@@ -355,7 +366,7 @@ class Classifier:
             base, head = self._serving()
             self._serve(base, forgotten_head(head, label, base.bundle, base.head_graph))
 
-    def save_head(self, path: str | Path) -> None:
+    def save_head(self, path: str | os.PathLike[str]) -> None:
         """Write the head that was taught as a head-only bundle, a folder or an archive (.zip).
 
         It appears whole or not at all; only an earlier head is replaced.
@@ -429,6 +440,8 @@ class ServedBase:
         bundle: see `Classifier`, as for all that follow.
         channel_order: the order of the channels in arrays.
         graph_cache: keep the optimised form of a large base in the user's cache folder.
+        max_pixels: the most pixels of a picture that is yet to be decoded.
+        public_key: a PEM file; the bundle, and every head, must have been signed with its key.
         options: see `GraphOptions`.
 
     Raises:
@@ -438,31 +451,47 @@ class ServedBase:
 
     def __init__(
         self,
-        bundle: str | Path,
+        bundle: str | os.PathLike[str],
         *,
         channel_order: ChannelOrder = "rgb",
         graph_cache: bool = True,
+        max_pixels: int | None = None,
+        public_key: str | Path | None = None,
         **options: Unpack[GraphOptions],
     ) -> None:
         if channel_order not in ("rgb", "bgr"):
             raise ValueError(f"channel_order is 'rgb' or 'bgr'; received {channel_order!r}")
-        self.bundle: Bundle = open_bundle(bundle)
-        check_has_base(self.bundle)
+        self.max_pixels = None if max_pixels is None else chosen_max_pixels(max_pixels)
+        self._public_key = None if public_key is None else Path(public_key).absolute()
+        opened = open_bundle(bundle, public_key=self._public_key)
+        check_has_base(opened)
+        self.bundle: Bundle = opened.released()
         self.channel_order: ChannelOrder = channel_order
         self._graph_cache = graph_cache
         self._options = options
         manifest = self.bundle.manifest
         self._geometry = manifest.preprocessing.geometry
-        self.graph: Graph = self._open_graph(self.bundle, manifest.base.file)
+        self.graph: Graph = self._open_graph(opened, manifest.base.file)
         self.graph.check(manifest.base, manifest.further_outputs)
 
     def load(self, image: "ImageSource") -> Pixels8:
         """Return the pixels of a picture as the base takes them, (height, width, 3)."""
-        return load_image(image, self._geometry, channel_order=self.channel_order)
+        return load_image(
+            image,
+            self._geometry,
+            channel_order=self.channel_order,
+            max_pixels=self.max_pixels,
+        )
 
     def batches(self, images: Iterable["ImageSource"], batch_size: int) -> Iterator[Pixels8]:
         """Yield the pixels of pictures; see `pixel_batches`."""
-        return pixel_batches(images, batch_size, self._geometry, channel_order=self.channel_order)
+        return pixel_batches(
+            images,
+            batch_size,
+            self._geometry,
+            channel_order=self.channel_order,
+            max_pixels=self.max_pixels,
+        )
 
     def run(self, pixels: Pixels8) -> Batch:
         """Return the bottlenecks of pixels, (n, *bottleneck), where they were computed."""
@@ -500,11 +529,12 @@ class ServedBase:
             on_error=on_error,
         )
 
-    def open_head(self, head: str | Path) -> Head:
+    def open_head(self, head: str | os.PathLike[str]) -> Head:
         """Open the head of a bundle, made for this base.
 
         Raises:
             BundleError: it cannot be read, or it was made for another base.
+            SignatureError: it was not signed with the key that this base was opened with.
         """
         return open_head(head, self.bundle, self._open_graph)
 
@@ -519,10 +549,10 @@ class ServedBase:
         if file == manifest.base.file:
             further = len(manifest.further_outputs)
         return Graph(
-            bundle.files.model(file),
+            bundle.model(file),
             name=str(bundle.files.path(file)),
             digest=bundle.graph_digest(file) if self._graph_cache else None,
-            reopen=partial(bundle.checked_model, file),
+            reopen=partial(bundle.released().checked_model, file),
             further_outputs=further,
             **options,
         )
@@ -536,6 +566,8 @@ class ServedBase:
             "bundle": self.bundle.path,
             "channel_order": self.channel_order,
             "graph_cache": self._graph_cache,
+            "max_pixels": self.max_pixels,
+            "public_key": self._public_key,
             **self._options,
         }
 

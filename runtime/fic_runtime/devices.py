@@ -1,6 +1,7 @@
 """Which execution providers ONNX Runtime shall use, and how many threads it may have."""
 
 import math
+import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,9 +51,16 @@ def chosen_threads(threads: int | None) -> int:
 
     Raises:
         DeviceError: FIC_THREADS is not such a number.
+        TypeError: `threads` is not a whole number.
         ValueError: `threads` is out of range.
     """
     if threads is not None:
+        try:
+            threads = operator.index(threads)
+        except TypeError:
+            raise TypeError(
+                f"threads is a whole number from 1 to {MAX_THREADS}; received {threads!r}"
+            ) from None
         if not 1 <= threads <= MAX_THREADS:
             raise ValueError(f"threads is 1 to {MAX_THREADS}; received {threads}")
         return threads

@@ -6,9 +6,12 @@ FicError                 one sentence for the user; a command line exits with `e
 ├── VideoError           a camera, a video or a stream cannot be opened, or ends too early
 ├── DeviceError          the device or provider asked for cannot be used here
 ├── OutputError          results cannot be written to the place asked for
+├── SignatureError       a bundle is not what was signed; exit code 3
+├── SigningError         signatures cannot be made or checked here: no library, no key
 └── ServerError          the server cannot start here
 
 The training side adds its own branches to the same root: `fic.errors` and `fic_export.errors`.
+`Log` is for what is no error, and what only some want to hear of.
 """
 
 import re
@@ -64,6 +67,16 @@ class DeviceError(FicError):
 
 class OutputError(FicError):
     """Results cannot be written there, or something else is there already."""
+
+
+class SignatureError(FicError):
+    """A bundle has no signature, or is not what was signed."""
+
+    exit_code = 3
+
+
+class SigningError(FicError):
+    """Signatures cannot be made or checked here: the library or the key is missing."""
 
 
 class ServerError(FicError):

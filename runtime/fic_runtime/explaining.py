@@ -117,6 +117,7 @@ def explain(
     head: "Head",
     feature_map: FeatureMap | None,
     channel_order: ChannelOrder = "rgb",
+    max_pixels: int | None = None,
 ) -> Explanation:
     """Explain one picture: `Classifier.explain` with the parts of one.
 
@@ -126,7 +127,7 @@ def explain(
     """
     feature_map, weights = explainable(feature_map, head, label)
     geometry, labels = head.manifest.preprocessing.geometry, head.labels
-    pixels = load_image(image, geometry, channel_order=channel_order)
+    pixels = load_image(image, geometry, channel_order=channel_order, max_pixels=max_pixels)
     features, bottleneck = feature_map_of(base, pixels[None], feature_map)
     (prediction,) = head.predict(bottleneck)
     index = prediction.index if label is None else labels.index(label)

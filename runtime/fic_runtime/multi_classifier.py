@@ -1,5 +1,6 @@
 """Many heads on one base: a picture goes through the base once, and through each head."""
 
+import os
 import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,8 @@ class MultiClassifier:
         channel_order: the order of the channels in arrays.
         lean_memory: give memory back after each prediction instead of keeping it for the next.
         graph_cache: keep the optimised form of a large base in the user's cache folder.
+        max_pixels: the most pixels of a picture that is yet to be decoded.
+        public_key: a PEM file; the bundle and all heads must have been signed with its key.
 
     Raises:
         BundleError: a bundle cannot be read, a head is for another base, or two have one name.
@@ -44,16 +47,18 @@ class MultiClassifier:
 
     def __init__(
         self,
-        bundle: str | Path,
-        heads: Sequence[str | Path] | Mapping[str, str | Path] = (),
+        bundle: str | os.PathLike[str],
+        heads: Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]] = (),
         **options: Unpack[ServingOptions],
     ) -> None:
-        if isinstance(heads, str | Path):
+        if isinstance(heads, str | os.PathLike):
             raise TypeError(f"heads is a list of bundles or a mapping; received {heads!r}")
         self._begin(ServedBase(bundle, **options), heads)
 
     def _begin(
-        self, base: ServedBase, heads: Sequence[str | Path] | Mapping[str, str | Path]
+        self,
+        base: ServedBase,
+        heads: Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]],
     ) -> None:
         self._base: ServedBase | None = base
         # Never changed, only replaced: who reads it once has the heads of one time.
@@ -143,7 +148,9 @@ class MultiClassifier:
             on_error=on_error,
         )
 
-    def attach(self, head: str | Path, name: str | None = None, *, replace: bool = False) -> None:
+    def attach(
+        self, head: str | os.PathLike[str], name: str | None = None, *, replace: bool = False
+    ) -> None:
         """Let one more head answer; other threads may predict meanwhile.
 
         Args:
@@ -207,7 +214,7 @@ class MultiClassifier:
         return base
 
 
-def head_name(head: str | Path) -> str:
+def head_name(head: str | os.PathLike[str]) -> str:
     """Return the name that a head goes by: that of its folder, or of its archive without .zip."""
     path = Path(head).absolute()
     return path.stem if path.suffix.lower() == ".zip" else path.name

@@ -20,6 +20,7 @@ _FLAGS = (
     | getattr(os, "O_NOCTTY", 0)
 )
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_MOST_LINKS = 40  # as Linux has it
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -45,18 +46,29 @@ def open_regular(path: AnyPath, *, follow_link: bool = True) -> BinaryIO:
         raise
 
 
-def read_regular(path: AnyPath, limit: int, *, follow_link: bool = True) -> bytes:
+def read_regular(
+    path: AnyPath, limit: int, *, follow_link: bool = True, private: bool = False
+) -> bytes:
     """Return the content of a regular file of at most `limit` bytes.
 
     Of a file that grows, or says that it is shorter than it is, one byte more than `limit` is read
     at most. One that says that it is empty is not read: those of /proc do, and some never end.
 
+    Args:
+        path: the file.
+        limit: the most bytes that it may have.
+        follow_link: see `open_regular`.
+        private: refuse a file that is not `is_private`.
+
     Raises:
-        OSError: see `open_regular`; or the file is larger, with EFBIG as `errno`.
+        OSError: see `open_regular`; or the file is larger, with EFBIG as `errno`, or not private.
         ValueError: no file can have this name.
     """
     with open_regular(path, follow_link=follow_link) as file:
-        size = os.fstat(file.fileno()).st_size
+        status = os.fstat(file.fileno())
+        if private and not is_private(status):
+            raise _not_private(os.fspath(path), status)
+        size = status.st_size
         if size > limit:
             raise too_large(path, limit)
         if not size:
@@ -107,24 +119,44 @@ def private_folder(path: AnyPath) -> str:
     """Return the path of a folder without links in it, if nobody else can change what is there.
 
     As OpenSSH's StrictModes has it: the folder is this user's or root's and nobody else may write
-    it, and nobody else can put another in its place, in any folder above. There a folder with the
-    sticky bit, such as /tmp, will do, and one for a user's own group, of the same number.
+    it, nor put another in its place, in any folder or by any link on the way to it. There a folder
+    with the sticky bit, such as /tmp, will do, and one for a user's own group, of the same number.
 
     Raises:
         OSError: it is another's, or others may write it; `strerror` and `filename` say what.
     """
-    found = os.path.realpath(path)
-    status = os.stat(found)  # noqa: PTH116 # of each start, and twice as quick as Path's
+    if not hasattr(os, "geteuid"):
+        return os.path.realpath(path)
+    found, status, links = "/", os.stat("/"), 0  # noqa: PTH116 # of each start: quicker than Path's
+    ahead = os.path.abspath(path).split("/")[:0:-1]  # noqa: PTH100 # the next name comes last
+    while ahead:
+        if not (is_private(status) or _keeps_mine(status)):
+            raise _not_private(found, status)
+        name = ahead.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            found = os.path.dirname(found)  # noqa: PTH120 # which was looked at before
+            status = os.stat(found)  # noqa: PTH116
+            continue
+        next_one = os.path.join(found, name)  # noqa: PTH118
+        inner = os.lstat(next_one)
+        if not stat.S_ISLNK(inner.st_mode):
+            found, status = next_one, inner
+            continue
+        links += 1
+        if inner.st_uid not in (os.geteuid(), 0):
+            raise _not_private(next_one, inner)
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+        target = os.readlink(next_one)  # noqa: PTH115
+        ahead += target.split("/")[::-1]
+        if target.startswith("/"):
+            found, status = "/", os.stat("/")  # noqa: PTH116
     if not stat.S_ISDIR(status.st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), found)
     if not is_private(status):
         raise _not_private(found, status)
-    folder, above = found, os.path.dirname(found)  # noqa: PTH120
-    while above != folder:
-        status = os.stat(above)  # noqa: PTH116
-        if not (is_private(status) or _keeps_mine(status)):
-            raise _not_private(above, status)
-        folder, above = above, os.path.dirname(above)  # noqa: PTH120
     return found
 
 
@@ -136,7 +168,7 @@ def _keeps_mine(status: os.stat_result) -> bool:
 
 
 def _not_private(folder: str, status: os.stat_result) -> OSError:
-    reason = "others may write it"
+    reason = "others may write to it"
     if status.st_uid not in (os.geteuid(), 0):
         reason = "it belongs to somebody else"
     return PermissionError(errno.EACCES, reason, folder)

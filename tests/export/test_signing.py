@@ -1,10 +1,12 @@
 """A signed bundle: whoever has the public key can tell whether it is what was signed."""
 
+import pickle
 import shutil
 import subprocess
 import sys
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
 
 import fic_export
@@ -110,6 +112,11 @@ def edit_manifest(bundle):
     file.write_text(text, encoding="utf-8")
 
 
+def as_folder(file):
+    file.unlink()
+    file.mkdir()
+
+
 @pytest.mark.parametrize(
     ("tamper", "named"),
     [
@@ -117,8 +124,17 @@ def edit_manifest(bundle):
         (lambda bundle: (bundle / "head.onnx").write_bytes(b""), r"head\.onnx"),
         (lambda bundle: (bundle / "golden.npz").unlink(), r"golden\.npz"),
         (lambda bundle: (bundle / "more.txt").touch(), r"more\.txt"),
+        (lambda bundle: (bundle / ".git").mkdir(), r"\.git"),
+        (lambda bundle: (bundle / ".gitignore").touch(), r"\.gitignore"),
+        (lambda bundle: (bundle / ".gitattributes").touch(), r"\.gitattributes"),
+        (lambda bundle: (bundle / ".github/x").mkdir(parents=True), r"\.github"),
+        (lambda bundle: (bundle / "empty").mkdir(), "empty"),
+        (lambda bundle: as_folder(bundle / "head.onnx"), r"head\.onnx"),
     ],
-    ids=["manifest", "graph", "missing", "added"],
+    ids=[
+        *("manifest", "graph", "missing", "added", "git", "gitignore", "gitattributes", "github"),
+        *("folder", "folder for a file"),
+    ],
 )
 def test_a_changed_bundle_is_not_what_was_signed(tamper, named, bundle, keys):
     tamper(bundle)
@@ -135,6 +151,77 @@ def test_a_changed_archive_is_not_what_was_signed(bundle, keys, tmp_path):
             archive.write(file, file.name)
     with pytest.raises(SignatureError, match=r"b\.zip: is not what was signed \(labels\.txt"):
         verify_bundle(tmp_path / "b.zip", keys / "one.public.pem")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda names: names.update({"LABELS.TXT": b"evil"}),
+        lambda names: names.update({"manifest.json.": b"{}"}),
+        lambda names: names.update({"more.txt": b""}),
+        lambda names: names.update({"labels.txt": b"b\na\n"}),
+        lambda names: names.pop("README.md"),
+    ],
+    ids=["case", "dot", "added", "changed", "missing"],
+)
+def test_an_archive_is_verified_as_it_is(damage, bundle, keys, tmp_path):
+    contents = {file.name: file.read_bytes() for file in bundle.iterdir()}
+    damage(contents)
+    with ZipFile(tmp_path / "b.zip", "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    with pytest.raises((SignatureError, BundleError), match=r"b\.zip: (is not what was|holds)"):
+        verify_bundle(tmp_path / "b.zip", keys / "one.public.pem")
+
+
+@pytest.mark.parametrize("form", ["folder", "archive"])
+def test_a_classifier_with_a_public_key_runs_only_what_was_signed(form, bundle, keys, tmp_path):
+    from fic_runtime import Classifier, MultiClassifier
+
+    def place():
+        if form == "folder":
+            return bundle
+        return shutil.make_archive(str(tmp_path / "packed"), "zip", bundle)
+
+    picture = np.zeros((16, 16, 3), np.uint8)
+    with Classifier(place(), public_key=keys / "one.public.pem") as classifier:
+        again = pickle.loads(pickle.dumps(classifier))
+        assert again.predict(picture).label == classifier.predict(picture).label
+    with pytest.raises(SignatureError, match="another key"):
+        Classifier(place(), public_key=keys / "other.public.pem")
+    (bundle / ".gitignore").touch()
+    with pytest.raises(SignatureError, match=r"is not what was signed \(\.gitignore\)"):
+        MultiClassifier(place(), public_key=keys / "one.public.pem")
+    (bundle / ".gitignore").unlink()
+    edit_manifest(bundle)
+    with pytest.raises(SignatureError, match=r"is not what was signed \(manifest\.json\)"):
+        Classifier(place(), public_key=keys / "one.public.pem")
+    with pytest.raises(SignatureError, match=r"is not what was signed \(manifest\.json\)"):
+        again.swap_head(shutil.copytree(bundle, tmp_path / "other"))
+
+
+@pytest.mark.parametrize("command", ["info", "selftest", "predict", "bench", "extract"])
+def test_the_commands_of_the_runtime_take_a_public_key(command, bundle, keys, tmp_path, capfd):
+    from fic_runtime import cli
+
+    more = {
+        "predict": [str(picture_in(tmp_path))],
+        "extract": [str(picture_in(tmp_path)), "--out", str(tmp_path / "f.csv")],
+        "bench": ["--seconds", "0", "--batch-sizes", "1", "--threads", "1"],
+    }.get(command, [])
+    for key, code in (("one", 0), ("other", 3)):
+        given = [command, str(bundle), *more, "--public-key", str(keys / f"{key}.public.pem")]
+        with pytest.raises(SystemExit) as end:
+            cli.main(given)
+        assert end.value.code == code, capfd.readouterr()
+    assert "was signed with another key" in capfd.readouterr().err
+
+
+def picture_in(folder):
+    import cv2
+
+    cv2.imwrite(str(folder / "a.png"), np.zeros((16, 16, 3), np.uint8))
+    return folder / "a.png"
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"\xff", b"[" * 100_000], ids=len)
@@ -177,6 +264,12 @@ def test_a_key_that_will_not_do_is_one_line_before_anything_is_done(name, keys, 
 def test_a_public_key_that_will_not_do_is_one_line(name, bundle, keys):
     with pytest.raises(SigningError, match="is not a public key that can be used"):
         verify_bundle(bundle, keys / f"{name}.pem")
+
+
+def test_without_the_package_no_signature_is_taken_on_trust(bundle, keys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.asymmetric", None)
+    with pytest.raises(SigningError, match=r"pip install 'fic-runtime\[sign\]'"):
+        verify_bundle(bundle, keys / "one.public.pem")
 
 
 def test_without_the_library_the_error_says_what_to_install(monkeypatch, tmp_path):

@@ -159,11 +159,13 @@ def test_a_measurement_without_readable_pictures_is_an_error(cold_run: Run, tmp_
 
 
 def test_another_cache_can_be_given_where_the_run_s_own_cannot_be_made(
-    run: Run, photos: Path, tmp_path: Path
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     (tmp_path / "file").write_text("no folder")
     record["bottlenecks"]["bottleneck_dir"] = str(tmp_path / "file" / "cache")
+    monkeypatch.chdir(tmp_path)  # whose cache takes its place
+    (tmp_path / "bottlenecks").write_text("no folder")
     (run.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(CacheError, match="--bottleneck-dir"):
         evaluate_run(run.folder, photos)

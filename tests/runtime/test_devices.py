@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 
+import numpy as np
 import pytest
 
 from fic_runtime import devices
@@ -149,3 +150,13 @@ def test_builds_of_onnx_runtime_over_each_other_are_named_where_cuda_is_missing(
     with pytest.raises(DeviceError) as caught:
         providers_for("cuda", [CPU])
     assert "over each other" not in str(caught.value)
+
+
+@pytest.mark.parametrize("threads", [2.0, "2", [1]])
+def test_a_number_of_threads_that_is_not_whole_is_one_sentence(threads):
+    with pytest.raises(TypeError, match="threads is a whole number from 1 to 1024; received"):
+        chosen_threads(threads)
+
+
+def test_whole_numbers_of_other_libraries_are_taken():
+    assert chosen_threads(np.int64(2)) == 2

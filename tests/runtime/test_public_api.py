@@ -60,6 +60,8 @@ OPTIONS = {
     "channel_order": "rgb",
     "lean_memory": False,
     "graph_cache": True,
+    "max_pixels": None,
+    "public_key": None,
 }
 
 

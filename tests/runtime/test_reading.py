@@ -82,7 +82,7 @@ def test_what_others_may_write_is_not_private(mode, private, tmp_path):
     if private:
         assert private_folder(tmp_path / "folder") == str((tmp_path / "folder").resolve())
     else:
-        with pytest.raises(PermissionError, match="others may write it"):
+        with pytest.raises(PermissionError, match="others may write to it"):
             private_folder(tmp_path / "folder")
 
 
@@ -92,7 +92,7 @@ def test_a_folder_below_one_that_others_may_write_is_not_private_either(tmp_path
     (tmp_path / "above").chmod(0o777)
     (tmp_path / "link").symlink_to("above/folder")
     for path in (tmp_path / "above/folder", tmp_path / "link"):
-        with pytest.raises(PermissionError, match="others may write it") as caught:
+        with pytest.raises(PermissionError, match="others may write to it") as caught:
             private_folder(path)
         assert caught.value.filename == str((tmp_path / "above").resolve())
     (tmp_path / "above").chmod(0o1777)  # as /tmp: others can exchange nothing of mine
@@ -105,6 +105,26 @@ def test_what_belongs_to_somebody_else_is_not_private(tmp_path):
     os.chown(tmp_path / "above", 1001, 1001)
     with pytest.raises(PermissionError, match="it belongs to somebody else"):
         private_folder(tmp_path / "above/folder")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root can give it away")
+def test_a_link_of_somebody_else_to_what_is_mine_is_not_private(tmp_path):
+    (tmp_path / "mine").mkdir(mode=0o700)
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o1777)
+    (tmp_path / "shared/theirs").symlink_to("../mine")
+    assert private_folder(tmp_path / "shared/theirs") == str((tmp_path / "mine").resolve())
+    os.lchown(tmp_path / "shared/theirs", 1001, 1001)
+    with pytest.raises(PermissionError, match="it belongs to somebody else"):
+        private_folder(tmp_path / "shared/theirs")
+
+
+@POSIX
+def test_links_that_lead_in_a_circle_are_an_error(tmp_path):
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        private_folder(tmp_path / "a/c")
 
 
 def test_reading_loads_nothing_that_a_start_would_notice():

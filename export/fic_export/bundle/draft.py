@@ -81,10 +81,15 @@ def copy_base(deployed: Bundle, draft: Draft) -> None:
                 f"{path}: differs from the classifier to be exported in {what}; train the head on "
                 "the base of this bundle, with the same options, or give the bundle of its own base"
             )
-    for file in theirs.base_files:
-        model = deployed.files.model(file)
-        if isinstance(model, bytes):
-            (draft.folder / file).write_bytes(model)
-        else:  # may be larger than the memory
-            shutil.copyfile(model, draft.folder / file)
+    for file, digest in theirs.base_files.items():
+        if file == theirs.base.file:
+            (draft.folder / file).write_bytes(deployed.files.read(file))
+            continue
+        # Weights beside the graph may be larger than the memory.
+        shutil.copyfile(deployed.files.path(file), draft.folder / file)
+        if file_digest(draft.folder / file) != digest:
+            raise BundleError(
+                f"{path}: its {file} was changed while it was copied; give a bundle that nobody "
+                "writes meanwhile"
+            )
     draft.note(feature_map=theirs.feature_map, quantization=theirs.quantization)

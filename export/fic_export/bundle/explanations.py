@@ -94,7 +94,7 @@ def proved(bundle: Bundle, pictures: Sequence[Path]) -> FeatureMap:
     if feature_map is None or weights is None:
         raise ValueError("the bundle has no feature map, or no class weights")
     base, head = (
-        Graph(bundle.files.model(spec.file), device="cpu", further_outputs=further)
+        Graph(bundle.model(spec.file), device="cpu", further_outputs=further)
         for spec, further in (
             (manifest.base, len(manifest.further_outputs)),
             (manifest.head, 0),

@@ -1,5 +1,6 @@
 """Write a bundle: two graphs, their manifest, and the proof that they do what Keras does."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -59,9 +60,9 @@ def export_bundle(
     *,
     labels: Sequence[str],
     preprocessing: Preprocessing,
-    pictures: Sequence[str | Path] | None = None,
+    pictures: Sequence[str | os.PathLike[str]] | None = None,
     targets: Sequence[int] | None = None,
-    out: str | Path,
+    out: str | os.PathLike[str],
     **options: Any,
 ) -> Manifest:
     """Export any Keras base and head whose shapes fit, and return the manifest that was written.
@@ -241,7 +242,8 @@ def finish(
     write_golden(folder / GOLDEN_FILE, folder, with_pictures=not head_only)
     if head_only:
         draft.drop_base()
-    (folder / CARD_FILE).write_text(model_card(draft.manifest), encoding="utf-8")
+    card = model_card(draft.manifest).encode("utf-8", "backslashreplace")
+    (folder / CARD_FILE).write_bytes(card)
     draft.write_manifest()
     if options.sign is not None:
         sign_folder(folder, Path(options.sign))
@@ -273,7 +275,9 @@ def _quantize(
 
 
 @contextmanager
-def _files(pictures: Sequence[str | Path] | None, geometry: Geometry) -> Iterator[list[Path]]:
+def _files(
+    pictures: Sequence[str | os.PathLike[str]] | None, geometry: Geometry
+) -> Iterator[list[Path]]:
     if pictures is not None:
         yield _as_paths(pictures)
         return
@@ -281,7 +285,7 @@ def _files(pictures: Sequence[str | Path] | None, geometry: Geometry) -> Iterato
         yield drawn
 
 
-def _as_paths(files: Sequence[str | Path]) -> list[Path]:
+def _as_paths(files: Sequence[str | os.PathLike[str]]) -> list[Path]:
     # A Path as it is: it may be of a class of its own, which reads from elsewhere.
     return [file if isinstance(file, Path) else Path(file) for file in files]
 

@@ -1,5 +1,6 @@
 """Export a head alone, for a base that is deployed already."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,9 @@ def export_head(
     *,
     labels: Sequence[str],
     preprocessing: Preprocessing,
-    pictures: Sequence[str | Path] | None = None,
+    pictures: Sequence[str | os.PathLike[str]] | None = None,
     targets: Sequence[int] | None = None,
-    out: str | Path,
+    out: str | os.PathLike[str],
     **options: Any,
 ) -> Manifest:
     """Export a Keras head without its base, and return the manifest that was written.

@@ -3,20 +3,30 @@
 import errno
 import hashlib
 import os
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
-from zipfile import ZipFile, ZipInfo, is_zipfile
+from typing import IO, Any, cast
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo, is_zipfile
 
-from ..errors import BundleError
+from ..errors import BundleError, one_line
+from ..reading import open_regular, too_large
+from .names import MOST_BYTES, alike, is_file_name
 
 # Graphs hardly shrink. An archive that grows to more than this many times its size, and to more
-# than small texts could, is made to fill the memory.
+# than a manifest could, is made to fill the memory.
 _MOST_GROWTH = 10
-_ALWAYS_FINE = 64 << 20
-_ENCRYPTED = 1  # a bit of ZipInfo.flag_bits
+_ALWAYS_FINE = 16 << 20
+_MOST_DIRECTORY = 1 << 18  # bytes, of some 5000 files; a bundle has a dozen
+_ENCRYPTED, _UTF_8 = 1, 0x800  # bits of ZipInfo.flag_bits
+_PIECE = 1 << 20
+# Of a file's own header (PKWARE's APPNOTE, 4.3.7): the sign, what the directory says as well, and
+# the lengths of name and extra field.
+_HEADER = struct.Struct("<4s22x2H")
 
 
 class ArchiveFiles:
@@ -26,15 +36,17 @@ class ArchiveFiles:
         BundleError: it is not an archive that may be read.
     """
 
+    in_folder = False
+
     def __init__(self, path: Path) -> None:
         self._archive = path
-        with self._told():
-            is_archive = is_zipfile(path)
+        with self._told(), self._opened() as stream:
+            is_archive = is_zipfile(stream)
+            packed = stream.seek(0, os.SEEK_END)
         if not is_archive:
             raise BundleError(
                 f"{path}: is neither a folder nor a zip archive; give what `fic export` wrote"
             )
-        packed = path.stat().st_size
         unpacked = sum(entry.file_size for entry in self._entries.values())
         if unpacked > max(_MOST_GROWTH * packed, _ALWAYS_FINE):
             raise BundleError(
@@ -46,40 +58,49 @@ class ArchiveFiles:
         """See `BundleFiles`; for messages only."""
         return self._archive / file
 
+    def names(self) -> list[str]:
+        """See `BundleFiles`."""
+        return sorted(self._entries)
+
     def size(self, file: str) -> int:
         """See `BundleFiles`."""
         return self._entry(file).file_size
 
-    def read(self, file: str) -> bytes:
+    def read(self, file: str, limit: int = MOST_BYTES) -> bytes:
         """See `BundleFiles`."""
-        with self._open(file) as stream:
-            return stream.read()
+        return b"".join(self._pieces(file, limit))
 
-    def digest(self, file: str) -> str:
+    def digest(self, file: str, limit: int = MOST_BYTES) -> str:
         """See `BundleFiles`."""
         digest = hashlib.sha256()
-        with self._open(file) as stream:
-            while piece := stream.read(1 << 20):
-                digest.update(piece)
+        for piece in self._pieces(file, limit):
+            digest.update(piece)
         return digest.hexdigest()
-
-    def model(self, file: str) -> bytes:
-        """See `BundleFiles`."""
-        return self.read(file)
 
     @cached_property
     def _entries(self) -> dict[str, ZipInfo]:
-        with self._told(), ZipFile(self._archive) as archive:
+        with self._told(), self._opened() as stream, ZipFile(stream) as archive:
             entries = archive.infolist()
         for entry in entries:
-            if set(entry.filename) & set("/\\:\0") or entry.flag_bits & _ENCRYPTED:
+            if not is_file_name(entry.filename) or entry.flag_bits & _ENCRYPTED:
                 raise BundleError(
-                    f"{self._archive}: holds {entry.filename!r}, which is in a folder or "
-                    "encrypted; zip the files of the bundle themselves, not the folder around them"
+                    f"{self._archive}: holds {entry.filename!r}, which is in a folder, encrypted "
+                    "or no name of a file; zip the files of the bundle themselves, not the folder "
+                    "around them"
+                )
+            if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+                raise BundleError(
+                    f"{self._archive}: packs {entry.filename!r} by a method other than deflate; "
+                    "zip the files again"
                 )
         names = {entry.filename: entry for entry in entries}
         if len(names) < len(entries):
             raise BundleError(f"{self._archive}: holds two files of one name; export it again")
+        if pair := alike(names):
+            raise BundleError(
+                f"{self._archive}: holds {pair[0]!r} and {pair[1]!r}, which some systems take for "
+                "one file; export it again"
+            )
         return names
 
     def _entry(self, file: str) -> ZipInfo:
@@ -89,24 +110,94 @@ class ArchiveFiles:
             reason = os.strerror(errno.ENOENT)
             raise FileNotFoundError(errno.ENOENT, reason, str(self.path(file))) from None
 
-    @contextmanager
-    def _open(self, file: str) -> Iterator[IO[bytes]]:
-        # Never more than the size that the archive states and that was looked at: zipfile sees to
-        # that.
+    def _pieces(self, file: str, limit: int) -> Iterator[bytes]:
+        """Yield the content of a file: as many bytes as the archive states, or an error.
+
+        Not by zipfile, which reads the whole directory again for each file, and may unpack more
+        than was stated before it cuts.
+        """
         entry = self._entry(file)
-        with self._told(), ZipFile(self._archive) as archive, archive.open(entry) as stream:
-            yield stream
+        if entry.file_size > limit:
+            raise too_large(self.path(file), limit)
+        with self._told(), self._opened() as stream:
+            stream.seek(entry.header_offset)
+            sign, of_name, of_extra = _HEADER.unpack(stream.read_all(_HEADER.size))
+            encoding = "utf-8" if entry.flag_bits & _UTF_8 else "cp437"
+            name = stream.read_all(of_name).decode(encoding)
+            if sign != b"PK\3\4" or name != entry.orig_filename:
+                raise BadZipFile(f"{file} does not begin where the directory says")
+            stream.seek(of_extra, os.SEEK_CUR)
+            crc, left = 0, entry.file_size
+            for piece in _unpacked(stream, entry):
+                left -= len(piece)
+                if left < 0:
+                    break
+                crc = zlib.crc32(piece, crc)
+                yield piece
+            if left or crc != entry.CRC:
+                raise BadZipFile(f"{file} is not of the size or checksum that is stated")
+
+    @contextmanager
+    def _opened(self) -> Iterator["_Bounded"]:
+        with open_regular(self._archive) as raw:
+            yield _Bounded(raw)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
-        # zipfile and what unpacks for it raise whatever they met: an OSError without a number
-        # comes from bz2, a UnicodeDecodeError from a name that is not UTF-8.
+        except BundleError:
+            raise
+        # zipfile and zlib raise whatever they met, a UnicodeDecodeError of a name and a MemoryError
+        # among it.
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise BundleError(
-                f"{self._archive}: is not a readable zip archive ({error}); copy the bundle "
-                "again or export it again"
+                f"{self._archive}: is not a readable zip archive ({one_line(error)}); copy the "
+                "bundle again or export it again"
             ) from error
+
+
+class _Bounded(BufferedReader):
+    """An archive as zipfile looks into it: it never reads a directory without bound."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        super().__init__(cast(Any, raw))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return the bytes asked for; a directory that is too large is none."""
+        most = _MOST_DIRECTORY + 1
+        data = super().read(most if size is None or size < 0 else min(size, most))
+        if len(data) == most:
+            raise BadZipFile("its directory is larger than that of any bundle")
+        return data
+
+    def read_all(self, size: int) -> bytes:
+        """Return as many bytes, whatever they are."""
+        data = super().read(size)
+        if len(data) < size:
+            raise BadZipFile("it is cut off")
+        return data
+
+
+def _unpacked(stream: _Bounded, entry: ZipInfo) -> Iterator[bytes]:
+    """Yield what is packed from here on, in pieces of bounded size."""
+    left = entry.compress_size
+    if entry.compress_type == ZIP_STORED:
+        while left:
+            piece = stream.read_all(min(_PIECE, left))
+            left -= len(piece)
+            yield piece
+        return
+    unpacking = zlib.decompressobj(-zlib.MAX_WBITS)
+    packed = b""
+    while not unpacking.eof:
+        if not packed and left:
+            packed = stream.read_all(min(_PIECE, left))
+            left -= len(packed)
+        piece = unpacking.decompress(packed, _PIECE)
+        packed = unpacking.unconsumed_tail
+        if not piece and not packed and not left:
+            raise BadZipFile(f"{entry.filename} is cut off")
+        yield piece

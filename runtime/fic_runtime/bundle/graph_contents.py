@@ -1,8 +1,9 @@
 """What an ONNX file holds, read from its bytes before anything runs it.
 
 A reader of protobuf's wire format (protobuf.dev/programming-guides/encoding) for the few fields of
-`onnx.proto` that matter here: the domains of operators, the element types of constants, and where
-constants outside of the file lie. Weights are skipped, not read, so that this takes milliseconds.
+`onnx.proto` that matter here: operators and their domains, the element types of constants, and
+where constants outside of the file lie. Weights are skipped, not read, so that this takes
+milliseconds.
 """
 
 from collections.abc import Iterator
@@ -21,12 +22,21 @@ KNOWN_TYPES = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16})
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _DEEPEST = 32  # graphs within the attributes of nodes within graphs
+# The largest base of Keras has 2000 nodes and 40 000 fields. ONNX Runtime takes 400 bytes for a
+# node of two bytes, and 50 for a dimension in what describes the values between nodes.
+_MOST_PARTS = 100_000  # nodes and constants
+_MOST_FIELDS = 1_000_000
+_MOST_DESCRIBED = 4 << 20  # bytes
+# What may go on for ever, or holds a graph of its own that may; export never writes them.
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 
 # Numbers of fields in onnx.proto.
 _MODEL_GRAPH, _MODEL_TRAINING, _MODEL_FUNCTION = 7, 20, 25
 _GRAPH_NODE, _GRAPH_TENSOR, _GRAPH_SPARSE = 1, 5, 15
+_GRAPH_VALUES = (11, 12, 13, 14)  # descriptions of inputs, outputs, what is between, and scales
 _NODE_OPERATOR, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
+_ATTRIBUTE_TYPES = (14, 15)
 _SPARSE_TENSORS = (1, 2)
 _TENSOR_TYPE, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 2, 13, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
@@ -41,11 +51,32 @@ class GraphContents:
             training steps that the file brings along.
         types: numbers of the element types of its constants.
         locations: files outside of it that hold constants, as it names them.
+        control_flow: operators that hold graphs of their own.
     """
 
     custom: set[str] = field(default_factory=set)
     types: set[int] = field(default_factory=set)
     locations: set[str] = field(default_factory=set)
+    control_flow: set[str] = field(default_factory=set)
+    _parts: int = 0
+    _fields: int = 0
+    _described: int = 0
+
+    def count(self, *, parts: int = 0, fields: int = 0, described: int = 0) -> None:
+        """Count what was met.
+
+        Raises:
+            ValueError: it is more than any classifier has.
+        """
+        self._parts += parts
+        self._fields += fields
+        self._described += described
+        if (
+            self._parts > _MOST_PARTS
+            or self._fields > _MOST_FIELDS
+            or self._described > _MOST_DESCRIBED
+        ):
+            raise ValueError("it holds more parts than any classifier")
 
 
 def contents_of_file(model: Path | bytes) -> GraphContents:
@@ -73,7 +104,7 @@ def read_contents(data: Buffer) -> GraphContents:
     """
     contents = GraphContents()
     graphs = 0
-    for number, value in _fields(memoryview(data)):
+    for number, value in _fields(memoryview(data), contents):
         if number == _MODEL_GRAPH:
             _read_graph(_message(value), contents, depth=0)
             graphs += 1
@@ -89,35 +120,52 @@ def read_contents(data: Buffer) -> GraphContents:
 def _read_graph(graph: memoryview, contents: GraphContents, *, depth: int) -> None:
     if depth > _DEEPEST:
         raise ValueError("its graphs are nested too deeply")
-    for number, value in _fields(graph):
+    for number, value in _fields(graph, contents):
         if number == _GRAPH_NODE:
             _read_node(_message(value), contents, depth=depth)
         elif number == _GRAPH_TENSOR:
             _read_tensor(_message(value), contents)
         elif number == _GRAPH_SPARSE:
             _read_sparse(_message(value), contents)
+        elif number in _GRAPH_VALUES:
+            contents.count(described=len(_message(value)))
 
 
 def _read_node(node: memoryview, contents: GraphContents, *, depth: int) -> None:
-    operator, domains = "", set()
-    for number, value in _fields(node):
+    operator, domains, has_graph = "", set(), False
+    contents.count(parts=1)
+    for number, value in _fields(node, contents):
         if number == _NODE_OPERATOR:
             operator = _text(value)
+            # Each that is named: of several, parsers take the last.
+            contents.control_flow |= _CONTROL_FLOW & {operator}
         elif number == _NODE_DOMAIN:
             domains.add(_text(value))
         elif number == _NODE_ATTRIBUTE:
-            for inner, part in _fields(_message(value)):
-                if inner in _ATTRIBUTE_GRAPHS:
-                    _read_graph(_message(part), contents, depth=depth + 1)
-                elif inner in _ATTRIBUTE_TENSORS:
-                    _read_tensor(_message(part), contents)
-                elif inner in _ATTRIBUTE_SPARSE:
-                    _read_sparse(_message(part), contents)
+            has_graph |= _read_attribute(_message(value), contents, depth=depth)
+    if has_graph:
+        contents.control_flow.add("a graph within a node")
     contents.custom.update(f"{domain}.{operator}" for domain in domains - STANDARD_DOMAINS)
 
 
+def _read_attribute(attribute: memoryview, contents: GraphContents, *, depth: int) -> bool:
+    """Look into an attribute, and return whether it holds a graph."""
+    has_graph = False
+    for number, part in _fields(attribute, contents):
+        if number in _ATTRIBUTE_GRAPHS:
+            _read_graph(_message(part), contents, depth=depth + 1)
+            has_graph = True
+        elif number in _ATTRIBUTE_TENSORS:
+            _read_tensor(_message(part), contents)
+        elif number in _ATTRIBUTE_SPARSE:
+            _read_sparse(_message(part), contents)
+        elif number in _ATTRIBUTE_TYPES:
+            contents.count(described=len(_message(part)))
+    return has_graph
+
+
 def _read_sparse(sparse: memoryview, contents: GraphContents) -> None:
-    for number, value in _fields(sparse):
+    for number, value in _fields(sparse, contents):
         if number in _SPARSE_TENSORS:
             _read_tensor(_message(value), contents)
 
@@ -125,13 +173,14 @@ def _read_sparse(sparse: memoryview, contents: GraphContents) -> None:
 def _read_tensor(tensor: memoryview, contents: GraphContents) -> None:
     found = 0
     elsewhere = False
-    for number, value in _fields(tensor):
+    contents.count(parts=1)
+    for number, value in _fields(tensor, contents):
         if number == _TENSOR_TYPE and isinstance(value, int):
             contents.types.add(value)
         elif number == _TENSOR_LOCATION:
             elsewhere = value != 0
         elif number == _TENSOR_EXTERNAL:
-            entry = dict(_fields(_message(value)))
+            entry = dict(_fields(_message(value), contents))
             if _text(entry.get(_ENTRY_KEY, memoryview(b""))) == "location":
                 contents.locations.add(_text(entry.get(_ENTRY_VALUE, memoryview(b""))))
                 found += 1
@@ -139,10 +188,13 @@ def _read_tensor(tensor: memoryview, contents: GraphContents) -> None:
         contents.locations.add("")
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def _fields(message: memoryview, contents: GraphContents) -> Iterator[tuple[int, int | memoryview]]:
     """Yield number and value of each field: an int for a varint, the bytes of a longer one."""
-    position, end = 0, len(message)
+    position, end, seen = 0, len(message), 0
     while position < end:
+        seen += 1
+        if seen > _MOST_FIELDS:
+            break
         # Here where a varint has one byte, as nearly all have: every start waits for this.
         tag = message[position]
         position += 1
@@ -170,6 +222,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise ValueError("it is cut off")
         yield number, message[position : position + size]
         position += size
+    contents.count(fields=seen)
 
 
 def _varint(message: memoryview, position: int) -> tuple[int, int]:

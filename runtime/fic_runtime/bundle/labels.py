@@ -10,7 +10,6 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 def is_label(text: str) -> bool:
     """Return whether a text is one line that can be printed.
 
-    A label stands on a line of `labels.txt` and between the tabs of what commands print. Bundles
-    that hold others, from before this rule, can still be opened.
+    A label stands on a line of `labels.txt` and between the tabs of what commands print.
     """
     return bool(text) and _FORBIDDEN.search(text) is None

@@ -4,18 +4,22 @@ Written by `fic_export`, read here; both sides share these classes, so there is 
 format is described in `docs/reference/bundle-format.md`. Only the standard library is needed.
 """
 
+import errno
 import json
 import math
+import os
 import reprlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from ..errors import BundleError
+from ..errors import BundleError, one_line
 from ..graphs.spec import GraphSpec, Tensor
 from ..preprocessing import Preprocessing
 from .files import BundleFiles
+from .labels import is_label
+from .names import alike, is_file_name
 
 Layout = Literal["nchw", "nhwc"]
 
@@ -23,8 +27,19 @@ FORMAT = 1
 MANIFEST_FILE = "manifest.json"
 # Fields that came after the first bundles are written only where they say something.
 _LATER = {"calibration", "feature_map", "head_only", "known", "quantization", "single_graph"}
-# With a thousand classes a manifest has some 100 kB, and 12 MB with their confusion matrix.
-_MAX_BYTES = 64 * 2**20
+# With a thousand classes a manifest has some 100 kB, and 12 MB with their confusion matrix. What
+# Python makes of it is larger: 70 bytes of an empty list.
+MOST_BYTES = 16 << 20
+_MOST_VALUES = 3_000_000
+_MOST_LISTS = 1_000_000
+_DEEPEST = 16
+_MOST_LABELS = 200_000
+_MOST_CHARACTERS = 1000  # of a label, a name or a digest
+_MOST_SIDE = 1 << 14  # of the base's input, in pixels
+_MOST_PIXELS = 1 << 24
+_MOST_FEATURES = 1 << 24  # of a bottleneck or a feature map: 67 MB
+_MOST_AXES = 8
+_GRAPH_SUFFIX = ".onnx"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +142,9 @@ class Manifest:
         values = {
             name: value for name, value in asdict(self).items() if value or name not in _LATER
         }
-        return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        # The name of a picture may be no text: JSON has the same escape for its bytes as Python.
+        return text.encode("utf-8", "backslashreplace").decode()
 
     @classmethod
     def from_json(cls, text: str, *, name: str = MANIFEST_FILE) -> "Manifest":
@@ -137,10 +154,13 @@ class Manifest:
             BundleError: not JSON, a newer format, or a field that is missing or makes no sense.
         """
         try:
-            values = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise BundleError(f"{name}: not JSON ({error}); export the bundle again") from error
+            _check_size(text)
+            values = json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        except (ValueError, RecursionError, MemoryError) as error:
+            reason = one_line(error)
+            raise BundleError(f"{name}: not JSON ({reason}); export the bundle again") from error
         try:
+            _check_depth(values)
             return cls._from_values(_mapping(values))
         except BundleError as error:
             raise BundleError(f"{name}: {error}") from error
@@ -148,7 +168,7 @@ class Manifest:
             raise BundleError(
                 f"{name}: the field {error} is missing; export the bundle again"
             ) from None
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise BundleError(f"{name}: {error}; export the bundle again") from error
 
     @classmethod
@@ -158,11 +178,12 @@ class Manifest:
             raise ValueError(f"format {reprlib.repr(number)} is not a format number")
         if number > FORMAT:
             raise BundleError(
-                f"format {number} is newer than this runtime reads ({FORMAT}); upgrade fic-runtime"
+                f"format {reprlib.repr(number)} is newer than this runtime reads ({FORMAT}); "
+                "upgrade fic-runtime"
             )
         manifest = cls(
             format=number,
-            labels=tuple(_text(label) for label in _list(values["labels"])),
+            labels=tuple(_label(label) for label in _list(values["labels"])),
             preprocessing=Preprocessing.from_dict(_mapping(values["preprocessing"])),
             base=_graph_spec(_mapping(values["base"])),
             head=_graph_spec(_mapping(values["head"])),
@@ -176,7 +197,7 @@ class Manifest:
             parity=_mapping(values.get("parity", {})),
             metrics=_mapping(values.get("metrics", {})),
             versions=_mapping(values.get("versions", {})),
-            single_graph=_mapping(values.get("single_graph", {})),
+            single_graph=_single_graph(values.get("single_graph", {})),
             quantization=_mapping(values.get("quantization", {})),
             calibration=_mapping(values.get("calibration", {})),
             known=_known(values.get("known")),
@@ -186,6 +207,7 @@ class Manifest:
 
     def _check_consistency(self) -> None:
         geometry = self.preprocessing.geometry
+        self._check_limits()
         picture = (None, geometry.height, geometry.width, 3)
         bottleneck = ("float32", self.base.output.shape)
         probabilities = ("float32", (None, len(self.labels)))
@@ -210,6 +232,23 @@ class Manifest:
                 raise ValueError(f"{spec.file} has no checksum")
         if self.head.file in self.base_files:
             raise ValueError(f"{self.head.file} cannot be a file of the base as well")
+        if pair := alike([MANIFEST_FILE, *self.files]):
+            raise ValueError(f"{pair[0]!r} and {pair[1]!r} are one file to some systems")
+
+    def _check_limits(self) -> None:
+        """Refuse what is past any classifier: arrays of these sizes are made before any is read."""
+        geometry, labels = self.preprocessing.geometry, len(self.labels)
+        sides = geometry.height, geometry.width
+        if max(sides) > _MOST_SIDE or math.prod(sides) > _MOST_PIXELS:
+            raise ValueError(f"an input of {sides[0]}x{sides[1]} pixels is past the limit")
+        if not 1 <= labels <= _MOST_LABELS:
+            raise ValueError(f"there are {labels} labels instead of 1 to {_MOST_LABELS}")
+        tensors = [self.base.output, self.head.input]
+        if self.feature_map is not None:
+            tensors.append(self.feature_map.output)
+        for tensor in tensors:
+            if math.prod(tensor.item_shape) > _MOST_FEATURES:
+                raise ValueError(f"{_shape(tensor.shape)} has more features than any base")
 
 
 def read_manifest(files: BundleFiles) -> Manifest:
@@ -220,14 +259,14 @@ def read_manifest(files: BundleFiles) -> Manifest:
     """
     file = files.path(MANIFEST_FILE)
     try:
-        if files.size(MANIFEST_FILE) > _MAX_BYTES:
-            raise BundleError(f"{file}: larger than any manifest; export the bundle again")
-        text = files.read(MANIFEST_FILE).decode("utf-8")
+        text = files.read(MANIFEST_FILE, MOST_BYTES).decode("utf-8")
     except (FileNotFoundError, NotADirectoryError):
-        raise BundleError(
-            f"{file.parent}: no {MANIFEST_FILE} there; give what `fic export` wrote"
-        ) from None
+        raise _no_bundle(files) from None
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise BundleError(
+                f"{file}: larger than any manifest; export the bundle again"
+            ) from None
         raise BundleError(
             f"{file}: cannot be read ({error.strerror}); check the path and its permissions"
         ) from error
@@ -236,9 +275,51 @@ def read_manifest(files: BundleFiles) -> Manifest:
     return Manifest.from_json(text, name=str(file))
 
 
+def _no_bundle(files: BundleFiles) -> BundleError:
+    folder = files.path(MANIFEST_FILE).parent
+    if not os.path.lexists(folder):
+        return BundleError(f"{folder}: no such file or folder; give what `fic export` wrote")
+    if os.path.lexists(files.path("run.json")):
+        return BundleError(
+            f"{folder}: is a run, not a bundle; make one of it with `fic export {folder}`, or take "
+            f"`fic predict {folder}`"
+        )
+    return BundleError(f"{folder}: no {MANIFEST_FILE} there; give what `fic export` wrote")
+
+
+def _check_size(text: str) -> None:
+    if text.count(",") > _MOST_VALUES or text.count("[") + text.count("{") > _MOST_LISTS:
+        raise ValueError("it holds more values than any manifest")
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is none of its values")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is past the largest number")
+    return number
+
+
+def _check_depth(values: Any) -> None:
+    """Refuse lists within lists without end, which whoever copies or prints them falls over."""
+    level: list[Any] = [[values]]
+    depth = 0
+    while level:
+        if depth > _DEEPEST:
+            raise ValueError("it is nested too deeply")
+        inner: list[Any] = []
+        for each in level:
+            inside = each.values() if isinstance(each, dict) else each
+            inner += [part for part in inside if type(part) in (dict, list) and part]
+        level, depth = inner, depth + 1
+
+
 def _graph_spec(values: dict[str, Any]) -> GraphSpec:
     return GraphSpec(
-        file=_file_name(values["file"]),
+        file=_graph_name(values["file"]),
         input=_tensor(_mapping(values["input"])),
         output=_tensor(_mapping(values["output"])),
     )
@@ -293,7 +374,8 @@ def _check_feature_map(feature_map: FeatureMap, bottleneck: Tensor) -> None:
 
 def _tensor(values: dict[str, Any]) -> Tensor:
     batch, *item = _list(values["shape"]) or [0]
-    if batch is not None or not all(type(size) is int and size > 0 for size in item):
+    fits = batch is None and len(item) < _MOST_AXES
+    if not fits or not all(type(size) is int and 0 < size <= _MOST_FEATURES for size in item):
         raise ValueError(f"the shape {reprlib.repr(values['shape'])} is not a batch of items")
     return Tensor(name=_text(values["name"]), dtype=_text(values["dtype"]), shape=(None, *item))
 
@@ -303,10 +385,29 @@ def _shape(shape: tuple[int | None, ...]) -> str:
 
 
 def _file_name(name: Any) -> str:
-    # A plain name in the bundle's own folder: no separator, drive or parent can leave it.
-    if not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\:\0"):
+    if not is_file_name(name):
         raise ValueError(f"{reprlib.repr(name)} is not the name of a file inside the bundle")
-    return name
+    return str(name)
+
+
+def _graph_name(name: Any) -> str:
+    # ONNX Runtime goes by the suffix: it would take a file that ends in .ort for its own format.
+    if not _file_name(name).endswith(_GRAPH_SUFFIX):
+        raise ValueError(f"{reprlib.repr(name)} is not the name of a graph, which ends in .onnx")
+    return str(name)
+
+
+def _single_graph(values: Any) -> dict[str, Any]:
+    found = _mapping(values)
+    if found and "file" in found:
+        _graph_name(found["file"])
+    return found
+
+
+def _label(value: Any) -> str:
+    if not is_label(_text(value)):
+        raise ValueError(f"the label {reprlib.repr(value)} is not one line of printable text")
+    return str(value)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -316,7 +417,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or len(value) > _MOST_CHARACTERS:
         raise ValueError(f"{reprlib.repr(value)} should be text")
     return value
 

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import html
 import io
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -46,13 +47,20 @@ _NOTHING_ELSE = {
 }
 
 
-def write_page(bundle: str | Path, out: Path, *, title: str | None = None) -> int:
+def write_page(
+    bundle: str | os.PathLike[str],
+    out: Path,
+    *,
+    title: str | None = None,
+    public_key: Path | None = None,
+) -> int:
     """Write one HTML file that classifies pictures in a browser, without a network.
 
     Args:
         bundle: the folder or archive; what the page does not need of it is left out.
         out: the file, which is replaced.
         title: of the page; by default the labels as a question.
+        public_key: a PEM file; the bundle must have been signed with its key.
 
     Returns:
         The size of the file in bytes.
@@ -63,7 +71,7 @@ def write_page(bundle: str | Path, out: Path, *, title: str | None = None) -> in
         OutputError: the file cannot be written.
     """
     check_page(out)
-    opened = _opened(bundle)
+    opened = _opened(bundle, public_key)
     script, style = _asset("page.js").decode(), _asset("page.css").decode()
     blocks = {
         "worker": gzip.compress(_asset("worker.js"), mtime=0),
@@ -91,7 +99,13 @@ def write_page(bundle: str | Path, out: Path, *, title: str | None = None) -> in
     return _write_file(out, page.encode())
 
 
-def write_site(bundle: str | Path, folder: Path, *, title: str | None = None) -> int:
+def write_site(
+    bundle: str | os.PathLike[str],
+    folder: Path,
+    *,
+    title: str | None = None,
+    public_key: Path | None = None,
+) -> int:
     """Write the same as a folder for a static host, with a strict Content-Security-Policy.
 
     The policy is in the page, and in `_headers` for hosts that read it. An earlier folder is
@@ -106,7 +120,7 @@ def write_site(bundle: str | Path, folder: Path, *, title: str | None = None) ->
         OutputError: the folder holds something else, or cannot be written.
     """
     check_site(folder)
-    opened = _opened(bundle)
+    opened = _opened(bundle, public_key)
     policy = {
         "script-src": "'self' 'wasm-unsafe-eval'",
         "style-src": "'self'",
@@ -193,8 +207,8 @@ def _asset(name: str) -> bytes:
         ) from error
 
 
-def _opened(bundle: str | Path) -> Bundle:
-    opened = open_bundle(bundle)
+def _opened(bundle: str | os.PathLike[str], public_key: Path | None) -> Bundle:
+    opened = open_bundle(bundle, public_key=public_key)
     check_has_base(opened)
     if any(opened.weights.values()):
         raise BundleError(

@@ -10,8 +10,8 @@ from ..errors import OutputError
 from ..results import cannot_write, check_place, check_writable, replacing_result
 from .manifest import MANIFEST_FILE
 from .opening import CARD_FILE
+from .signature import SIGNATURE_FILE
 
-SIGNATURE_FILE = "model.sig"
 _KEYS = frozenset({"format", "labels", "files"})
 
 

@@ -84,6 +84,7 @@ def _run(options: argparse.Namespace) -> int:
         batch_sizes=options.batch_sizes,
         threads=options.threads,
         seconds=options.seconds,
+        public_key=options.public_key,
     )
     if options.json:
         found = examine()

@@ -51,6 +51,7 @@ def open_heads(options: argparse.Namespace) -> "MultiClassifier":
         device=options.device,
         allow_fallback=options.allow_fallback,
         threads=options.threads,
+        public_key=options.public_key,
     )
     for text in options.heads:
         name, path = _named(text)

@@ -38,7 +38,14 @@ def add_to(commands: "Commands") -> None:
 def _run(options: argparse.Namespace) -> int:
     if options.out is None and options.web is None:
         options.parser.error("give --out FILE, --web DIR, or both")
-    for line in write_pages(options.bundle, options.out, options.web, title=options.title):
+    lines = write_pages(
+        options.bundle,
+        options.out,
+        options.web,
+        title=options.title,
+        public_key=options.public_key,
+    )
+    for line in lines:
         print(line)
     return 0
 
@@ -63,7 +70,12 @@ def check_pages(page: Path | None, site: Path | None, *, head_only: bool = False
 
 
 def write_pages(
-    bundle: Path, page: Path | None, site: Path | None, *, title: str | None = None
+    bundle: Path,
+    page: Path | None,
+    site: Path | None,
+    *,
+    title: str | None = None,
+    public_key: Path | None = None,
 ) -> list[str]:
     """Write the page, the folder, or both, and return a line on each for the terminal.
 
@@ -74,9 +86,9 @@ def write_pages(
 
     lines = []
     if page is not None:
-        size = write_page(bundle, page, title=title)
+        size = write_page(bundle, page, title=title, public_key=public_key)
         lines.append(f"page written to {page} ({size / 1e6:.1f} MB); open it in a browser")
     if site is not None:
-        size = write_site(bundle, site, title=title)
+        size = write_site(bundle, site, title=title, public_key=public_key)
         lines.append(f"site written to {site} ({size / 1e6:.1f} MB); serve it over https")
     return lines

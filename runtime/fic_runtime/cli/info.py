@@ -24,7 +24,7 @@ def add_to(commands: "Commands") -> None:
 def _run(options: argparse.Namespace) -> int:
     from ..bundle import open_bundle
 
-    bundle = open_bundle(options.bundle)
+    bundle = open_bundle(options.bundle, public_key=options.public_key)
     manifest = bundle.manifest
     if options.json:
         print(manifest.to_json(), end="")

@@ -24,6 +24,13 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "bundle", metavar="BUNDLE", type=some_path, help="folder or zip archive of the bundle"
     )
+    parser.add_argument(
+        "--public-key",
+        type=Path,
+        metavar="PEM",
+        help="public key that the bundle, and every head, must have been signed with; otherwise "
+        "nothing is run and the exit code is 3. Needs `pip install 'fic-runtime[sign]'`",
+    )
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +88,7 @@ def open_classifier(
         allow_fallback=options.allow_fallback,
         threads=options.threads,
         channel_order=channel_order,
+        public_key=options.public_key,
     )
 
 

@@ -37,6 +37,7 @@ def _run(options: argparse.Namespace) -> int:
         device=options.device,
         allow_fallback=options.allow_fallback,
         threads=options.threads,
+        public_key=options.public_key,
     )
     if options.json:
         print(json.dumps({**asdict(result), "passed": result.passed}))

@@ -167,6 +167,7 @@ def _check(options: argparse.Namespace) -> None:
             device=options.device,
             allow_fallback=options.allow_fallback,
             threads=options.threads,
+            public_key=options.public_key,
         )
         if not result.passed:
             raise _SelfTestError(

@@ -79,6 +79,7 @@ def run_benchmark(
     batch_sizes: Sequence[int] = (1, 8, 32),
     threads: Sequence[int] = (),
     seconds: float = 1.0,
+    public_key: Path | None = None,
 ) -> Benchmark:
     """Measure a bundle.
 
@@ -91,13 +92,16 @@ def run_benchmark(
         threads: for one run of the graphs; the latency is that with the most of them. By default
             1 and what `Classifier` takes.
         seconds: how long each measurement takes, at least.
+        public_key: see `Classifier`.
 
     Raises:
         BundleError, DeviceError: the bundle cannot be opened.
         ImageError: one of the pictures cannot be read.
     """
     counts = sorted(set(threads)) or sorted({1, chosen_threads(None)})
-    opening = partial(Classifier, bundle, device=device, allow_fallback=allow_fallback)
+    opening = partial(
+        Classifier, bundle, device=device, allow_fallback=allow_fallback, public_key=public_key
+    )
     with _at_least_one(pictures) as files:
         opened = time.perf_counter()
         with opening(threads=counts[-1]) as classifier:

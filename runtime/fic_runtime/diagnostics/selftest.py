@@ -1,5 +1,6 @@
 """Prove that a bundle gives on this device what it gave where it was exported."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import GOLDEN_FILE
+from ..bundle import GOLDEN_FILE, Bundle, open_bundle
 from ..bundle.arrays import read_arrays
-from ..bundle.files import BundleFiles, bundle_files
-from ..bundle.manifest import Manifest, read_manifest
+from ..bundle.manifest import Manifest
 from ..classifier import Classifier
 from ..devices import Device
 from ..errors import BundleError, ImageError
@@ -50,12 +50,13 @@ class SelfTest:
 
 
 def run_selftest(
-    bundle: str | Path,
+    bundle: str | os.PathLike[str],
     *,
-    head: str | Path | None = None,
+    head: str | os.PathLike[str] | None = None,
     device: Device | None = None,
     allow_fallback: bool = False,
     threads: int | None = None,
+    public_key: Path | None = None,
 ) -> SelfTest:
     """Run the bundle's golden pictures and compare with the outputs recorded at export.
 
@@ -64,22 +65,29 @@ def run_selftest(
         head: the bundle of another head for this base; its own recorded bottlenecks go into it.
         device: see `Classifier`.
         threads: see `Classifier`.
+        public_key: see `Classifier`.
 
     Raises:
         BundleError: the bundle, or its `golden.npz`, cannot be used.
         DeviceError: the device that was asked for cannot be used here.
     """
     with Classifier(
-        bundle, head=head, device=device, allow_fallback=allow_fallback, threads=threads
+        bundle,
+        head=head,
+        device=device,
+        allow_fallback=allow_fallback,
+        threads=threads,
+        public_key=public_key,
     ) as classifier:
-        recorded = _read_golden(bundle_files(Path(bundle)))
+        opened = open_bundle(bundle, public_key=public_key)
+        recorded = _read_golden(opened)
         bottlenecks, probabilities = classifier.run(recorded["images"])
         expected = recorded["probabilities"]
         if head is not None:
-            of_head = _read_golden(bundle_files(Path(head)), pictures=False)
+            of_head = _read_golden(open_bundle(head, public_key=public_key), pictures=False)
             probabilities = classifier.probabilities(of_head["bottlenecks"])
             expected = of_head["probabilities"]
-        allowed = read_manifest(bundle_files(Path(bundle)))
+        allowed = opened.manifest
         return SelfTest(
             provider=classifier.provider,
             pictures=len(recorded["images"]),
@@ -102,9 +110,9 @@ def _tolerance(manifest: Manifest, name: str) -> float:
     return float(value)
 
 
-def _read_golden(files: BundleFiles, *, pictures: bool = True) -> dict[str, NDArray[Any]]:
+def _read_golden(bundle: Bundle, *, pictures: bool = True) -> dict[str, NDArray[Any]]:
     """Return the recorded arrays; with `pictures` also what is to go in, and it as decoded here."""
-    manifest = read_manifest(files)
+    files, manifest = bundle.files, bundle.manifest
     path = files.path(GOLDEN_FILE)
     if GOLDEN_FILE not in manifest.own_files:
         raise BundleError(f"{path.parent}: has no {GOLDEN_FILE} to compare with; export it again")

@@ -1,7 +1,7 @@
 """Optimised graphs, kept on this machine so that the next start need not optimise again.
 
-An entry is one file, `<key>-<SHA-256 of its content>.onnx`, that appears whole. The key is made of
-everything that decides what ONNX Runtime makes of a graph, the processor's instruction sets
+An entry is one file, `<key>-<SHA-256 of key and content>.onnx`, that appears whole. The key is made
+of everything that decides what ONNX Runtime makes of a graph, the processor's instruction sets
 included: an optimised graph holds the memory layouts of one kind of processor. Whatever is wrong
 with the folder or a file in it costs time, never an answer: the original graph is always there.
 """
@@ -9,6 +9,7 @@ with the folder or a file in it costs time, never an answer: the original graph 
 import hashlib
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from ..errors import Log
+from ..reading import private_folder, read_regular
 from .onnx_runtime import onnxruntime
 
 log: Log = Log(__name__)
@@ -25,11 +27,13 @@ log: Log = Log(__name__)
 LEAST_BYTES = 1 << 20
 MOST_BYTES = 1 << 30  # of a graph; ONNX Runtime cannot save one past 2 GB in one file
 
-_FORM = "3"  # of an entry; counts up when the options that entries are made with change
+_FORM = "4"  # of an entry; counts up when the options that entries are made with change
 _MOST_SECONDS = 90 * 24 * 3600  # since an entry was used last
 _MOST_TOTAL = 2 << 30  # bytes of all entries
 _UNFINISHED_SECONDS = 3600
 _LARGEST_FACT = 64  # bytes
+_ENTRY = re.compile(r"[0-9a-f]{32}-[0-9a-f]{64}\.onnx")
+_UNFINISHED = re.compile(r"[0-9a-f]{32}\.[0-9]+-[0-9]+\.tmp")
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -60,24 +64,38 @@ def cache_folder() -> Path | None:
 class GraphCache:
     """The optimised graphs in a folder, for the CPU of this machine and this ONNX Runtime.
 
-    Safe to use from many processes at once.
+    Safe to use from many processes at once. What is there is run without another look, so a folder
+    that somebody else may write, or exchange, is not used.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._for = f"{_FORM} {onnxruntime.__version__} {platform.machine()} {_processor()}"
 
-    def find(self, digest: str) -> Path | None:
+    def find(self, digest: str) -> bytes | None:
         """Return the optimised form of a graph, None where there is none that is whole."""
+        key = self._key(digest)
         try:
-            for file in sorted(self.folder.glob(f"{self._key(digest)}-*.onnx")):
-                if _is_trusted(file) and _content_digest(file) == file.stem.partition("-")[2]:
-                    with suppress(OSError):
-                        os.utime(file)  # used now
-                    return file
-                self.discard(file, "it is damaged or somebody else's")
+            folder = private_folder(self.folder)
+            names = [name for name in os.listdir(folder) if name.startswith(f"{key}-")]  # noqa: PTH208
+        except FileNotFoundError:
+            return None
         except OSError as error:
-            log.info("%s: optimised graphs cannot be read (%s)", self.folder, error.strerror)
+            self._complain("are not used", error)
+            return None
+        for name in sorted(names):
+            if not _ENTRY.fullmatch(name):
+                continue
+            file = Path(folder, name)
+            try:
+                content = read_regular(file, _MOST_TOTAL, follow_link=False, private=True)
+            except OSError:
+                content = b""
+            if content and _bound(key, content) == name:
+                with suppress(OSError):
+                    os.utime(file)  # used now
+                return content
+            self._discard(file, "it is damaged or somebody else's")
         return None
 
     @contextmanager
@@ -86,46 +104,42 @@ class GraphCache:
 
         None stands for a folder that cannot be written.
         """
-        unfinished = self.folder / f"{self._key(digest)}.{os.getpid()}-{time.monotonic_ns()}.tmp"
+        key = self._key(digest)
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            unfinished.touch()
+            unfinished = self._new_file(key)
         except OSError as error:
-            log.info("%s: optimised graphs cannot be kept (%s)", self.folder, error.strerror)
+            self._complain("cannot be kept", error)
             yield None
             return
         try:
             yield unfinished
-            self._keep(unfinished, digest)
+            self._keep(unfinished, key)
         except OSError as error:
-            log.info("%s: the optimised graph was not kept (%s)", self.folder, error.strerror)
+            self._complain("were not kept", error)
         finally:
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)
 
     def fact(self, name: str) -> str | None:
         """Return what `keep_fact` kept of this processor and this ONNX Runtime, if anything."""
-        file = self._fact_file(name)
         try:
-            if file.is_file() and _is_trusted(file):
-                return file.read_bytes()[:_LARGEST_FACT].decode("ascii", "replace")
+            file = Path(private_folder(self.folder), self._fact_name(name))
+            found = read_regular(file, _LARGEST_FACT, follow_link=False, private=True)
+            return found.decode("ascii", "replace")
+        except FileNotFoundError:
+            return None
         except OSError as error:
-            log.info("%s: cannot be read (%s)", file, error.strerror)
+            self._complain("are not used", error)
         return None
 
     def keep_fact(self, name: str, value: str) -> None:
         """Keep a word about this processor and this ONNX Runtime, if the folder can be written."""
-        file = self._fact_file(name)
-        unfinished = file.with_name(f"{file.name}.{os.getpid()}-{time.monotonic_ns()}.tmp")
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            unfinished = self._new_file(self._key(name))
             unfinished.write_text(value, encoding="ascii")
-            unfinished.replace(file)
+            unfinished.replace(unfinished.with_name(self._fact_name(name)))
         except OSError as error:
-            log.info("%s: cannot be kept (%s)", file, error.strerror)
-
-    def _fact_file(self, name: str) -> Path:
-        return self.folder / f"{self._key(name)}-{name}"
+            self._complain("cannot be kept", error)
 
     def give_up(self, unfinished: Path, reason: str) -> None:
         """Drop what could not be written."""
@@ -133,33 +147,65 @@ class GraphCache:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
 
-    def discard(self, file: Path, reason: str) -> None:
-        """Remove an entry that is of no use."""
+    def discard(self, digest: str, reason: str) -> None:
+        """Remove the optimised form of a graph, which is of no use."""
+        key = self._key(digest)
+        with suppress(OSError):
+            folder = Path(private_folder(self.folder))
+            for file in sorted(folder.glob(f"{key}-*")):
+                if _ENTRY.fullmatch(file.name):
+                    self._discard(file, reason)
+
+    def _discard(self, file: Path, reason: str) -> None:
         log.warning("%s: not used (%s); it is made again", file, reason)
         with suppress(OSError):
             file.unlink(missing_ok=True)
 
+    def _complain(self, what: str, error: OSError) -> None:
+        log.info(
+            "%s: optimised graphs %s (%s)", error.filename or self.folder, what, error.strerror
+        )
+
     def _key(self, digest: str) -> str:
         return hashlib.sha256(f"{digest} {self._for}".encode()).hexdigest()[:32]
 
-    def _keep(self, unfinished: Path, digest: str) -> None:
+    def _fact_name(self, name: str) -> str:
+        return f"{self._key(name)}-{name}"
+
+    def _new_file(self, key: str) -> Path:
+        """Make an empty file that nobody else may read or write, in a folder that is private.
+
+        Raises:
+            OSError: it cannot be made, or the folder is not private.
+        """
+        for folder in (self.folder.parent, self.folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = Path(private_folder(self.folder), f"{key}.{os.getpid()}-{time.monotonic_ns()}.tmp")
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        return file
+
+    def _keep(self, unfinished: Path, key: str) -> None:
         if not unfinished.exists() or not unfinished.stat().st_size:
             return
-        key = self._key(digest)
         # Another process may have been first; what ONNX Runtime writes is not the same to the byte.
-        if not any(self.folder.glob(f"{key}-*.onnx")):
-            unfinished.replace(self.folder / f"{key}-{_content_digest(unfinished)}.onnx")
-            self._prune()
+        if not any(unfinished.parent.glob(f"{key}-*.onnx")):
+            unfinished.chmod(0o600)  # ONNX Runtime may have made it anew
+            content = read_regular(unfinished, _MOST_TOTAL, follow_link=False, private=True)
+            unfinished.replace(unfinished.with_name(_bound(key, content)))
+            self._prune(unfinished.parent)
 
-    def _prune(self) -> None:
-        """Remove what was not used for long, and the oldest where there is too much."""
+    def _prune(self, folder: Path) -> None:
+        """Remove what was not used for long, and the oldest where there is too much.
+
+        Only what is called as these files are: the folder is the user's, who may keep more in it.
+        """
         now, total = time.time(), 0
-        files = ((file, file.stat()) for file in self.folder.iterdir())
+        files = ((file, file.lstat()) for file in folder.iterdir())
         for file, status in sorted(files, key=lambda found: found[1].st_mtime, reverse=True):
             age = now - status.st_mtime
-            if file.suffix == ".tmp" and age > _UNFINISHED_SECONDS:
+            if _UNFINISHED.fullmatch(file.name) and age > _UNFINISHED_SECONDS:
                 file.unlink(missing_ok=True)
-            elif file.suffix == ".onnx":
+            elif _ENTRY.fullmatch(file.name):
                 total += status.st_size
                 if age > _MOST_SECONDS or total > _MOST_TOTAL:
                     file.unlink(missing_ok=True)
@@ -171,14 +217,11 @@ def graph_cache() -> GraphCache | None:
     return None if folder is None else GraphCache(folder / "graphs")
 
 
-def _is_trusted(file: Path) -> bool:
-    """Return whether it is this user's or the administrator's: the checksum keeps nobody out."""
-    return not hasattr(os, "geteuid") or file.stat().st_uid in (os.geteuid(), 0)
-
-
-def _content_digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _bound(key: str, content: bytes) -> str:
+    """Return the name of an entry, which is that of no other graph and no other content."""
+    digest = hashlib.sha256(key.encode())
+    digest.update(content)
+    return f"{key}-{digest.hexdigest()}.onnx"
 
 
 def _processor() -> str:

@@ -11,6 +11,8 @@ from .onnx_runtime import onnxruntime
 
 # TF32, the default since Ampere, keeps 10 of float32's 23 bits: other numbers than in training.
 _PROVIDER_OPTIONS = {CUDA: {"use_tf32": "0"}}
+# Bytes may be both an ONNX file and one of ONNX Runtime's own form, which nobody looked into.
+ONNX_ALONE = ("session.load_model_format", "ONNX")
 # Other kernels for int8, which lose nothing of the sums where the quick ones would (`.int8_sums`).
 EXACT_INT8 = ("session.x64quantprecision", "1")
 
@@ -48,6 +50,7 @@ def new_session(model: Path | bytes, settings: SessionOptions) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.log_severity_level = 4  # what matters comes back as an exception
+    options.add_session_config_entry(*ONNX_ALONE)
     if int8_sums_saturate():
         options.add_session_config_entry(*EXACT_INT8)
     if settings.lean_memory:
@@ -95,7 +98,7 @@ def cached_session(
         try:
             return new_session(found, settings._replace(optimise=False))
         except Exception as error:  # onnxruntime's errors share no base class but this one
-            cache.discard(found, one_line(error))
+            cache.discard(digest, one_line(error))
     with cache.writing(digest) as unfinished:
         if unfinished is not None:
             try:

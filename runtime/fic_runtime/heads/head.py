@@ -1,5 +1,6 @@
 """A head that is open, and whether it fits the base that it is to sit on."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,7 +64,7 @@ class Head:
         ]
 
 
-def open_head(path: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Head:
+def open_head(path: str | os.PathLike[str], deployed: Bundle, open_graph: OpenGraph) -> Head:
     """Open the head of a bundle, head-only or whole, for the base of the bundle `deployed`.
 
     Args:
@@ -74,7 +75,11 @@ def open_head(path: str | Path, deployed: Bundle, open_graph: OpenGraph) -> Head
     Raises:
         BundleError: it cannot be read, or it was made for another base.
     """
-    bundle = deployed if Path(path) == deployed.files.path("") else open_bundle(path)
+    bundle = (
+        deployed
+        if Path(path) == deployed.files.path("")
+        else open_bundle(path, public_key=deployed.public_key)
+    )
     check_head(bundle, deployed)
     spec = bundle.manifest.head
     graph = open_graph(bundle, spec.file)

@@ -21,6 +21,7 @@ def pixel_batches(
     geometry: Geometry,
     *,
     channel_order: ChannelOrder = "rgb",
+    max_pixels: int | None = None,
 ) -> "Iterator[Pixels8]":
     """Yield the pixels of pictures, uint8 (up to `batch_size`, height, width, 3).
 
@@ -39,7 +40,13 @@ def pixel_batches(
     filled = 0
     for number, image in enumerate(images):
         try:
-            load_image(image, geometry, channel_order=channel_order, out=batch[filled])
+            load_image(
+                image,
+                geometry,
+                channel_order=channel_order,
+                max_pixels=max_pixels,
+                out=batch[filled],
+            )
         except ImageError as error:
             raise ImageError(f"picture {number}: {error}") from error
         filled += 1
@@ -55,6 +62,6 @@ def is_one_picture(images: Any) -> bool:
     # An array of three dimensions would pass for a list of grey pictures, its rows.
     if isinstance(images, np.ndarray):
         return images.dtype != object and images.ndim < 4
-    return isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or hasattr(
-        images, "getexif"
-    )
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview):
+        return True
+    return hasattr(images, "getexif") or hasattr(images, "read")  # a file gives its lines

@@ -9,11 +9,15 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from .tiff import ORIENTATION, TiffDirectory, read_exif_orientation
 
 TRUNCATED = "ends before its picture does; copy it again or leave it out"
 REMEDY = "repair it or leave it out"
+_TOO_MANY_PARTS = f"is made of more parts than any picture; {REMEDY}"
+_MOST_PARTS = 300_000  # a photo of 100 megapixels as PNG has 50 000 chunks
+_MOST_GIF_BLOCKS = 5_000_000  # of at most 255 bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +49,14 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_SEQUENTIAL = (0xC0, 0xC1)
 _JPEG_HUFFMAN = (0xC0, 0xC1, 0xC2)
 _JPEG_MAX_SCANS = 100  # a progressive photo has about ten
+_JPEG_MAX_SEGMENTS = 10_000  # a photo has a dozen, and one with depth or film a hundred or two
+_JPEG_KEPT = re.compile(rb"\xff[\xe0-\xef]")  # for each of which decoders take 90 bytes
+_JPEG_SHORT = 1 << 20  # bytes of a file, in which there is no room for many
 
 
 def _read_jpeg(data: bytes) -> ImageHeader:
     position, orientation, frame, width, height, components = 2, 1, 0, 0, 0, b""
-    while True:
+    for _ in range(_JPEG_MAX_SEGMENTS):
         # Search, as libjpeg does: some cameras leave junk between segments.
         found = _JPEG_MARKER.search(data, position)
         if found is None:
@@ -67,6 +74,10 @@ def _read_jpeg(data: bytes) -> ImageHeader:
             components = data[start + 8 : start + 8 + 3 * count]
         elif marker == 0xE1 and orientation == 1:
             orientation = read_exif_orientation(data[start + 2 : position])
+    else:
+        raise DamageError(_TOO_MANY_PARTS)
+    if len(data) > _JPEG_SHORT and _segments_past(data, position) > _JPEG_MAX_SEGMENTS:
+        raise DamageError(_TOO_MANY_PARTS)
     if not components:
         raise DamageError(f"has no frame header; {REMEDY}")
     # Inside a scan 0xFF is always stuffed, so an end marker after the first scan's header is real,
@@ -89,6 +100,12 @@ def _read_jpeg(data: bytes) -> ImageHeader:
     )
 
 
+def _segments_past(data: bytes, position: int) -> int:
+    """Return how many segments of applications there are, and one past the most at most."""
+    found = _JPEG_KEPT.finditer(data, position)
+    return sum(1 for _ in islice(found, _JPEG_MAX_SEGMENTS + 1))
+
+
 def _samples_per_pixel(components: bytes) -> float:
     factors = [(max(both >> 4, 1), max(both & 15, 1)) for both in components[1::3]] or [(1, 1)]
     largest = max(across for across, _ in factors) * max(down for _, down in factors)
@@ -105,7 +122,9 @@ def _read_png(data: bytes) -> ImageHeader:
     view, position, orientation, kind = memoryview(data), 8, 1, b""
     kept: list[bytes | memoryview] = [_PNG_SIGNATURE]
     kinds = set()
-    while kind != b"IEND":
+    for _ in range(_MOST_PARTS):
+        if kind == b"IEND":
+            break
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length
         (checksum,) = struct.unpack_from(">I", data, end - 4)
@@ -119,6 +138,8 @@ def _read_png(data: bytes) -> ImageHeader:
             raise DamageError(f"holds an unknown critical chunk; {REMEDY}")
         kinds.add(kind)
         position = end
+    else:
+        raise DamageError(_TOO_MANY_PARTS)
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     if data[12:16] != b"IHDR" or b"IDAT" not in kinds or (colour == 3 and b"PLTE" not in kinds):
         raise DamageError(f"lacks its header, palette or pixels; {REMEDY}")
@@ -136,13 +157,14 @@ def _read_png(data: bytes) -> ImageHeader:
 
 def _read_gif(data: bytes) -> ImageHeader:
     width, height, flags = struct.unpack_from("<HHB", data, 6)
-    position, first_end = 13 + _gif_palette_size(flags), 0
+    position, first_end, blocks = 13 + _gif_palette_size(flags), 0, _MOST_GIF_BLOCKS
     while (block := data[position]) != 0x3B:
         if block == 0x21:
-            position = _skip_gif_blocks(data, position + 2)
+            position, blocks = _skip_gif_blocks(data, position + 2, blocks)
         elif block == 0x2C:
             left, top, columns, rows, flags = struct.unpack_from("<4HB", data, position + 1)
-            position = _skip_gif_blocks(data, position + 11 + _gif_palette_size(flags))
+            start = position + 11 + _gif_palette_size(flags)
+            position, blocks = _skip_gif_blocks(data, start, blocks)
             if not first_end:
                 first_end = position
                 width, height = max(width, left + columns), max(height, top + rows)
@@ -159,10 +181,14 @@ def _gif_palette_size(flags: int) -> int:
     return 6 << (flags & 7) if flags & 0x80 else 0
 
 
-def _skip_gif_blocks(data: bytes, position: int) -> int:
+def _skip_gif_blocks(data: bytes, position: int, most: int) -> tuple[int, int]:
+    """Return the position past the blocks, and how many more there may be."""
     while size := data[position]:
         position += size + 1
-    return position + 1
+        most -= 1
+        if most < 0:
+            raise DamageError(_TOO_MANY_PARTS)
+    return position + 1, most - 1
 
 
 # BMP: learn.microsoft.com, BITMAPINFOHEADER
@@ -196,7 +222,11 @@ def _read_webp(data: bytes) -> ImageHeader:
     end = 8 + int.from_bytes(data[4:8], "little")
     position, orientation, width, height, picture = 12, 1, 0, 0, b""
     canvas = (0, 0)
+    parts = 0
     while position < end:
+        parts += 1
+        if parts > _MOST_PARTS:
+            raise DamageError(_TOO_MANY_PARTS)
         kind, length = struct.unpack_from("<4sI", data, position)
         start, position = position + 8, position + 8 + length + (length & 1)
         if max(start + length, end) > len(data):
@@ -238,15 +268,22 @@ def _uint24(data: bytes, position: int) -> int:
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _ROWS_PER_STRIP = 256, 257, 258, 259, 277, 278
 _PLANAR, _TILE_WIDTH, _TILE_HEIGHT, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 284, 322, 323, 338, 339
 _STRIPS, _TILES = (273, 279), (324, 325)  # offsets, byte counts
+_TIFF_SAMPLES = 8  # of a pixel
+_TIFF_PARTS = 1 << 20  # tiles of 16x16 pixels, of 134 megapixels with transparency
 
 
 def _read_tiff(data: bytes) -> ImageHeader:
     tags = TiffDirectory(data)
     if tags.end > len(data):
         raise DamageError(TRUNCATED)
-    (width, *_), (height, *_) = tags.values(_WIDTH, (0,)), tags.values(_HEIGHT, (0,))
-    samples, bits = tags.values(_SAMPLES, (1,))[0], max(tags.values(_BITS, (1,)))
-    if set(tags.values(_SAMPLE_FORMAT, (1,))) - {1, 4} or bits > 16 or samples > 8:
+    (width,), (height,) = tags.values(_WIDTH, (0,)), tags.values(_HEIGHT, (0,))
+    samples = tags.values(_SAMPLES, (1,))[0]
+    bits = max(tags.values(_BITS, (1,), most=_TIFF_SAMPLES))
+    if (
+        set(tags.values(_SAMPLE_FORMAT, (1,), most=_TIFF_SAMPLES)) - {1, 4}
+        or bits > 16
+        or samples > _TIFF_SAMPLES
+    ):
         raise DamageError(
             f"holds {samples} x {bits}-bit samples of a kind that has no agreed range; "
             "save it with unsigned 8 or 16 bits a sample"
@@ -257,7 +294,7 @@ def _read_tiff(data: bytes) -> ImageHeader:
     # OpenCV turns some TIFFs upright and others not; and it multiplies colours by alpha of kind 2.
     if orientation != 1:
         picture = tags.with_value(picture, ORIENTATION, 1)
-    if tags.values(_EXTRA_SAMPLES) == (2,):
+    if tags.values(_EXTRA_SAMPLES) == (2,) and tags.number(_EXTRA_SAMPLES) == 1:
         picture = tags.with_value(picture, _EXTRA_SAMPLES, 1)
     return ImageHeader(
         format="TIFF",
@@ -273,7 +310,7 @@ def _check_tiff_parts(
     tags: TiffDirectory, size: int, width: int, height: int, bits_per_pixel: int
 ) -> None:
     tiled = bool(tags.values(_TILES[0]))
-    offsets, lengths = (tags.values(tag) for tag in (_TILES if tiled else _STRIPS))
+    of_offsets, of_lengths = _TILES if tiled else _STRIPS
     if tiled:
         columns, rows = tags.values(_TILE_WIDTH, (0,))[0], tags.values(_TILE_HEIGHT, (0,))[0]
     else:
@@ -282,8 +319,14 @@ def _check_tiff_parts(
         raise DamageError(f"has parts of {columns}x{rows} pixels; {REMEDY}")
     planes = tags.values(_SAMPLES, (1,))[0] if tags.values(_PLANAR) == (2,) else 1
     needed = -(-width // columns) * -(-height // rows) * planes
-    if not needed <= len(offsets) == len(lengths):
-        raise DamageError(f"lists {len(offsets)} of its {needed} parts; {REMEDY}")
+    listed = tags.number(of_offsets)
+    if not needed <= listed == tags.number(of_lengths):
+        raise DamageError(f"lists {listed} of its {needed} parts; {REMEDY}")
+    if listed > max(2 * needed, needed + 1000) or listed > _TIFF_PARTS:
+        raise DamageError(_TOO_MANY_PARTS)
+    offsets, lengths = tags.values(of_offsets, most=listed), tags.values(of_lengths, most=listed)
+    if len(offsets) != len(lengths):
+        raise DamageError(f"lists its parts by something other than numbers; {REMEDY}")
     if any(offset + length > size for offset, length in zip(offsets, lengths, strict=True)):
         raise DamageError(TRUNCATED)
     if (
@@ -293,42 +336,11 @@ def _check_tiff_parts(
         raise DamageError(TRUNCATED)
 
 
-# AVIF: ISO/IEC 14496-12 (boxes) and 23008-12 (ispe, irot, imir)
-
-# (quarter turns against the clock, then -1 no mirror, 0 top-bottom, 1 left-right) → EXIF
-_AVIF_ORIENTATIONS = {
-    **{(0, -1): 1, (1, -1): 8, (2, -1): 3, (3, -1): 6},
-    **{(0, 0): 4, (1, 0): 5, (2, 0): 2, (3, 0): 7},
-    **{(0, 1): 2, (1, 1): 7, (2, 1): 4, (3, 1): 5},
-}
-
-
-def _read_avif(data: bytes) -> ImageHeader:
-    position, meta = 0, b""
-    while position < len(data):
-        size, kind = struct.unpack_from(">I4s", data, position)
-        if size == 1:
-            (size,) = struct.unpack_from(">Q", data, position + 8)
-        end = position + size if size else len(data)
-        if end > len(data) or end < position + 8:
-            raise DamageError(TRUNCATED)
-        if kind == b"meta":
-            meta = data[position:end]
-        position = end
-    # The largest of all sizes: a grid's tiles and an alpha plane state theirs as well.
-    sizes = [struct.unpack_from(">II", meta, at.end() + 4) for at in re.finditer(b"ispe", meta)]
-    if not sizes:
-        raise DamageError(f"states no size; {REMEDY}")
-    width, height = max(sizes, key=lambda size: size[0] * size[1])
-    turn, mirror = meta.find(b"irot"), meta.find(b"imir")
-    turns = meta[turn + 4] & 3 if turn >= 0 else 0
-    orientation = _AVIF_ORIENTATIONS[turns, meta[mirror + 4] & 1 if mirror >= 0 else -1]
-    return ImageHeader(format="AVIF", width=width, height=height, orientation=orientation)
-
-
 # PNM, binary: netpbm.sourceforge.net/doc/pnm.html
 
-_PNM_NUMBER = re.compile(rb"(?:\s|#[^\n]*\n)+(\d{1,9})")
+# A comment ends with its line, and readers do not agree on what ends a line: so none may hold a
+# carriage return, and the decoder gets a header without comments.
+_PNM_NUMBER = re.compile(rb"(?:\s|#[^\r\n]*\n)+(\d{1,9})")
 
 
 def _read_pnm(data: bytes) -> ImageHeader:
@@ -343,9 +355,15 @@ def _read_pnm(data: bytes) -> ImageHeader:
     row = (width + 7) // 8 if data[1:2] == b"4" else width * (3 if data[1:2] == b"6" else 1)
     if data[1:2] != b"4" and maximum != 255 and not 255 < maximum < 65536:
         raise DamageError(f"has the largest value {maximum}; save it with 255 or 65535")
-    if position + 1 + row * height * (2 if maximum > 255 else 1) > len(data):
+    size = row * height * (2 if maximum > 255 else 1)
+    if position + 1 + size > len(data):
         raise DamageError(TRUNCATED)
-    return ImageHeader(format="PNM", width=width, height=height)
+    if not data[position : position + 1].isspace():
+        raise DamageError(f"has no legible header; {REMEDY}")
+    numbers[2:] = [] if data[1:2] == b"4" else [maximum]
+    header = data[:2] + b"\n" + b" ".join(b"%d" % number for number in numbers) + b"\n"
+    pixels = data[position + 1 : position + 1 + size]
+    return ImageHeader(format="PNM", width=width, height=height, picture=header + pixels)
 
 
 READERS: dict[str, Callable[[bytes], ImageHeader]] = {
@@ -355,6 +373,5 @@ READERS: dict[str, Callable[[bytes], ImageHeader]] = {
     "BMP": _read_bmp,
     "WebP": _read_webp,
     "TIFF": _read_tiff,
-    "AVIF": _read_avif,
     "PNM": _read_pnm,
 }

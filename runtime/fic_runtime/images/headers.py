@@ -6,11 +6,13 @@ without allocating the picture. Where a decoder would still do harm, it gets a c
 without what harms: text that inflates, frames of an animation, tags that it misreads.
 """
 
+import os
 import re
 import struct
 from dataclasses import replace
 
 from ..errors import ImageError
+from .avif import read_avif
 from .formats import READERS, REMEDY, TRUNCATED, DamageError, ImageHeader
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "MAX_WORKING_BYTES",
     "SNIFFED",
     "ImageHeader",
+    "chosen_max_pixels",
     "is_picture",
     "other_format",
     "read_header",
@@ -28,6 +31,7 @@ MAX_PIXELS = 2**27  # 134 megapixels: a 100-megapixel photo passes
 MAX_WORKING_BYTES = 10**9  # of memory while decoding; see ImageHeader.bytes_per_pixel
 MAX_SIDE = 65535  # of a JPEG, and more than any picture to classify needs
 
+_READERS = {**READERS, "AVIF": read_avif}
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -61,6 +65,25 @@ _OTHERS = {
 SNIFFED = 32  # first bytes of a file, which suffice for all of these
 
 
+def chosen_max_pixels(max_pixels: int | None) -> int:
+    """Return how many pixels a picture may have: those given, FIC_MAX_PIXELS, or `MAX_PIXELS`.
+
+    Raises:
+        ImageError: FIC_MAX_PIXELS is not such a number.
+        ValueError: `max_pixels` is out of range.
+    """
+    if max_pixels is not None:
+        if max_pixels < 1:
+            raise ValueError(f"max_pixels is at least 1; received {max_pixels}")
+        return max_pixels
+    text = os.environ.get("FIC_MAX_PIXELS")
+    if not text:
+        return MAX_PIXELS
+    if not (text.isascii() and text.isdecimal()) or len(text) > 12 or not int(text):
+        raise ImageError(f"FIC_MAX_PIXELS is {text!r}; set it to a number of pixels, at least 1")
+    return int(text)
+
+
 def read_header(data: bytes, *, name: str = "image", max_pixels: int = MAX_PIXELS) -> ImageHeader:
     """Walk the blocks of a picture file, given as bytes; `name` is used in errors.
 
@@ -73,7 +96,7 @@ def read_header(data: bytes, *, name: str = "image", max_pixels: int = MAX_PIXEL
     if format is None:
         raise ImageError(f"{name}: {_not_read(data)}")
     try:
-        header = READERS[format](data)
+        header = _READERS[format](data)
     except (struct.error, IndexError, OverflowError):  # read past the end
         raise ImageError(f"{name}: the {format} file {TRUNCATED}") from None
     except DamageError as damage:

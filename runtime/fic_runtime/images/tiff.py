@@ -8,6 +8,7 @@ import struct
 ORIENTATION = 274
 
 _NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}  # the field types that hold whole numbers
+_MOST_ENTRIES = 1 << 16
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 16: 8, 18: 8}
 
 
@@ -26,6 +27,8 @@ class TiffDirectory:
         self._pointer = order + pointer
         (start,) = struct.unpack_from(self._pointer, data, 8 if big else 4)
         (count,) = struct.unpack_from(order + ("Q" if big else "H"), data, start)
+        if count > _MOST_ENTRIES:
+            raise struct.error("the directory is larger than any picture's")
         start, step = start + (8 if big else 2), struct.calcsize(order + entry) + self._room
         self.end: int = start + count * step + self._room
         if start + count * step > len(data):
@@ -39,13 +42,20 @@ class TiffDirectory:
                 (at,) = struct.unpack_from(self._pointer, data, at)
                 self.end = max(self.end, at + number * _SIZES[kind])
 
-    def values(self, tag: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """Return the numbers of a tag, or `default` where it is absent or holds no numbers."""
+    def number(self, tag: int) -> int:
+        """Return how many values a tag states; 0 where it is absent."""
+        return self._entries.get(tag, (0, 0, 0))[1]
+
+    def values(self, tag: int, default: tuple[int, ...] = (), *, most: int = 1) -> tuple[int, ...]:
+        """Return the numbers of a tag, or `default` where it is absent or holds no numbers.
+
+        Not more than `most` of them, whatever their number is said to be.
+        """
         kind, number, position = self._entries.get(tag, (0, 0, 0))
         if kind not in _NUMBERS or not number:
             return default
-        layout = f"{self._order}{min(number, len(self._data))}{_NUMBERS[kind]}"
-        if struct.calcsize(layout) > self._room:
+        layout = f"{self._order}{min(number, most)}{_NUMBERS[kind]}"
+        if number * _SIZES[kind] > self._room:  # by all that are stated: then they lie elsewhere
             (position,) = struct.unpack_from(self._pointer, self._data, position)
         return struct.unpack_from(layout, self._data, position)
 

@@ -1,6 +1,7 @@
 """The ASGI application: which address answers what."""
 
 import hmac
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -43,7 +44,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(
-    classifier: Classifier | MultiClassifier | str | Path,
+    classifier: Classifier | MultiClassifier | str | os.PathLike[str],
     *,
     name: str | None = None,
     limits: Limits | None = None,
@@ -73,7 +74,7 @@ def create_app(
         DeviceError: the device cannot be used here.
     """
     own = None
-    if isinstance(classifier, str | Path):
+    if isinstance(classifier, str | os.PathLike):
         name = name or model_name(Path(classifier))
         classifier = own = Classifier(classifier, threads=1)
     name = name or "classifier"

@@ -1,5 +1,6 @@
 """`fic split`: a data set in two folders."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -56,3 +57,56 @@ def test_a_label_that_is_no_folder_name_is_one_line(fic: Fic, photos: Path) -> N
     result = fic("split", "list.csv")
     _, error = result.err.splitlines()
     assert_one_line(replace(result, err=error), 1, "'a/b' cannot be the name of a folder")
+
+
+def listed(*rows: str) -> None:
+    Path("photos.csv").write_text("path,label,split\n" + "".join(f"{row}\n" for row in rows))
+
+
+OWN = ("photos/red/0.jpg,a,train", "photos/red/1.png,b,train", "photos/red/2.jpg,b,val")
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("../id_ecdsa,a,train", "lies outside"),
+        ("../photo.jpg,a,train", "lies outside"),
+        ("{absolute}/photo.jpg,a,train", "lies outside"),
+        ("photos/../../photo.jpg,a,train", "lies outside"),
+        ("away/photo.jpg,a,train", "lies outside"),
+        ("photos/key.jpg,a,train", "is not a picture"),
+    ],
+)
+def test_a_list_moves_pictures_of_its_own_folder_only(
+    fic: Fic, photos: Path, tmp_path: Path, row: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(photos.rename(tmp_path / "in/photos").parent)
+    (tmp_path / "id_ecdsa").write_text("-----BEGIN PRIVATE KEY-----")
+    (tmp_path / "photo.jpg").write_bytes(Path("photos/red/4.jpg").read_bytes())
+    Path("photos/key.jpg").write_text("-----BEGIN PRIVATE KEY-----")
+    Path("away").symlink_to(tmp_path)
+    listed(*OWN, row.format(absolute=tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    result = fic("split", "photos.csv", "--move", "--out", "out")
+    assert result.code == 1
+    assert says in result.err.splitlines()[-1]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_list_moves_its_pictures(fic: Fic, photos: Path) -> None:
+    listed(*OWN)
+    assert fic("split", "photos.csv", "--move", "--out", "out").code == 0
+    assert len(list(Path("out").rglob("*.*g"))) == 3
+    assert not Path("photos/red/0.jpg").exists()
+
+
+def test_a_list_that_is_no_file_is_one_line(fic: Fic) -> None:
+    os.mkfifo("pipe.csv")
+    Path("zero.csv").symlink_to("/dev/zero")
+    Path("line.csv").write_bytes(b"path,label\n" + b"a" * (1 << 22))
+    for name in ("pipe.csv", "zero.csv", "line.csv"):
+        assert_one_line(fic("split", name), 1, f"{name}")
+    if Path("/proc/kmsg").exists():
+        Path("kernel.csv").symlink_to("/proc/kmsg")
+        assert_one_line(fic("split", "kernel.csv"), 1, "kernel.csv")

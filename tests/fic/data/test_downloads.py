@@ -1,11 +1,15 @@
+import contextlib
 import errno
 import hashlib
 import http.server
 import io
+import os
 import socket
 import tarfile
 import threading
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -325,3 +329,139 @@ def test_the_flowers_are_pinned() -> None:
     flowers = DATASETS["flowers"]
     assert flowers.url.startswith("https://")
     assert len(flowers.sha256) == 64
+
+
+# --- servers that do what they should not ---------------------------------------------------------
+
+
+@contextmanager
+def answering(answer: Callable[[http.server.BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """Give the address of a server with this answer to everything."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with contextlib.suppress(OSError):
+                answer(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/file.bin"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def endless(handler: http.server.BaseHTTPRequestHandler) -> None:
+    handler.send_response(200)
+    handler.end_headers()
+    for _ in range(10_000):
+        handler.wfile.write(bytes(1 << 16))
+
+
+def states(length: str) -> Callable[[http.server.BaseHTTPRequestHandler], None]:
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", length)
+        handler.end_headers()
+        handler.wfile.write(CONTENT)
+
+    return answer
+
+
+def leads_to(address: str) -> Callable[[http.server.BaseHTTPRequestHandler], None]:
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", address)
+        handler.end_headers()
+        for _ in range(10_000):  # a body without an end
+            handler.wfile.write(bytes(1 << 16))
+
+    return answer
+
+
+def get(url: str, path: Path) -> Path:
+    return download(url, path, sha256=SHA256, size=len(CONTENT), attempts=1, timeout=5.0)
+
+
+@pytest.mark.parametrize("answer", [endless, states(str(len(CONTENT) + 1)), states("9" * 18)])
+def test_no_more_is_kept_than_the_file_has(
+    tmp_path: Path, answer: Callable[[http.server.BaseHTTPRequestHandler], None]
+) -> None:
+    with (
+        answering(answer) as url,
+        pytest.raises(DownloadError, match="sends more than the 1048576 bytes"),
+    ):
+        get(url, tmp_path / "file.bin")
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= len(CONTENT)
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "\u0663", "9" * 5000, ""])
+def test_a_length_that_is_none_counts_as_none(tmp_path: Path, length: str) -> None:
+    with (
+        answering(states(length.encode().decode("latin-1"))) as url,
+        contextlib.suppress(DownloadError),  # http.client itself takes some for an error
+    ):
+        assert get(url, tmp_path / "file.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["ftp://127.0.0.1/file", "file:///etc/passwd", "data:,x", "gopher://x", "http://[", ""],
+)
+def test_a_redirect_to_anything_but_the_web_is_refused(tmp_path: Path, address: str) -> None:
+    with answering(leads_to(address)) as url, pytest.raises(DownloadError):
+        get(url, tmp_path / "file.bin")
+    assert not (tmp_path / "file.bin").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "target", "allowed"),
+    [
+        ("https://a/x", "http://a/x", False),
+        ("https://a/x", "HTTP://a/x", False),
+        ("https://a/x", "ftp://a/x", False),
+        ("https://a/x", "https://b/x", True),
+        ("http://a/x", "http://b/x", True),
+        ("http://a/x", "https://b/x", True),
+        ("http://a/x", "ftp://b/x", False),
+    ],
+)
+def test_https_never_goes_to_http(address: str, target: str, allowed: bool) -> None:
+    follow = downloads._SameProtocol().redirect_request
+    request = urllib.request.Request(address)
+    if allowed:
+        assert follow(request, io.BytesIO(), 302, "", {}, target) is not None
+        return
+    with pytest.raises(downloads._RefusedRedirectError):
+        follow(request, io.BytesIO(), 302, "", {}, target)
+
+
+@pytest.mark.parametrize("name", ["file.bin.part", "file.bin.part.etag"])
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_part_is_not_written_through_a_link(
+    site: Site, tmp_path: Path, name: str, kind: str
+) -> None:
+    (tmp_path / "thesis").write_text("precious")
+    if kind == "link":
+        (tmp_path / name).symlink_to(tmp_path / "thesis")
+    else:
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(DownloadError, match=f"{name} beside it is no plain file"):
+        fetch(site, tmp_path / "file.bin")
+    assert (tmp_path / "thesis").read_text() == "precious"
+
+
+def test_an_archive_of_the_users_own_stays(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer(site, monkeypatch, archive_of(("photos/a/1.jpg", b"1")))
+    (tmp_path / "small.tgz").write_bytes(site.content)
+    fetch_dataset("small", tmp_path)
+    assert site.asked == []
+    assert (tmp_path / "small.tgz").read_bytes() == site.content

@@ -92,9 +92,10 @@ def test_a_folder_is_read_by_the_rules_of_folders_on_disk(tmp_path: Path) -> Non
         *("set/roses/1.png", "set/roses/deep/2.PNG", "set/roses/notes.txt", "set/roses/.x/3.png"),
         *("set/Ro\u0301za/1.png", "set/.hidden/1.png", "set/__MACOSX/1.png", "set/loose.png"),
     ):
-        files.pipe_file(f"/{name}", picture.tobytes())
+        content = b"text" if name.endswith("txt") else picture.tobytes()
+        files.pipe_file(f"/{name}", content)
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(picture.tobytes())
+        (tmp_path / name).write_bytes(content)
     there, here = read_dataset(location("memory://set")), read_dataset(tmp_path / "set")
     assert there.labels == here.labels == ("R\u00f3za", "roses")
     assert there.targets == here.targets

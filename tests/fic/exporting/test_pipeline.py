@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from fic.data import Source
 from fic.errors import RunError
 from fic.exporting import export_run
-from fic.options import ExportOptions
+from fic.options import BaseOptions, CacheOptions, ExportOptions, TrainingOptions
 from fic.runs import Run
+from fic.training import train
 from fic_export.errors import OutputError, ParityError
 from fic_export.options import BundleOptions
 from fic_runtime.bundle.manifest import Manifest
@@ -36,6 +38,43 @@ def test_a_bundle_answers_like_the_run(cold_run: Run, exported: tuple[Path, Mani
     assert [answer.probability for answer in answers] == pytest.approx(
         [row.probability for row in rows], abs=1e-4
     )
+
+
+def test_a_run_itself_is_exported_and_paths_are_texts(cold_run: Run, tmp_path: Path) -> None:
+    manifest = export_run(cold_run, out=str(tmp_path / "bundle"), triton=str(tmp_path / "models"))
+    assert manifest.labels == cold_run.labels
+    assert (tmp_path / "models/bundle.json").is_file()
+
+
+def test_names_that_are_no_text_go_from_pictures_to_a_bundle(
+    base: BaseOptions, photos: Path, warm: CacheOptions, tmp_path: Path
+) -> None:
+    odd = tmp_path / "caf\udce9"
+    try:
+        photos.rename(odd)
+        for picture in sorted(odd.glob("*/*.jpg"))[::2]:
+            picture.rename(picture.with_name(f"\udcff\n{picture.name}"))
+    except OSError:
+        pytest.skip("this file system takes no such names")
+    run = train(
+        Source(data=odd, val_split=0.25),
+        out=tmp_path / "run\udce9",
+        base=base,
+        cache=warm,
+        options=TrainingOptions(epochs=1, logs=tmp_path / "logs\udce9"),
+        weight_file=tmp_path / "w\udce9.h5",
+    )
+    rows = Run(run.folder).validation()
+    assert any("\udcff" in row.path.name for row in rows)
+    assert all(row.path.is_file() for row in rows)
+    for name in ("bundle\udce9", "bundle\udce9.zip"):
+        manifest = export_run(run, out=tmp_path / name, data=odd, with_feature_map=True)
+        assert manifest.parity["pictures"] == len(list(odd.glob("*/*.*")))
+        with Classifier(tmp_path / name, device="cpu") as classifier:
+            assert classifier.predict(rows[0].path).label in run.labels
+    for file in (*run.folder.iterdir(), *(tmp_path / "bundle\udce9").iterdir()):
+        if file.suffix in (".json", ".csv", ".html", ".md"):
+            file.read_text(encoding="utf-8")
 
 
 def test_a_bundle_records_where_it_comes_from(

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -305,3 +306,21 @@ def test_a_head_that_runs_code_of_its_own_is_not_loaded(
     keras.Model(inputs, outputs).save(tmp_path / "top.keras")
     with pytest.raises(HeadError, match="Keras cannot load it"):
         HeadFile(tmp_path / "top.keras", labels, base, tmp_path / "cache").head()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, '{"a": 1e999}', '{"a": 1' + "0" * 5000 + "}", f'{{"{"1" * 5000}": "a"}}', "3"],
+)
+def test_labels_that_make_no_sense_are_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.json").write_text(text)
+    with pytest.raises(HeadError) as caught:
+        read_labels(tmp_path / "labels.json")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["labels.json", "labels.txt"])
+def test_labels_are_read_from_a_plain_file(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(HeadError, match="it is not a regular file"):
+        read_labels(tmp_path / name)

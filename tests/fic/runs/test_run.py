@@ -120,6 +120,29 @@ def test_a_folder_without_a_run_is_no_run(tmp_path: Path) -> None:
         _ = Run(tmp_path).record
 
 
+def test_what_is_not_a_run_is_said_and_what_takes_it(tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle/manifest.json").touch()
+    with pytest.raises(RunError, match=r"is a bundle, not a run; call `fic-runtime predict"):
+        _ = Run(tmp_path / "bundle").record
+    with pytest.raises(RunError, match="no such folder"):
+        _ = Run(tmp_path / "absent").record
+
+
+def test_a_run_of_another_machine_makes_no_folder_of_that_machine(run: Run) -> None:
+    record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
+    record["bottlenecks"]["bottleneck_dir"] = "/nowhere/at/all/bottlenecks"
+    (run.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert Run(run.folder).cache_options.bottleneck_dir == Path("bottlenecks")
+    given = Run(run.folder, "/nowhere/at/all/other").cache_options.bottleneck_dir
+    assert given == Path("/nowhere/at/all/other")
+
+
+def test_a_run_stands_for_its_folder(run: Run) -> None:
+    assert Path(run) == run.folder
+    assert Run(str(run.folder)) == Run(run.folder)
+
+
 # --- where a run may be written -------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from fic_runtime import Classifier
 from fic_runtime.bundle.labels import is_label
+from fic_runtime.errors import BundleError
 
 
 @pytest.mark.parametrize(
@@ -32,8 +33,22 @@ def test_whatever_python_takes_for_the_end_of_a_line_is_refused():
         assert is_label(character) <= (len(f"a{character}b".splitlines()) == 1)
 
 
-def test_a_bundle_from_before_the_rule_still_opens(bundle, edit):
-    edit(lambda values: values.update(labels=["a\tb", *values["labels"][1:]]))
-    with Classifier(bundle) as classifier:
-        assert classifier.labels[0] == "a\tb"
-        assert classifier.predict(bundle / "large.png").labels == classifier.labels
+@pytest.mark.parametrize("label", ["a\tb", "a\nforged.jpg\tb", "\x1b]0;owned\x07", "", "a" * 1001])
+def test_a_bundle_with_another_label_is_refused(label, bundle, edit):
+    edit(lambda values: values.update(labels=[label, *values["labels"][1:]]))
+    with pytest.raises(BundleError, match=r"not one line of printable text|should be text"):
+        Classifier(bundle)
+
+
+@pytest.mark.parametrize(
+    "text", ["zwei\neins\ndrei\n", "", "eins\n", "eins\nzwei\ndrei\nvier\n", "\xff"]
+)
+def test_labels_txt_holds_the_labels_of_the_manifest(text, bundle, replace):
+    replace("labels.txt", text.encode("latin-1"))
+    with pytest.raises(BundleError, match=r"labels\.txt: holds other labels than the manifest"):
+        Classifier(bundle)
+
+
+def test_labels_txt_may_have_the_line_ends_of_windows(bundle, replace):
+    replace("labels.txt", (bundle / "labels.txt").read_bytes().replace(b"\n", b"\r\n"))
+    Classifier(bundle)

@@ -1,6 +1,6 @@
 """What the reader of a manifest refuses, and what it lets pass."""
 
-import json
+from dataclasses import replace
 
 import pytest
 
@@ -148,7 +148,7 @@ def test_huge_manifest_is_refused_before_it_is_read(bundle):
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("nowhere", "no manifest.json there; give what `fic export` wrote"),
+        ("nowhere", "no such file or folder; give what `fic export` wrote"),
         ("empty", "no manifest.json there"),
         ("bundle/base.onnx", "is neither a folder nor a zip archive"),
         ("bundle/manifest.json", "is neither a folder nor a zip archive"),
@@ -188,7 +188,19 @@ def test_what_is_only_shown_may_be_missing(field, bundle, edit):
 
 
 def test_a_figure_that_is_no_number_cannot_be_written(golden):
-    values = json.loads((golden / "manifest.json").read_text("utf-8"))
-    values["metrics"] = {"accuracy": float("nan")}
+    manifest = Manifest.from_json((golden / "manifest.json").read_text("utf-8"))
     with pytest.raises(ValueError, match="not JSON compliant"):
-        Manifest.from_json(json.dumps(values)).to_json()
+        replace(manifest, metrics={"accuracy": float("nan")}).to_json()
+
+
+@pytest.mark.parametrize("figure", ["NaN", "-Infinity", "1e999", "-1e999"])
+def test_a_figure_that_is_no_number_is_not_read(figure, golden):
+    text = (golden / "manifest.json").read_text("utf-8")
+    with pytest.raises(BundleError, match=r"is none of its values|is past the largest number"):
+        Manifest.from_json(text.replace('"metrics": {', f'"metrics": {{"a": {figure}, ', 1))
+
+
+def test_a_run_is_told_from_a_bundle(tmp_path):
+    (tmp_path / "run.json").touch()
+    with pytest.raises(BundleError, match="is a run, not a bundle; make one of it"):
+        read_manifest(bundle_files(tmp_path))

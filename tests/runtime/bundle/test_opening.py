@@ -115,7 +115,7 @@ def pack(bundle, tmp_path):
     return write
 
 
-@pytest.mark.parametrize("compression", [ZIP_STORED, ZIP_DEFLATED, ZIP_LZMA])
+@pytest.mark.parametrize("compression", [ZIP_STORED, ZIP_DEFLATED])
 def test_an_archive_gives_what_the_folder_gives(compression, golden, pack):
     archive = pack(compression=compression)
     with Classifier(golden, device="cpu") as one, Classifier(archive, device="cpu") as other:

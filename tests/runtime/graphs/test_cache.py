@@ -20,6 +20,7 @@ from fic_runtime.graphs import graph as graphs
 from fic_runtime.graphs import sessions
 from fic_runtime.graphs.cache import GraphCache, cache_folder
 from fic_runtime.graphs.graph import Graph
+from fic_runtime.graphs.int8_sums import int8_sums_saturate
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
 
@@ -27,19 +28,22 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Turn the cache on for graphs as small as the golden ones."""
+    int8_sums_saturate()  # which keeps what it found, once for this process
     monkeypatch.setenv("FIC_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(graphs, "LEAST_BYTES", 1000)
     return tmp_path / "cache/graphs"
 
 
 @pytest.fixture
-def opened(monkeypatch):
-    """Record the models that sessions are opened of."""
+def opened(golden, folder, monkeypatch):
+    """Record the models that sessions are opened of, by the names of the files that hold them."""
     models = []
     real = onnxruntime.InferenceSession
 
     def session(model, options, **rest):
-        models.append(model if isinstance(model, bytes) else Path(model).name)
+        places = (golden / "base.onnx", golden / "head.onnx", *folder.glob("*.onnx"))
+        if isinstance(model, bytes) and b"QLinearConv" not in model:  # that of int8_sums
+            models.append(next(place.name for place in places if place.read_bytes() == model))
         return real(model, options, **rest)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
@@ -104,10 +108,10 @@ def test_a_damaged_entry_is_made_again(golden, folder, expected, opened, damage,
 def test_an_entry_that_onnx_runtime_does_not_open_is_made_again(golden, folder, expected):
     answer(golden)
     (entry,) = folder.iterdir()
-    digest = graph_cache._content_digest(golden / "labels.txt")
-    broken = entry.with_name(f"{entry.stem.partition('-')[0]}-{digest}.onnx")
+    content = (golden / "labels.txt").read_bytes()
+    broken = entry.with_name(graph_cache._bound(entry.stem.partition("-")[0], content))
     entry.unlink()
-    broken.write_bytes((golden / "labels.txt").read_bytes())
+    broken.write_bytes(content)
     assert answer(golden) == expected
     assert broken.name not in entries(folder)
     assert len(entries(folder)) == 1
@@ -212,17 +216,67 @@ def test_a_full_disk_is_no_error(golden, folder, expected, monkeypatch, caplog):
 def test_an_entry_of_another_user_is_not_used(golden, folder, expected, opened, monkeypatch):
     answer(golden)
     (entry,) = folder.iterdir()
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    real = Path.stat
+    real, number = os.fstat, entry.stat().st_ino
 
-    def stat(path, **options):
-        status = real(path, **options)
-        return os.stat_result((*status[:4], 54321, *status[5:])) if path == entry else status
+    def fstat(descriptor):
+        status = real(descriptor)
+        return (
+            os.stat_result((*status[:4], 54321, *status[5:10])) if status[1] == number else status
+        )
 
-    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(os, "fstat", fstat)
     del opened[:]
     assert answer(golden) == expected
     assert opened == ["base.onnx", "head.onnx"]
+
+
+POSIX = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no such owner or mode")
+
+
+@POSIX
+@pytest.mark.parametrize("place", ["the folder", "a folder above", "an entry", "a link"])
+def test_what_others_may_write_is_not_run(place, golden, folder, expected, opened, tmp_path):
+    answer(golden)
+    (entry,) = folder.iterdir()
+    planted = entry.read_bytes()
+    if place == "a link":
+        (tmp_path / "download.onnx").write_bytes(planted)
+        entry.unlink()
+        entry.symlink_to(tmp_path / "download.onnx")
+    else:
+        {"the folder": folder, "a folder above": folder.parent, "an entry": entry}[place].chmod(
+            0o777
+        )
+    del opened[:]
+    assert answer(golden) == expected
+    assert opened == ["base.onnx", "head.onnx"]
+    if place in ("the folder", "a folder above"):
+        assert entries(folder) == [entry.name]
+    if place == "a link":
+        assert (tmp_path / "download.onnx").read_bytes() == planted
+
+
+def test_an_entry_that_was_renamed_to_another_graph_is_not_run(golden, folder, expected, opened):
+    answer(golden)
+    (entry,) = folder.iterdir()
+    Graph(golden / "base.onnx", device="cpu", digest="other")
+    (other,) = (file for file in folder.iterdir() if file != entry)
+    entry.unlink()
+    other.rename(entry.with_name(f"{entry.name.partition('-')[0]}-{other.name.partition('-')[2]}"))
+    del opened[:]
+    assert answer(golden) == expected
+    assert opened == ["base.onnx", "head.onnx"]
+
+
+@POSIX
+def test_what_is_written_is_for_the_user_alone(golden, folder):
+    before = os.umask(0)
+    try:
+        answer(golden)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_many_starts_at_once_leave_whole_entries(golden, folder, expected):
@@ -237,7 +291,7 @@ def test_many_starts_at_once_leave_whole_entries(golden, folder, expected):
     assert left
     for file in left:
         assert file.suffix == ".onnx"
-        assert graph_cache._content_digest(file) in file.name
+        assert graph_cache._bound(file.name.partition("-")[0], file.read_bytes()) == file.name
     assert answer(golden) == expected
 
 
@@ -245,15 +299,17 @@ def test_entries_that_nobody_used_for_long_go_when_another_is_written(golden, fo
     answer(golden)
     (used,) = folder.iterdir()
     long_ago = time.time() - graph_cache._MOST_SECONDS - 60
-    unused = folder / "0-0.onnx"
-    unfinished = folder / "0.1-1.tmp"
-    for file in (unused, unfinished):
+    unused = folder / f"{'0' * 32}-{'0' * 64}.onnx"
+    unfinished = folder / f"{'0' * 32}.1-1.tmp"
+    mine = folder / "mine.onnx"
+    for file in (unused, unfinished, mine):
         file.write_bytes(b"x")
         os.utime(file, (long_ago, long_ago))
     Graph(golden / "base.onnx", device="cpu", digest="another")
     assert used.name in entries(folder)
     assert not unused.exists()
     assert not unfinished.exists()
+    assert mine.exists()  # not called as these files are
 
 
 def test_the_oldest_entries_go_where_there_is_too_much(golden, folder, monkeypatch):

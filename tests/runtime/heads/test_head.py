@@ -126,8 +126,8 @@ def test_a_graph_cannot_pass_for_a_file_of_the_base(head, golden, tmp_path):
     """Else nobody would look at its digest."""
     shutil.copytree(head, tmp_path / "head")
     file = tmp_path / "head/manifest.json"
-    file.write_text(file.read_text("utf-8").replace("head.onnx", "base.onnx.head"), "utf-8")
-    with pytest.raises(BundleError, match=r"base\.onnx\.head cannot be a file of the base"):
+    file.write_text(file.read_text("utf-8").replace("head.onnx", "base.onnx.head.onnx"), "utf-8")
+    with pytest.raises(BundleError, match=r"base\.onnx\.head\.onnx cannot be a file of the base"):
         Classifier(golden, head=tmp_path / "head")
 
 

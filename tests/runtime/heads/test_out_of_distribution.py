@@ -150,7 +150,7 @@ def test_lengths_become_one_whatever_the_scale(scale):
     [
         ({"method": "from the future"}, "upgrade fic-runtime"),
         ({"threshold": "high"}, "finite number"),
-        ({"threshold": float("nan")}, "finite number"),
+        ({"threshold": float("nan")}, "NaN is none of its values"),
         ({"file": "../known.npz"}, "not the name of a file inside"),
         ({"file": "other.npz"}, "no checksum"),
         ({"file": None}, "does not hold the numbers"),

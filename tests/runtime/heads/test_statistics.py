@@ -85,14 +85,12 @@ def test_what_cannot_be_done_changes_nothing(teachable, golden, tmp_path):
             classifier.forget(classifier.labels[0])
 
 
-def test_an_odd_label_from_before_the_rule_can_be_taught_and_forgotten(teachable, edit):
-    edit(lambda values: values.update(labels=["a\tb", *values["labels"][1:]]))
-    with Classifier(teachable) as classifier:
-        classifier.teach("a\tb", [teachable / "large.png"])
-        with pytest.raises(ValueError, match="not one line of printable text"):
-            classifier.teach("c\td", [teachable / "large.png"])
-        classifier.forget("a\tb")
-        assert "a\tb" not in classifier.labels
+def test_an_odd_label_cannot_be_taught(teachable):
+    with (
+        Classifier(teachable) as classifier,
+        pytest.raises(ValueError, match="not one line of printable text"),
+    ):
+        classifier.teach("c\td", [teachable / "large.png"])
 
 
 def test_saving_replaces_only_heads(teachable, tmp_path):

@@ -341,6 +341,118 @@ def test_a_photo_of_100_megapixels_is_within_the_limits():
     assert read_header(data[:-2] + bytes(200_000) + data[-2:]).width == 11608
 
 
+MANY = 400_000
+APP2 = b"\xff\xe2\0\2"
+
+
+def tiff_of_many_strips() -> bytes:
+    strips = ((273, 4, MANY, 200), (278, 3, 1, 1), (279, 4, MANY, 200))
+    data = tiff((256, 3, 1, 8), (257, 3, 1, 8), (259, 3, 1, 1), *strips, size=200)
+    return data + struct.pack("<I", 8) * MANY
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(lambda: make("jpeg")[:2] + APP2 * MANY + make("jpeg")[2:], "more parts",
+                     id="segments of a jpeg"),
+        pytest.param(lambda: make("jpeg")[:-2] + APP2 * MANY + b"\xff\xd9", "more parts",
+                     id="segments past its scan"),
+        pytest.param(lambda: png(8, 8, extra=chunk(b"tEXt", b"") * MANY), "more parts",
+                     id="chunks of a png"),
+        pytest.param(tiff_of_many_strips, "more parts", id="strips of a tiff"),
+        pytest.param(lambda: b"RIFF" + struct.pack("<I", 8 * MANY + 4) + b"WEBP"
+                     + b"XMP \0\0\0\0" * MANY, "more parts", id="chunks of a webp"),
+        pytest.param(
+            lambda: struct.pack(">I4s8x", 16, b"ftyp").replace(bytes(8), b"avif\0\0\0\0")
+            + struct.pack(">I4s4x", 4 * MANY + 12, b"meta") + b"ispe" * MANY,
+            r"over 1000 sizes|ends before", id="sizes of an avif"),
+    ],
+)  # fmt: skip
+def test_what_is_made_of_endless_parts_is_refused(data, message):
+    with pytest.raises(ImageError, match=message):
+        read_header(data())
+
+
+def test_a_tag_that_has_one_value_gives_one_whatever_it_states():
+    exif = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 274, 3, MANY, 26, 0) + b"\6\0" * MANY
+    tracemalloc = pytest.importorskip("tracemalloc")
+    data = png(8, 8, extra=chunk(b"eXIf", exif))
+    tracemalloc.start()
+    try:
+        assert read_header(data).orientation == 6
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"P5\n#\r40 30 255 \n1 1 255\n" + bytes(1200),
+        b"P4\n#\r300 200 \n1 1\n" + bytes(8000),
+        b"P6\n1 1 255#\n" + bytes(9),
+    ],
+)
+def test_a_pnm_whose_header_readers_take_for_different_ones_is_refused(data):
+    with pytest.raises(ImageError, match="has no legible header"):
+        decode_image(data)
+
+
+def test_the_decoder_gets_a_pnm_without_comments():
+    header = read_header(b"P5 # by hand\n2\t1 #\n 255\n" + b"\1\2" + b"more")
+    assert header.picture == b"P5\n2 1 255\n\1\2"
+
+
+@pytest.fixture
+def avif() -> bytes:
+    try:
+        return encode(".avif", photo(60, 80))
+    except cv2.error:
+        pytest.skip("this OpenCV writes no AVIF")
+
+
+def test_an_avif_is_as_large_as_its_frames_say_and_not_as_its_boxes_do(avif):
+    at = avif.index(b"ispe") + 8
+    lying = avif[:at] + struct.pack(">II", 1, 1) + avif[at + 8 :]
+    assert (read_header(lying).width, read_header(lying).height) == (80, 60)
+    with pytest.raises(ImageError, match="80x60 pixels is past the limit of 4000"):
+        decode_image(lying, max_pixels=4000)
+
+
+def test_no_changed_byte_of_an_avif_is_more_than_an_error(avif):
+    for place in range(len(avif) - 200):
+        for value in (0, 255):
+            try:
+                read_header(avif[:place] + bytes([value]) + avif[place + 1 :])
+            except ImageError:
+                continue
+
+
+def test_of_a_film_in_an_avif_only_the_picture_reaches_the_decoder():
+    features = pytest.importorskip("PIL.features")
+    if not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    data = animated("AVIF")
+    assert b"moov" in data
+    assert b"moov" not in read_header(data).picture
+    assert decode_image(data).shape == (48, 64, 3)
+
+
+def test_the_limit_on_pixels_may_come_from_the_environment(monkeypatch):
+    data = make("png")
+    monkeypatch.setenv("FIC_MAX_PIXELS", "3071")
+    with pytest.raises(ImageError, match="64x48 pixels is past the limit of 3071 pixels"):
+        decode_image(data)
+    assert decode_image(data, max_pixels=3072).shape == (48, 64, 3)
+    for nonsense in ("0", "-5", "many", "1" * 40):
+        monkeypatch.setenv("FIC_MAX_PIXELS", nonsense)
+        with pytest.raises(ImageError, match=r"FIC_MAX_PIXELS is .* set it to a number of pixels"):
+            decode_image(data)
+    with pytest.raises(ValueError, match="max_pixels is at least 1"):
+        decode_image(data, max_pixels=0)
+
+
 def test_a_jpeg_of_endless_scans_is_refused():
     data = make("jpeg progressive")
     last = data.rindex(b"\xff\xda")

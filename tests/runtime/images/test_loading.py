@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fic_runtime.errors import ImageError
+from fic_runtime.errors import ImageError, printable
 from fic_runtime.images import decode_image, load_image, read_image, resize_image, to_rgb
 from fic_runtime.images.picture_files import IMAGE_SUFFIXES
 from fic_runtime.preprocessing import Geometry
@@ -227,7 +227,7 @@ def test_what_cannot_be_read_is_named_in_one_sentence(tmp_path, name, message):
 
     with pytest.raises(ImageError, match=message) as caught:
         read_image(tmp_path / name)
-    assert str(caught.value).startswith(str(tmp_path / name))
+    assert str(caught.value).startswith(printable(str(tmp_path / name)))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -377,7 +377,7 @@ def test_a_wrong_array_is_refused_with_what_is_expected_and_received(array, mess
 
 @pytest.mark.parametrize("wrong", [7, [1, 2], {"a": 1}, object()])
 def test_a_wrong_type_is_a_type_error(wrong):
-    with pytest.raises(TypeError, match="path, bytes, a uint8 array or a PIL image; received"):
+    with pytest.raises(TypeError, match="open file, a uint8 array or a PIL image; received"):
         to_rgb(wrong)
 
 
@@ -588,3 +588,53 @@ def test_a_path_like_object_is_a_path(tmp_path: Path):
             return str(tmp_path / "a.png")
 
     assert np.array_equal(to_rgb(Here()), picture())
+
+
+class Upload:
+    """What frameworks whose uploads are read with await hand over."""
+
+    def __init__(self, file):
+        self.file = file
+        self.filename = "photo.png"
+
+    async def read(self):
+        return self.file.read()
+
+
+def test_an_open_file_and_an_upload_are_pictures(golden):
+    wanted = to_rgb(golden / "small.png")
+    content = (golden / "small.png").read_bytes()
+    with (golden / "small.png").open("rb") as file:
+        for source in (file, file, io.BytesIO(content), Upload(io.BytesIO(content))):
+            np.testing.assert_array_equal(to_rgb(source), wanted)
+
+
+def test_a_file_that_cannot_be_rewound_is_read_once(golden):
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as source, os.fdopen(writing, "wb") as sink:
+        sink.write((golden / "small.png").read_bytes())
+        sink.close()
+        assert to_rgb(source).ndim == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (io.StringIO("text"), "gives str and not bytes; open it with mode 'rb'"),
+        (io.BytesIO(b""), "nothing is left to read"),
+        (io.BytesIO(b"no picture"), "an open file: "),
+        (Upload(None), r"photo\.png: "),
+    ],
+)
+def test_a_file_that_holds_no_picture_is_one_sentence(source, says):
+    if isinstance(source, Upload):
+        del source.file
+    with pytest.raises(ImageError, match=says):
+        to_rgb(source)
+
+
+def test_a_closed_file_is_one_sentence(golden):
+    with (golden / "small.png").open("rb") as file:
+        pass
+    with pytest.raises(ImageError, match="cannot be read"):
+        to_rgb(file)
