@@ -119,10 +119,11 @@ docs: .venv-docs/installed ## build the site in site/, strictly; see site/index.
 	$(TEST)/pip install --quiet -e ./runtime -e ".[dev]"
 	@touch $@
 
+# What is large and needs few versions first: all at once is more than pip's resolver finds its way in.
 .venv-cluster/installed: pyproject.toml runtime/pyproject.toml | python
 	$(PYTHON) -m venv .venv-cluster
-	.venv-cluster/$(BIN)/pip install --quiet -e ./runtime -e ".[ray,remote]" "moto[server]" pytest pyyaml \
-	    jsonschema kubernetes-validate
+	.venv-cluster/$(BIN)/pip install --quiet "moto[server]" s3fs ray pytest pyyaml jsonschema kubernetes-validate
+	.venv-cluster/$(BIN)/pip install --quiet -e ./runtime -e ".[ray,remote]"
 	@touch $@
 
 .venv-docs/installed: pyproject.toml | python
