@@ -190,12 +190,25 @@ def a_cluster(*cpus: int) -> Iterator[str]:
     head = {"num_cpus": 0, "object_store_memory": _STORE, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
+        first = 0
         for count in cpus:
-            cluster.add_node(num_cpus=count, object_store_memory=_STORE)
+            node = cluster.add_node(num_cpus=count, object_store_memory=_STORE)
+            _pin(node, range(first, first + count))
+            first += count
         cluster.wait_for_nodes()
         yield str(cluster.address)
     finally:
         cluster.shutdown()
+
+
+def _pin(node: Any, cores: range) -> None:
+    """Give a node its own cores: to Ray a number of processors is only a number."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    for thread in Path(f"/proc/{raylet}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cores)
+        for child in (thread / "children").read_text().split():
+            for grandchild in Path(f"/proc/{child}/task").iterdir():
+                os.sched_setaffinity(int(grandchild.name), cores)
 
 
 def in_one_process(base: FrozenBase, pictures: Sequence[Unread], cpus: int) -> float:
@@ -230,10 +243,10 @@ class _Mapped:
         self._cache = BottleneckCache(folder, fingerprint)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        pictures = [Unread(Path(str(path)), None, ViewRule()) for path in batch["path"]]
+        pictures = [Unread(Path(path), None, ViewRule()) for path in batch["path"].tolist()]
         for _ in extracted(pictures, self._cache, self._engine, self._geometry, 16):
             pass
-        return {"path": batch["path"]}
+        return {"done": np.ones(len(pictures), np.int64)}
 
 
 def on_ray_data(base: FrozenBase, pictures: Sequence[Unread], address: str) -> float:
@@ -244,7 +257,7 @@ def on_ray_data(base: FrozenBase, pictures: Sequence[Unread], address: str) -> f
         ray.data.DataContext.get_current().enable_progress_bars = False
         with tempfile.TemporaryDirectory() as folder:
             graph, geometry = base.graph_file().read_bytes(), base.preprocessing.geometry
-            paths = np.array([str(picture.path) for picture in pictures])
+            paths = [str(picture.path) for picture in pictures]
             mapped = ray.data.from_items([{"path": path} for path in paths]).map_batches(
                 _Mapped,
                 fn_constructor_args=(graph, geometry, folder, base.fingerprint),

@@ -317,12 +317,16 @@ def extracted(
     engine: Engine,
     geometry: Geometry,
     batch_size: int,
+    passes: threading.Semaphore | None = None,
 ) -> Generator[Outcome, None, None]:
     """Read pictures, put what the cache lacks into it, and yield what came of each batch.
 
     Close the generator to end its threads; what was extracted by then is committed.
+
+    Args:
+        passes: for several calls at once, their common bound of `engine.passes`.
     """
-    passes = threading.Semaphore(engine.passes)
+    passes = passes or threading.Semaphore(engine.passes)
     fetching = ThreadPoolExecutor(READERS, thread_name_prefix="fetch")
 
     def work(chunk: Sequence[Unread]) -> _Extracted:

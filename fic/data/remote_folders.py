@@ -5,15 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fic_runtime.bundle.labels import is_label
-from fic_runtime.images.picture_files import IMAGE_SUFFIXES, FileUse
+from fic_runtime.images.picture_files import (
+    IMAGE_SUFFIXES,
+    FileUse,
+    LeftOut,
+    is_rubbish,
+    suffix_kind,
+)
 
 from ..errors import DataError
 from .dataset import Dataset
 from .folders import LAYOUT
 from .remote import RemotePath, file_system, retried, version_of
-
-# As on disk: folders in which other programs keep thumbnails.
-_NOT_CLASSES = frozenset({"__MACOSX", "@eaDir"})
+from .sides import sides_among
 
 
 def read_remote_folder(folder: RemotePath, *, labels: Sequence[str] | None = None) -> Dataset:
@@ -40,8 +44,9 @@ def read_remote_folder(folder: RemotePath, *, labels: Sequence[str] | None = Non
     names = tuple(sorted(class_urls) if labels is None else labels)
     paths: list[RemotePath] = []
     targets: list[int] = []
+    others: list[LeftOut] = []
     for target, name in enumerate(names):
-        pictures = _pictures(class_urls[name]) if name in class_urls else []
+        pictures, left_out = _files(class_urls[name]) if name in class_urls else ([], [])
         if not pictures and labels is None:
             formats = ", ".join(sorted(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES))
             raise DataError(
@@ -49,10 +54,14 @@ def read_remote_folder(folder: RemotePath, *, labels: Sequence[str] | None = Non
                 "or remove the folder"
             )
         paths += pictures
+        others += left_out
         targets += [target] * len(pictures)
     if not paths:
         raise DataError(f"{folder}: no pictures of any class; {LAYOUT}")
-    return Dataset(tuple(paths), tuple(targets), names, folder, files=FileUse(len(paths)))
+    if labels is None:
+        _refuse_sides(folder, class_urls, paths)
+    files = FileUse(len(paths), left_out=tuple(others))
+    return Dataset(tuple(paths), tuple(targets), names, folder, files=files)
 
 
 def listed(folder: RemotePath, *, deep: bool) -> Mapping[str, Mapping[str, Any]]:
@@ -87,7 +96,7 @@ def _class_urls(folder: RemotePath) -> dict[str, RemotePath]:
     found: dict[str, RemotePath] = {}
     for url, entry in sorted(entries.items()):
         raw = url.rstrip("/").rpartition("/")[2]
-        if entry.get("type") != "directory" or raw.startswith(".") or raw in _NOT_CLASSES:
+        if entry.get("type") != "directory" or is_rubbish(raw):
             continue
         name = unicodedata.normalize("NFC", raw)
         if not is_label(name):
@@ -104,18 +113,44 @@ def _class_urls(folder: RemotePath) -> dict[str, RemotePath]:
     return found
 
 
-def _pictures(class_url: RemotePath) -> list[RemotePath]:
+def _files(class_url: RemotePath) -> tuple[list[RemotePath], list[LeftOut]]:
+    """Return the pictures below a class, by their names, and the other files."""
     try:
         entries = listed(class_url, deep=True)
     except OSError as error:
         raise DataError(f"{class_url}: cannot be listed ({error.strerror})") from error
     start = len(class_url.url) + 1
-    found = []
+    pictures: list[RemotePath] = []
+    others: list[LeftOut] = []
     for url in sorted(entries, key=lambda url: url.split("/")):
-        below = url[start:].split("/")
-        if any(part.startswith(".") or part in _NOT_CLASSES for part in below):
+        # An object that ends in a slash stands for a folder.
+        if any(is_rubbish(part) for part in url[start:].split("/")) or url.endswith("/"):
             continue
-        name = below[-1]
+        name = url.rpartition("/")[2]
         if f".{name.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES and "." in name:
-            found.append(RemotePath(url, version_of(dict(entries[url]))))
-    return found
+            pictures.append(RemotePath(url, version_of(dict(entries[url]))))
+        else:
+            others.append(LeftOut(RemotePath(url), suffix_kind(name)))
+    return pictures, others
+
+
+def _refuse_sides(
+    folder: RemotePath, class_urls: Mapping[str, RemotePath], pictures: Sequence[RemotePath]
+) -> None:
+    """Refuse sides of a split as classes, where all their pictures lie in folders below."""
+    found = sides_among(class_urls)
+    train, val = found.get("train"), found.get("val") or found.get("test")
+    if not (train and val):
+        return
+    starts = [f"{class_urls[name].url}/" for name in (train, val)]
+    below = [
+        path.url[len(start) :]
+        for start in starts
+        for path in pictures
+        if path.url.startswith(start)
+    ]
+    if below and all("/" in name for name in below):
+        raise DataError(
+            f"{folder}: is already split into {train} and {val}; give these folders as the "
+            f"training and the validation set (--train {folder / train} --val {folder / val})"
+        )

@@ -105,13 +105,17 @@ def free_slots(ray: Any) -> list[Slot]:
     return slots
 
 
-def start_worker(ray: Any, slot: Slot, kind: type, arguments: tuple[Any, ...]) -> Any:
-    """Start an actor of a class on a node and on no other."""
+def start_worker(
+    ray: Any, slot: Slot, kind: type, arguments: tuple[Any, ...], *, calls: int
+) -> Any:
+    """Start an actor of a class, for so many calls at once, on a node and on no other."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     place = NodeAffinitySchedulingStrategy(slot.node, soft=False)
-    options = {"num_cpus": slot.cpus, "num_gpus": slot.gpus, "scheduling_strategy": place}
-    return ray.remote(kind).options(**options).remote(*arguments, slot.cpus)
+    actor = ray.remote(kind).options(
+        num_cpus=slot.cpus, num_gpus=slot.gpus, scheduling_strategy=place, max_concurrency=calls
+    )
+    return actor.remote(*arguments, slot.cpus)
 
 
 def why_it_died(error: Exception) -> str:

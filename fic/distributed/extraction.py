@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # A chunk is a shard, and what a death costs; small ones spread better over few pictures.
 _MOST_IN_CHUNK = 512
 _CHUNKS_FOR_EACH = 4
-_IN_FLIGHT = 2  # of each worker, so that it never waits for the driver
+_IN_FLIGHT = 2  # of each worker, at once: so it waits for neither the driver nor its last batch
 _DEATHS = 3  # of workers at one chunk, or on one node, that are not chance any more
 _START_SECONDS = 90.0
 _STRAGGLER_SECONDS = 30.0
@@ -212,7 +212,7 @@ class _Crew:
         for slot in free_slots(self._ray):
             if taken[slot.node] or self._deaths[slot.node] >= _DEATHS:
                 continue
-            actor = start_worker(self._ray, slot, Worker, self._arguments)
+            actor = start_worker(self._ray, slot, Worker, self._arguments, calls=_IN_FLIGHT)
             self._starting[actor.problem.remote(self._probe)] = _Place(slot, actor)
 
     def _welcome(self, timeout: float) -> None:

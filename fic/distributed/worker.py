@@ -1,5 +1,6 @@
 """What runs on a node of the cluster: one worker, with the base's graph opened once."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -70,7 +71,7 @@ def package_versions() -> dict[str, str]:
 
 
 class Worker:
-    """Extracts pictures into shards of its own; Ray makes it an actor.
+    """Extracts pictures into shards of its own; an actor of Ray, of several calls at once.
 
     Args:
         work: what all workers have in common.
@@ -85,6 +86,7 @@ class Worker:
         self._known = known
         self._cpus = cpus
         self._engine: OnnxEngine | None = None
+        self._passes: threading.Semaphore | None = None
         self._cache: CacheAdditions | None = None
 
     def problem(self, probe: Probe) -> str | None:
@@ -118,7 +120,12 @@ class Worker:
         skipped: list[Skipped] = []
         made = lost = 0
         for outcome in extracted(
-            pictures, self._cache, self._engine, self._work.geometry, self._work.batch_size
+            pictures,
+            self._cache,
+            self._engine,
+            self._work.geometry,
+            self._work.batch_size,
+            self._passes,
         ):
             digests.update(outcome.digests)
             skipped += outcome.skipped
@@ -129,6 +136,8 @@ class Worker:
     def _open(self) -> None:
         work = self._work
         self._engine = OnnxEngine(self._graph, cpus=self._cpus)
+        # Of all calls of `extract` at once: while one ends, the next fills the processors.
+        self._passes = threading.Semaphore(self._engine.passes)
         self._cache = CacheAdditions(
             work.directory, work.fingerprint, self._known, work.compression
         )

@@ -99,9 +99,18 @@ def test_a_folder_is_read_by_the_rules_of_folders_on_disk(tmp_path: Path) -> Non
     there, here = read_dataset(location("memory://set")), read_dataset(tmp_path / "set")
     assert there.labels == here.labels == ("R\u00f3za", "roses")
     assert there.targets == here.targets
+    assert [each.kind for each in there.files.left_out] == [".txt"]
     assert [path.url.removeprefix("memory://") for path in there.paths] == [
         f"/{path.relative_to(tmp_path)}" for path in here.paths
     ]
+
+
+def test_a_bucket_that_is_split_already_is_not_taken_for_two_classes() -> None:
+    fsspec = pytest.importorskip("fsspec")
+    for name in ("train/roses/1.png", "train/lilies/2.png", "val/roses/3.png"):
+        fsspec.filesystem("memory").pipe_file(f"/split/{name}", b"picture")
+    with pytest.raises(DataError, match=r"already split into train and val; .*--val memory://"):
+        read_dataset(location("memory://split"))
 
 
 @pytest.mark.parametrize(
