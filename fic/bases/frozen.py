@@ -30,7 +30,7 @@ from fic_runtime.reading import private_folder
 from ..cache.locks import make_folder
 from ..data.remote import local
 from ..digests import digest_bytes, digest_file
-from ..errors import WeightsError
+from ..errors import DataError, WeightsError
 from ..fingerprint import LAST_LAYER, Fingerprint, bottleneck_shape
 from ..options import BaseOptions, CacheDtype
 from .keras_file import KerasFile
@@ -52,9 +52,11 @@ _MOST_ENTRIES = 10_000  # of a folder that are looked at to tell whether it is a
 def is_cache(folder: Path) -> bool:
     """Return whether fic has kept bottlenecks, or what it knows of bases, in this folder before.
 
-    Whoever names a folder in a file that others read cannot make it a cache by doing so.
+    Whoever names a folder in a file that others read cannot make it a cache by doing so. Of one at
+    a URL the local copy tells, so that no server is asked that a stranger names.
     """
     try:
+        folder = local(folder)
         if any(_RECIPE.fullmatch(name) for name in _names(folder / RECIPES)):
             return True
         return any(
@@ -62,7 +64,7 @@ def is_cache(folder: Path) -> bool:
             for name in _names(folder)
             if _FOLDER.fullmatch(name)
         )
-    except (OSError, ValueError):
+    except (DataError, OSError, ValueError):
         return False
 
 

@@ -41,10 +41,10 @@ class Source:
         val: the validation pictures.
     """
 
-    data: _AnyLocation = _AnyLocation(None)  # a descriptor
+    data: AnyPath[Path | None] = _AnyLocation(None)  # a descriptor
     val_split: float = VAL_SPLIT
-    train: _AnyLocation = _AnyLocation(None)  # a descriptor
-    val: _AnyLocation = _AnyLocation(None)  # a descriptor
+    train: AnyPath[Path | None] = _AnyLocation(None)  # a descriptor
+    val: AnyPath[Path | None] = _AnyLocation(None)  # a descriptor
 
     def __post_init__(self) -> None:
         if len(self.paths) != (2 if self.data is None else 1):

@@ -8,7 +8,7 @@ from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..data.remote import location
-from ..options import BaseOptions, CacheOptions, TrainingOptions
+from ..options import AnyPath, BaseOptions, CacheOptions, TrainingOptions
 
 _Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
 
@@ -59,6 +59,8 @@ def checked_value(name: str, annotation: Any, value: Any) -> Any:
     Raises:
         ValueError: it cannot be one.
     """
+    if get_origin(annotation) is AnyPath:
+        (annotation,) = get_args(annotation)
     if get_origin(annotation) in (Union, UnionType):
         optional = [kind for kind in get_args(annotation) if kind is not NoneType]
         return None if value is None else checked_value(name, optional[0], value)

@@ -20,7 +20,7 @@ from fic_runtime.results import check_replaceable, check_writable
 
 from ..bases.frozen import is_cache
 from ..bases.opening import AnyBase, open_base
-from ..data.remote import RemotePath, is_url, location
+from ..data.remote import is_url, location
 from ..errors import CacheError, HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
 from ..heads.dense import Head
@@ -285,8 +285,6 @@ class Run:
 
     def _recorded_cache(self, folder: Path) -> Path:
         default = CacheOptions.bottleneck_dir
-        if isinstance(folder, RemotePath) and folder.local_copy.is_dir():
-            return folder  # which this user has used from this machine before
         if is_cache(folder) or folder == default.absolute():
             return folder
         # Not made there: who wrote run.json would choose where this user's files go.

@@ -66,6 +66,20 @@ def test_a_url_goes_where_a_path_goes() -> None:
     assert sorted([path, Path("/a")])
 
 
+def test_a_run_keeps_urls_and_no_credentials(tmp_path: Path) -> None:
+    from dataclasses import asdict
+
+    from fic.bases.frozen import is_cache
+    from fic.data import Source
+    from fic.runs.recorded_options import checked_values
+
+    source = Source(data="https://ada:pass@host/list.csv?sig=abc")
+    recorded = {**asdict(source.absolute()), "data": str(source.data)}
+    assert recorded["data"] == "https://***@host/list.csv?sig=***"
+    assert isinstance(checked_values(Source, recorded)["data"], RemotePath)
+    assert not is_cache(location("s3://stranger/cache"))  # and no server was asked
+
+
 def test_only_a_url_is_taken_for_one() -> None:
     assert isinstance(location("gs://bucket/photos"), RemotePath)
     for text in ("photos", "C:/photos", "/photos", "a:b"):
