@@ -74,7 +74,7 @@ def connected(address: str, store_bytes: int) -> Iterator[Any]:
         _knock(address)
     try:
         ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, OSError) as error:
+    except Exception as error:  # Ray raises that very class where a node does not start in time
         ray.shutdown()
         raise ClusterError(_refusal(address, error)) from error
     try:

@@ -267,6 +267,23 @@ def test_a_cluster_that_cannot_be_used_gives_one_sentence(
     assert "\n" not in str(caught.value)
 
 
+def test_a_cluster_that_does_not_start_in_time_gives_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray = pytest.importorskip("ray")
+
+    def overloaded(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.\nIt has reasons.")
+
+    monkeypatch.setattr(ray, "init", overloaded)
+    with (
+        pytest.raises(ClusterError, match="--ray local: cannot be used .*timed out") as caught,
+        cluster.connected("local", 0),
+    ):
+        raise AssertionError("there is no cluster")
+    assert "\n" not in str(caught.value)
+
+
 def test_versions_that_differ_are_told_with_both() -> None:
     error = RuntimeError(
         "Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.10.1\n"
