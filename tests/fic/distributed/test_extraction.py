@@ -277,7 +277,7 @@ def test_a_cluster_that_does_not_start_in_time_gives_one_sentence(
 
     monkeypatch.setattr(ray, "init", overloaded)
     with (
-        pytest.raises(ClusterError, match="--ray local: cannot be used .*timed out") as caught,
+        pytest.raises(ClusterError, match=r"--ray local: cannot be used .*timed out") as caught,
         cluster.connected("local", 0),
     ):
         raise AssertionError("there is no cluster")
