@@ -18,6 +18,7 @@ from fic_runtime.bundle.opening import file_digest
 from fic_runtime.errors import BundleError, DeviceError
 from fic_runtime.preprocessing import Preprocessing
 
+from ..data.remote import local
 from ..digests import digest_bytes
 from ..errors import BaseOptionError, WeightsError
 from ..fingerprint import Fingerprint
@@ -69,7 +70,7 @@ class OnnxBase:
                 f"--weights {options.weights}: an ONNX file brings its weights; leave --weights out"
             )
         self.options = options
-        self.cache_dir = cache_dir
+        self.cache_dir = local(cache_dir)
         self.file = file
         self._dtype: CacheDtype = dtype
         self._given = fingerprint

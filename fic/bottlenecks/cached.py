@@ -22,16 +22,19 @@ from ..bases.opening import AnyBase, open_base
 from ..cache import BottleneckCache
 from ..cache.keys import key_digests, make_keys
 from ..cache.maintenance import remove_entries
+from ..cache.remote import open_cache
 from ..data import Dataset, Pictures, Source, read_pictures
 from ..data.dataset import Skipped
 from ..data.duplicates import Duplicates
 from ..data.file_memo import FileDigests
+from ..data.remote import RemotePath
 from ..digests import digest_file
 from ..errors import CacheError
 from ..options import BaseOptions, CacheOptions
 from ..progress import Progress, shown
 from .engines import ChosenEngine, Engine, choose_engine
 from .extraction import Picture, bottlenecks_of, extract
+from .single_reading import FirstReading, MakeExtraction
 
 # The self-check: how many entries, and how far they may be from a fresh extraction, relative to
 # the largest value. Engines differ by 1e-3 at most and float16 rounds by 5e-4; stale weights or
@@ -185,12 +188,19 @@ class CacheUse:
 
 
 def prepare(
-    pictures: Pictures, base: AnyBase, options: CacheOptions, progress: Progress
+    pictures: Pictures,
+    base: AnyBase,
+    options: CacheOptions,
+    progress: Progress,
+    reading: FirstReading | None = None,
 ) -> tuple[Bottlenecks, Bottlenecks, CacheUse]:
     """Return the bottlenecks of training and validation pictures, extracting what is missing.
 
     Training pictures have `options.views` views, validation pictures the plain one. On a warm
     cache a few entries are extracted again and compared before anything is trained on them.
+
+    Args:
+        reading: who read the pictures, and extracted bottlenecks on the way.
 
     Raises:
         ImageError: a picture cannot be decoded, and the options say to stop then.
@@ -201,15 +211,13 @@ def prepare(
     duplicates = pictures.note_duplicates(progress)
     train = wanted.add(pictures.train, pictures.digests, options.views)
     val = wanted.add(pictures.val, pictures.digests, 1)
-    if options.recompute:
+    if options.recompute and not (reading and reading.has_removed):
         # Removed first, not passed over: no later run may find the old ones beside the new.
         remove_entries(options.bottleneck_dir, base.fingerprint, wanted.keys())
     # Nobody else is kept from a new cache while the base is converted for it, which takes its time.
     is_new = bool(pictures.digests) and not base.folder.is_dir()
     chosen = choose_engine(options.engine, base) if is_new else None
-    cache = BottleneckCache(
-        options.bottleneck_dir, base.fingerprint, compression=options.compression
-    )
+    cache = open_cache(options.bottleneck_dir, base.fingerprint, compression=options.compression)
     try:
         rows, use = _fill(cache, wanted, base, options, progress, chosen)
     except BaseException:
@@ -222,6 +230,14 @@ def prepare(
         duplicates=duplicates,
         seconds=time.perf_counter() - started,
     )
+    if reading is not None:
+        use = replace(
+            use,
+            hits=use.hits - reading.extracted,
+            extracted=use.extracted + reading.extracted,
+            engine=reading.engine or use.engine,
+            seconds=use.seconds + reading.seconds,
+        )
     return (
         _found(cache, pictures.train, rows[train]),
         _found(cache, pictures.val, rows[val]),
@@ -237,11 +253,13 @@ def fill_cache(
     cache: CacheOptions | None = None,
     shard: tuple[int, int] | None = None,
     progress: Progress | bool | None = None,
+    extraction: MakeExtraction | None = None,
 ) -> CacheUse:
     """Extract the bottlenecks that the cache lacks, without training.
 
     Args:
         shard: (i, n) takes the i-th of n parts of the pictures, from 1, by their content.
+        extraction: who extracts; by default this process.
 
     Raises:
         See `fic.training.pipeline.train`.
@@ -250,12 +268,25 @@ def fill_cache(
     source.keep_apart(cache.bottleneck_dir)
     frozen = open_base(base, cache.bottleneck_dir, dtype=cache.dtype)
     # Any picture of one folder may be for training, with one seed or another: all get all views.
+    reading = FirstReading(
+        frozen,
+        source,
+        cache,
+        seed=None,
+        shard=shard,
+        extraction=extraction and extraction(frozen, cache, source),
+    )
     pictures = read_pictures(
-        source, memo=cache.memo, seed=None, on_error=cache.on_error, progress=progress
+        source,
+        memo=cache.memo,
+        seed=None,
+        on_error=cache.on_error,
+        progress=progress,
+        reader=reading,
     )
     if shard is not None:
         pictures = pictures.part(*shard)
-    found, _, use = prepare(pictures, frozen, cache, progress)
+    found, _, use = prepare(pictures, frozen, cache, progress, reading)
     found.cache.close()
     return use
 
@@ -354,6 +385,10 @@ class _Wanted:
         """Return the cache keys, in the order of their indices."""
         return make_keys(self._index)
 
+    def path(self, index: int) -> Path:
+        """Return the file of the bottleneck at an index."""
+        return self._paths[index]
+
     def pictures(self, indices: Iterable[int]) -> Iterator[Picture]:
         """Yield the files to decode for the bottlenecks at these indices, in ascending order."""
         entries = list(self._index)
@@ -377,7 +412,12 @@ def _self_check(
         CacheError: an entry differs; or a picture has another content than the memo says, which is
             emptied then.
     """
-    there = np.flatnonzero(rows >= 0).tolist()
+    there = [
+        index
+        for index in np.flatnonzero(rows >= 0).tolist()
+        # What is far away is not read again for a check.
+        if not isinstance(wanted.path(index), RemotePath)
+    ]
     indices = random.sample(there, min(_CHECKED, len(there)))
     for index in indices:
         (picture,) = wanted.pictures([index])

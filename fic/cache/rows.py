@@ -7,7 +7,7 @@ import os
 import sys
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from typing import Any
 
@@ -25,9 +25,14 @@ _MOST_OPEN_FILES = 4096
 
 
 class ShardFiles:
-    """Reads rows from any number of shards through a bounded number of open files."""
+    """Reads rows from any number of shards through a bounded number of open files.
 
-    def __init__(self) -> None:
+    Args:
+        open_file: opens the file of a shard, given its path.
+    """
+
+    def __init__(self, open_file: Callable[[str], FileIO] = open_plain) -> None:
+        self._open_file = open_file
         self._files: OrderedDict[str, FileIO] = OrderedDict()
         self._limit = _open_files()
 
@@ -111,7 +116,7 @@ class ShardFiles:
             return file
         if len(self._files) >= self._limit:
             self._files.popitem(last=False)[1].close()
-        file = self._files[path] = open_plain(path)
+        file = self._files[path] = self._open_file(path)
         return file
 
 

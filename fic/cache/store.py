@@ -102,7 +102,7 @@ class BottleneckCache:
         """
         with self._guard:
             try:
-                present = {str(path): path for path in shard_paths(self.folder)}
+                present = {str(path): path for path in self._present_shards()}
                 for owner in self._live_owners():
                     if self._paths[owner] not in present:
                         self._forget(owner)
@@ -217,6 +217,17 @@ class BottleneckCache:
     ) -> None:
         self.close()
 
+    def keys(self) -> Keys:
+        """Return all keys that this object knows of: S20 (n,), some of them more than once."""
+        with self._guard:
+            return self._index.keys
+
+    def _present_shards(self) -> list[Path]:
+        return shard_paths(self.folder)
+
+    def _open_shard(self, path: Path) -> Shard:
+        return open_shard(path, self.fingerprint)
+
     def _is_known(self, keys: Keys) -> NDArray[np.bool_]:
         with self._guard:
             return self._index.find(keys) >= 0
@@ -230,7 +241,7 @@ class BottleneckCache:
         shards: list[Shard] = []
         for path in paths:
             try:
-                shards.append(open_shard(path, self.fingerprint))
+                shards.append(self._open_shard(path))
             except FileNotFoundError:  # another process has just removed it
                 continue
             except DamagedShard as error:

@@ -10,7 +10,7 @@ from fic_export.options import Purpose, Scheme
 
 from ..options import ExportOptions, OptionsError, ReliabilityOptions
 from .option_values import SectionedCommand, flags, from_options
-from .options import FOLDER, Number, run_cache_option
+from .options import FOLDER, LOCATION, Number, run_cache_option
 from .terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ _HEADINGS = {
 )
 @click.option(
     "--data",
-    type=FOLDER,
-    metavar="DIR|CSV",
+    type=LOCATION,
+    metavar="DIR|CSV|URL",
     default=ExportOptions.data,
     help="Pictures to compare on, if those of the run have moved.",
 )
@@ -201,8 +201,8 @@ _HEADINGS = {
 )
 @click.option(
     "--calibration-data",
-    type=FOLDER,
-    metavar="DIR|CSV",
+    type=LOCATION,
+    metavar="DIR|CSV|URL",
     default=ExportOptions.calibration_data,
     help="With --quantize int8, training pictures, if those of the run have moved.",
 )

@@ -140,6 +140,7 @@ def recorded_defaults(path: Path) -> dict[str, Any]:
             raise RunError(f"{path}: {section!r} makes no sense ({error})") from error
         # To extract everything again was wanted once.
         values.pop("recompute", None)
+        values.pop("ray", None)
         parameters = _parameters(kind)
         defaults |= {parameters[name]: value for name, value in values.items()}
     return defaults

@@ -20,6 +20,7 @@ from fic_runtime.results import check_replaceable, check_writable
 
 from ..bases.frozen import is_cache
 from ..bases.opening import AnyBase, open_base
+from ..data.remote import is_url, location
 from ..errors import CacheError, HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
 from ..heads.dense import Head
@@ -317,6 +318,8 @@ def text_of_path(path: Path) -> str:
 
 def path_of_text(text: str) -> Path:
     """Return the path that `text_of_path` was given."""
+    if is_url(text):
+        return location(text)
     if os.name == "nt":  # where each name is text, and \ separates folders
         return Path(text)
     return Path(_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text))
