@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import training_targets
 
 from fic.data import Dataset, Split
 from fic.data.csv_files import read_csv
@@ -44,6 +46,7 @@ _TREE = (
 )
 _GEOMETRY = Geometry(height=8, width=8)
 _MOST_PIXELS = 1 << 20
+EXTREMES = ("1e999", "-0", "1e308", "9" * 400, "4294967297", "0.1e-400", "NaN", "[" * 20 + "]" * 20)
 
 
 def decode(data: bytes) -> None:
@@ -67,10 +70,6 @@ def manifest(data: bytes) -> None:
         again = found.to_json()
     except FicError as error:
         _check_sentence(error)
-    except ValueError as error:
-        # JSON has no form for infinity, which Python reads all the same.
-        if "JSON compliant" not in str(error):
-            raise
     else:
         if Manifest.from_json(again).to_json() != again:
             raise AssertionError("the manifest changes when it is written and read")
@@ -216,6 +215,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "golden": golden,
     "linear_head": linear_head,
     "graph": graph,
+    **training_targets.TARGETS,
     "csv_file": csv_file,
     "walker": walker,
     "options": options,
@@ -224,6 +224,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 def seeds(target: str) -> list[bytes]:
     """Return valid inputs of a target."""
+    if target in training_targets.TARGETS:
+        return training_targets.seeds(target)
     if target == "decode":
         return _pictures()
     if target == "csv_file":
@@ -231,7 +233,11 @@ def seeds(target: str) -> list[bytes]:
     if target == "walker":
         return [_TREE]
     if target == "archive":
-        return [_zipped(zipfile.ZIP_STORED), _zipped(zipfile.ZIP_DEFLATED)]
+        packed = [_zipped(zipfile.ZIP_STORED), _zipped(zipfile.ZIP_DEFLATED)]
+        # What an attack begins with: names that are alike, and sizes that are not what they are.
+        return [*packed, _zipped(zipfile.ZIP_STORED, LABELS_TXT=b"x"), _lying(packed[1])]
+    if target == "manifest":
+        return [_files()[MANIFEST_FILE], *map(_extreme, EXTREMES)]
     if target == "options":
         lines = [
             "predict bundle photos --json",
@@ -244,7 +250,6 @@ def seeds(target: str) -> list[bytes]:
     if target == "golden":
         return [_recorded(np.savez), _recorded(np.savez_compressed)]
     file = {
-        "manifest": MANIFEST_FILE,
         "linear_head": CLASS_WEIGHTS_FILE,
         "graph": "base.onnx",
     }[target]
@@ -273,7 +278,8 @@ def _pictures() -> list[bytes]:
             found.append(bytes(cv2.imencode(suffix, pixels, options)[1]))
         except cv2.error:
             continue  # this OpenCV does not write the format
-    return found + _with_pillow(colour)
+    # A header that readers take for two sizes.
+    return [*found, b"P5\n#\r40 30 255 \n1 1 255\n" + bytes(1200), *_with_pillow(colour)]
 
 
 def _with_pillow(colour: np.ndarray) -> list[bytes]:
@@ -314,12 +320,25 @@ def _recorded(save: Any) -> bytes:
     return file.getvalue()
 
 
-def _zipped(compression: int) -> bytes:
+def _zipped(compression: int, **more: bytes) -> bytes:
     file = io.BytesIO()
+    others = {name.replace("_", "."): content for name, content in more.items()}
     with zipfile.ZipFile(file, "w", compression) as packed:
-        for name, content in sorted(_files().items()):
+        for name, content in sorted({**_files(), **others}.items()):
             packed.writestr(zipfile.ZipInfo(name), content, compression)
     return file.getvalue()
+
+
+def _lying(archive: bytes) -> bytes:
+    """Return an archive whose manifest unpacks to more than is stated."""
+    size = len(_files()[MANIFEST_FILE])
+    return archive.replace(size.to_bytes(4, "little"), (size // 2).to_bytes(4, "little"))
+
+
+def _extreme(number: str) -> bytes:
+    """Return a manifest in which one number of each kind is this one."""
+    text = _files()[MANIFEST_FILE].decode()
+    return re.sub(r"(?<=[\[ ])\d+(?:\.\d+)?(?=[,\n\]])", number, text, count=6).encode()
 
 
 @cache

@@ -150,7 +150,9 @@ def test_every_error_is_in_the_reference(package: str) -> None:
     own = {
         f"::: {package}.errors.{name}"
         for name, value in vars(module).items()
-        if isinstance(value, type) and value.__module__ == module.__name__
+        if isinstance(value, type)
+        and issubclass(value, Exception)
+        and value.__module__ == module.__name__
     }
     assert own <= set(read(ERRORS).splitlines())
 

@@ -527,6 +527,7 @@ class ServedBase:
             batch_size=batch_size,
             workers=workers,
             on_error=on_error,
+            interrupt=self.graph.interrupt,
         )
 
     def open_head(self, head: str | os.PathLike[str]) -> Head:

@@ -45,6 +45,13 @@ def printable(text: str) -> str:
     return _NOT_PRINTABLE.sub(_escaped, text)
 
 
+def printable_json(text: str) -> str:
+    """Return JSON that means the same, with the escapes of JSON for what is not printable."""
+    return _NOT_PRINTABLE.sub(
+        lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text
+    )
+
+
 def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode("ascii")
 

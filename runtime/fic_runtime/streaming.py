@@ -40,6 +40,7 @@ def stream_pictures(
     batch_size: int | None,
     workers: int | None,
     on_error: OnError,
+    interrupt: Callable[[], object],
 ) -> Generator[Answer | ImageError, None, None]:
     """Check the arguments of `Classifier.stream`, fill in its defaults, and start `answer_stream`.
 
@@ -62,6 +63,7 @@ def stream_pictures(
         workers=threads,
         compute_in_workers=one_at_a_time,
         on_error=on_error,
+        interrupt=interrupt,
     )
 
 
@@ -74,6 +76,7 @@ def answer_stream(
     workers: int,
     compute_in_workers: bool,
     on_error: OnError,
+    interrupt: Callable[[], object] = lambda: None,
 ) -> Generator[Answer | ImageError, None, None]:
     """Yield one answer for each item, in order.
 
@@ -90,6 +93,7 @@ def answer_stream(
         compute_in_workers: each worker computes what it has decoded, a batch of one;
             otherwise only the thread of the consumer computes.
         on_error: raise the ImageError of an item, or yield it in the item's place.
+        interrupt: ends what `compute` is at work on, at Ctrl-C.
     """
 
     # Any: an answer where the workers compute, pixels where they do not, or an ImageError.
@@ -103,13 +107,17 @@ def answer_stream(
     bound = 2 * batch_size + 2 * workers
     number = 0
     with closing(_Ahead(items, work, workers=workers, bound=bound)) as ahead:
-        while results := ahead.take(batch_size):
-            for answer in results if compute_in_workers else _computed(results, compute):
-                if isinstance(answer, ImageError) and on_error == "raise":
-                    raise ImageError(f"picture {number}: {answer}") from answer
-                yield answer
-                ahead.allow_one_more()
-                number += 1
+        try:
+            while results := ahead.take(batch_size):
+                for answer in results if compute_in_workers else _computed(results, compute):
+                    if isinstance(answer, ImageError) and on_error == "raise":
+                        raise ImageError(f"picture {number}: {answer}") from answer
+                    yield answer
+                    ahead.allow_one_more()
+                    number += 1
+        except KeyboardInterrupt:  # before the workers are waited for
+            interrupt()
+            raise
 
 
 def _computed(

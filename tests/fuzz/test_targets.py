@@ -141,6 +141,11 @@ def places(values: Any) -> list[tuple[Any, Any]]:
     ]
 
 
+@pytest.mark.parametrize("number", range(len(seeds("manifest"))))
+def test_a_manifest_with_extreme_numbers_is_read_or_refused_in_one_sentence(number: int) -> None:
+    manifest(seeds("manifest")[number])
+
+
 @FUZZ
 @given(st.data())
 def test_a_manifest_of_other_values_is_read_or_refused_in_one_sentence(data: st.DataObject) -> None:

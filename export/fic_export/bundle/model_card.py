@@ -1,9 +1,13 @@
 """The model card of a bundle in Markdown, and its reliability in lines for a terminal."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from fic_runtime.bundle.manifest import Known, Manifest
+from fic_runtime.errors import printable
+
+_MARKS = re.compile(r"[\\`*\[\]!|]|:(?=//)")
 
 
 def model_card(manifest: Manifest) -> str:
@@ -14,7 +18,8 @@ def model_card(manifest: Manifest) -> str:
         [
             "# Image classifier",
             "",
-            f"Tells {len(manifest.labels)} classes apart: {', '.join(manifest.labels)}.",
+            f"Tells {len(manifest.labels)} classes apart: "
+            f"{', '.join(map(_text, manifest.labels))}.",
             "",
             "```python",
             "from fic_runtime import Classifier",
@@ -108,7 +113,7 @@ def _reliability(manifest: Manifest) -> list[str]:
 
 def _rows(*groups: Any) -> list[str]:
     return [
-        f"| {_cell(name.replace('_', ' '))} | {_cell(_figure(value))} |"
+        f"| {_text(name.replace('_', ' '))} | {_text(_figure(value))} |"
         for group in groups
         for name, value in group.items()
         if not isinstance(value, dict | list)
@@ -126,7 +131,7 @@ def _per_class(metrics: Any) -> list[str]:
     lines = ["## Classes", "", "| class | images | precision | recall |", "|---|---|---|---|"]
     for label, figures in classes.items():
         values = (figures[name] for name in ("images", "precision", "recall"))
-        lines.append(f"| {_cell(label)} | {' | '.join(map(_figure, values))} |")
+        lines.append(f"| {_text(label)} | {' | '.join(map(_figure, values))} |")
     return [*lines, ""]
 
 
@@ -136,8 +141,11 @@ def _figure(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _text(text: str) -> str:
+    """Return a text of others as it may stand in Markdown: no HTML, link, picture or column."""
+    # An entity where HTML might begin: what shows Markdown does not agree on `\\<`.
+    entities = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKS.sub(r"\\\g<0>", entities)
 
 
 def _calibration_line(calibration: Mapping[str, Any]) -> str:

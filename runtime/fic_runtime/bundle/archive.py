@@ -23,6 +23,7 @@ _MOST_GROWTH = 10
 _ALWAYS_FINE = 16 << 20
 _MOST_DIRECTORY = 1 << 18  # bytes, of some 5000 files; a bundle has a dozen
 _ENCRYPTED, _UTF_8 = 1, 0x800  # bits of ZipInfo.flag_bits
+_NEVER = _ENCRYPTED | 0x20 | 0x40  # a patch, or encrypted in another way
 _PIECE = 1 << 20
 # Of a file's own header (PKWARE's APPNOTE, 4.3.7): the sign, what the directory says as well, and
 # the lengths of name and extra field.
@@ -88,11 +89,8 @@ class ArchiveFiles:
                     "or no name of a file; zip the files of the bundle themselves, not the folder "
                     "around them"
                 )
-            if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
-                raise BundleError(
-                    f"{self._archive}: packs {entry.filename!r} by a method other than deflate; "
-                    "zip the files again"
-                )
+            with self._told():
+                check_method(entry)
         names = {entry.filename: entry for entry in entries}
         if len(names) < len(entries):
             raise BundleError(f"{self._archive}: holds two files of one name; export it again")
@@ -111,36 +109,16 @@ class ArchiveFiles:
             raise FileNotFoundError(errno.ENOENT, reason, str(self.path(file))) from None
 
     def _pieces(self, file: str, limit: int) -> Iterator[bytes]:
-        """Yield the content of a file: as many bytes as the archive states, or an error.
-
-        Not by zipfile, which reads the whole directory again for each file, and may unpack more
-        than was stated before it cuts.
-        """
         entry = self._entry(file)
         if entry.file_size > limit:
             raise too_large(self.path(file), limit)
         with self._told(), self._opened() as stream:
-            stream.seek(entry.header_offset)
-            sign, of_name, of_extra = _HEADER.unpack(stream.read_all(_HEADER.size))
-            encoding = "utf-8" if entry.flag_bits & _UTF_8 else "cp437"
-            name = stream.read_all(of_name).decode(encoding)
-            if sign != b"PK\3\4" or name != entry.orig_filename:
-                raise BadZipFile(f"{file} does not begin where the directory says")
-            stream.seek(of_extra, os.SEEK_CUR)
-            crc, left = 0, entry.file_size
-            for piece in _unpacked(stream, entry):
-                left -= len(piece)
-                if left < 0:
-                    break
-                crc = zlib.crc32(piece, crc)
-                yield piece
-            if left or crc != entry.CRC:
-                raise BadZipFile(f"{file} is not of the size or checksum that is stated")
+            yield from member_pieces(stream, entry)
 
     @contextmanager
-    def _opened(self) -> Iterator["_Bounded"]:
+    def _opened(self) -> Iterator["Bounded"]:
         with open_regular(self._archive) as raw:
-            yield _Bounded(raw)
+            yield Bounded(raw)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -159,7 +137,7 @@ class ArchiveFiles:
             ) from error
 
 
-class _Bounded(BufferedReader):
+class Bounded(BufferedReader):
     """An archive as zipfile looks into it: it never reads a directory without bound."""
 
     def __init__(self, raw: IO[bytes]) -> None:
@@ -181,7 +159,46 @@ class _Bounded(BufferedReader):
         return data
 
 
-def _unpacked(stream: _Bounded, entry: ZipInfo) -> Iterator[bytes]:
+def check_method(entry: ZipInfo) -> None:
+    """Refuse what is encrypted, or packed in a way that unpacks without bound.
+
+    Raises:
+        BadZipFile: it is.
+    """
+    if entry.flag_bits & _NEVER:
+        raise BadZipFile(f"{entry.filename} is encrypted or a patch")
+    if entry.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        raise BadZipFile(f"{entry.filename} is packed by a method other than deflate")
+
+
+def member_pieces(stream: Bounded, entry: ZipInfo) -> Iterator[bytes]:
+    """Yield the content of a file: as many bytes as the archive states, or an error.
+
+    Not by zipfile, which reads the whole directory again for each file, and may unpack more than
+    was stated before it cuts.
+
+    Raises:
+        BadZipFile: it is not what the directory says.
+    """
+    stream.seek(entry.header_offset)
+    sign, of_name, of_extra = _HEADER.unpack(stream.read_all(_HEADER.size))
+    encoding = "utf-8" if entry.flag_bits & _UTF_8 else "cp437"
+    name = stream.read_all(of_name).decode(encoding)
+    if sign != b"PK\3\4" or name != entry.orig_filename:
+        raise BadZipFile(f"{entry.filename} does not begin where the directory says")
+    stream.seek(of_extra, os.SEEK_CUR)
+    crc, left = 0, entry.file_size
+    for piece in _unpacked(stream, entry):
+        left -= len(piece)
+        if left < 0:
+            break
+        crc = zlib.crc32(piece, crc)
+        yield piece
+    if left or crc != entry.CRC:
+        raise BadZipFile(f"{entry.filename} is not of the size or checksum that is stated")
+
+
+def _unpacked(stream: Bounded, entry: ZipInfo) -> Iterator[bytes]:
     """Yield what is packed from here on, in pieces of bounded size."""
     left = entry.compress_size
     if entry.compress_type == ZIP_STORED:

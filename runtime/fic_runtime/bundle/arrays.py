@@ -11,6 +11,7 @@ from ..errors import one_line
 
 # The linear head of ImageNet's 21841 classes on 4032 features have 0.35 GB.
 _MOST_BYTES = 2**30
+_HEADERS = 1 << 16  # bytes for the headers of all arrays
 
 # Records of a zip archive (PKWARE's APPNOTE, 4.3.7, 4.3.12 and 4.3.16) by their fields.
 _FILE = struct.Struct("<4s5H3L2H")
@@ -18,17 +19,22 @@ _ENTRY = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
 
 
-def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
+def read_arrays(data: bytes, most_bytes: int | None = None) -> dict[str, NDArray[Any]]:
     """Return the arrays of an `.npz` file by their names.
+
+    Args:
+        data: the file.
+        most_bytes: of all arrays together, where a manifest's own numbers ask for less than 1 GiB.
 
     Raises:
         ValueError: it is none, or would fill the memory.
     """
+    most = _MOST_BYTES if most_bytes is None else min(most_bytes + _HEADERS, _MOST_BYTES)
     try:
-        members = _plain_members(data)
+        members = _plain_members(data) if len(data) <= most + _HEADERS else None
         if members is not None:
             return {name: _array(member) for name, member in members.items()}
-        return _unpacked(data)
+        return _unpacked(data, most)
     # NumPy, zipfile and zlib raise whatever they met on their way, NotImplementedError and
     # MemoryError among it.
     except Exception as error:
@@ -72,17 +78,23 @@ def _array(member: memoryview) -> NDArray[Any]:
     return np.asarray(np.lib.format.read_array(BytesIO(member), allow_pickle=False))
 
 
-def _unpacked(data: bytes) -> dict[str, NDArray[Any]]:
+def _unpacked(data: bytes, most: int) -> dict[str, NDArray[Any]]:
     from zipfile import ZipFile
 
-    with ZipFile(BytesIO(data)) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > _MOST_BYTES:
-        raise ValueError(f"it would grow to {unpacked} bytes")
-    with np.load(BytesIO(data), allow_pickle=False) as opened:
-        arrays = {name: opened[name] for name in opened.files}
-    for name, array in arrays.items():
-        # NumPy gives the bytes of a file that does not begin as its own do.
-        if not isinstance(array, np.ndarray):
-            raise ValueError(f"{name} is not an array")
+    from .archive import Bounded, check_method, member_pieces
+
+    arrays = {}
+    with Bounded(BytesIO(data)) as stream:
+        with ZipFile(stream) as archive:
+            entries = archive.infolist()
+        unpacked = sum(entry.file_size for entry in entries)
+        if unpacked > most:
+            raise ValueError(f"it would grow to {unpacked} bytes")
+        for entry in entries:
+            check_method(entry)
+            content = b"".join(member_pieces(stream, entry))
+            name = entry.filename.removesuffix(".npy")
+            if not content.startswith(np.lib.format.MAGIC_PREFIX):
+                raise ValueError(f"{name} is not an array")
+            arrays[name] = _array(memoryview(content))
     return arrays

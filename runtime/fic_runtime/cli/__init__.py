@@ -3,9 +3,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from ..errors import FicError
 from . import bench, doctor, explain, extract, html, info, predict, selftest, serve, teach, watch
+from .interrupting import ended_by_interrupt
 from .process import ending_on_signals, exit_code_of, prepare_streams, silence, surviving
 
 _COMMANDS = (predict, watch, serve, extract, explain, teach, html, bench, selftest, info, doctor)
@@ -38,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare_streams()
     try:
         options = _parser().parse_args(arguments)
-        with ending_on_signals():
+        # The server ends by itself, after the requests that it has accepted.
+        ended = nullcontext() if options.command is serve.serve_bundle else ended_by_interrupt()
+        with ending_on_signals(), ended:
             status = options.command(options)
         sys.stdout.flush()
     except FicError as error:

@@ -8,21 +8,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ImageError
+from ..errors import ImageError, printable, printable_json
 from ..predictions import Prediction
+
+_FORMULA = tuple("=+-@\t\r＝＋－＠")  # noqa: RUF001 # wide forms, which spreadsheets know as well
 
 
 def answer_line(path: Path, prediction: Prediction, *, top_k: int) -> str:
     """Return the file, a tab, the best labels with their probabilities, and a mark of doubt."""
     scores = prediction.top(top_k)
-    labels = "  ".join(f"{score.label} {score.probability:.4f}" for score in scores)
-    return f"{path}\t{labels}" + ("  (unknown?)" if prediction.known is False else "")
+    labels = "  ".join(f"{printable(score.label)} {score.probability:.4f}" for score in scores)
+    return f"{printable(str(path))}\t{labels}" + (
+        "  (unknown?)" if prediction.known is False else ""
+    )
 
 
 def answer_json(path: Path, answer: Prediction | ImageError, *, top_k: int) -> str:
     """Return one JSON object: the best labels, or the error of a picture that has none."""
     if isinstance(answer, ImageError):
-        return json.dumps({"file": str(path), "error": str(answer)}, ensure_ascii=False)
+        return json_line({"file": str(path), "error": str(answer)})
     top = [{"label": score.label, "probability": score.probability} for score in answer.top(top_k)]
     best: dict[str, Any] = {
         "label": answer.label,
@@ -31,7 +35,20 @@ def answer_json(path: Path, answer: Prediction | ImageError, *, top_k: int) -> s
     }
     if answer.known is not None:
         best |= {"known": answer.known, "ood_score": answer.ood_score}
-    return json.dumps({"file": str(path), **best, "top": top}, ensure_ascii=False)
+    return json_line({"file": str(path), **best, "top": top})
+
+
+def json_line(values: Mapping[str, Any]) -> str:
+    """Return values as one line of JSON, readable and without what a terminal would obey."""
+    return printable_json(json.dumps(values, ensure_ascii=False))
+
+
+def table_cell(text: str) -> str:
+    """Return the name of a picture or of a label as it may stand in a table.
+
+    What a spreadsheet would take for a formula begins with an apostrophe, which it does not show.
+    """
+    return f"'{printable(text)}" if text.startswith(_FORMULA) else printable(text)
 
 
 def table_head(*, top_k: int, known: bool = False) -> list[str]:
@@ -53,18 +70,21 @@ def table_row(
     more = ["", ""] if known else []
     cells = [""] * (2 * top_k)
     if isinstance(answer, ImageError):
-        return [str(path), *cells, *more, str(answer)]
+        return [table_cell(str(path)), *cells, *more, table_cell(str(answer))]
     for index, score in enumerate(answer.top(top_k)):
-        cells[2 * index : 2 * index + 2] = [score.label, f"{score.probability:.6f}"]
+        cells[2 * index : 2 * index + 2] = [
+            table_cell(score.label),
+            f"{score.probability:.6f}",
+        ]
     if known and answer.known is not None:
         more = [str(answer.known).lower(), f"{answer.ood_score:.6g}"]
-    return [str(path), *cells, *more, ""]
+    return [table_cell(str(path)), *cells, *more, ""]
 
 
 def heads_line(path: Path, answers: Mapping[str, Prediction], *, top_k: int) -> str:
     """Return a line for each head: the file, the head's name and its labels, between tabs."""
     return "\n".join(
-        f"{path}\t{answer_line(Path(name), answer, top_k=top_k)}"
+        f"{printable(str(path))}\t{answer_line(Path(name), answer, top_k=top_k)}"
         for name, answer in answers.items()
     )
 
@@ -77,7 +97,7 @@ def heads_json(path: Path, answers: Mapping[str, Prediction] | ImageError, *, to
     for name, answer in answers.items():
         heads[name] = json.loads(answer_json(path, answer, top_k=top_k))
         del heads[name]["file"]
-    return json.dumps({"file": str(path), "heads": heads}, ensure_ascii=False)
+    return json_line({"file": str(path), "heads": heads})
 
 
 def heads_table_head(*, top_k: int, known: bool = False) -> list[str]:
@@ -94,5 +114,5 @@ def heads_table_rows(
     rows = []
     for name, answer in by_name.items():
         file, *cells = table_row(path, answer, top_k=top_k, known=known)
-        rows.append([file, name, *cells])
+        rows.append([file, table_cell(name), *cells])
     return rows

@@ -5,7 +5,7 @@ from collections.abc import Sized
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ImageError, OutputError
+from ..errors import ImageError, OutputError, printable
 from ..results import check_apart, check_writable
 from .counting import Count
 from .options import (
@@ -77,8 +77,9 @@ def _run(options: argparse.Namespace) -> int:
                 count.complain(error)
                 continue
             taken.add(out)
-            found = f"{explanation.label} {explanation.probability:.4f}{doubt_of(explanation)}"
-            print(f"{path}\t{found}\t{out}")
+            label = printable(explanation.label)
+            found = f"{label} {explanation.probability:.4f}{doubt_of(explanation)}"
+            print(f"{printable(str(path))}\t{found}\t{printable(str(out))}")
     count.report(pictures, verbose=options.verbose)
     return 1 if failures else 0
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import OutputError
 from ..results import cannot_write, check_own_file, check_writable, whole_file
+from .answers import table_cell
 
 AddRow: TypeAlias = Callable[[Path, NDArray[np.float32]], object]
 
@@ -76,7 +77,7 @@ def _table(part: Path, shape: tuple[int, ...]) -> Iterator[AddRow]:
     with part.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["file", *range(shape[0])])
-        yield lambda path, bottleneck: table.writerow([str(path), *bottleneck.tolist()])
+        yield lambda path, bottleneck: table.writerow([table_cell(str(path)), *bottleneck.tolist()])
 
 
 @contextmanager

@@ -23,32 +23,33 @@ def add_to(commands: "Commands") -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from ..bundle import open_bundle
+    from ..errors import printable, printable_json
 
     bundle = open_bundle(options.bundle, public_key=options.public_key)
     manifest = bundle.manifest
     if options.json:
-        print(manifest.to_json(), end="")
+        print(printable_json(manifest.to_json()), end="")
         return 0
     if manifest.head_only:
         print("head only   use it with the bundle of its base: predict BUNDLE --head HEAD")
     geometry = manifest.preprocessing.geometry
-    print(f"labels      {len(manifest.labels)}: {', '.join(manifest.labels)}")
+    print(f"labels      {len(manifest.labels)}: {', '.join(map(printable, manifest.labels))}")
     print(f"input       {geometry.width}x{geometry.height} RGB, {geometry.resize}")
     for key, value in manifest.origin.items():
-        print(f"{key:<11} {value}")
+        print(printable(f"{key:<11} {value}"))
     for group in (manifest.metrics, manifest.parity, manifest.versions):
         for key, value in group.items():
             if not isinstance(value, dict | list):
-                print(f"{key:<24} {value}")
+                print(printable(f"{key:<24} {value}"))
     for key, value in manifest.quantization.items():
         if not isinstance(value, dict | list):
-            print(f"quantization {key:<24} {value}")
+            print(printable(f"quantization {key:<24} {value}"))
     if manifest.known is not None:
         known = manifest.known
-        print(f"{'known by':<24} {known.method}, up to {known.threshold:.6g}")
+        print(printable(f"{'known by':<24} {known.method}, up to {known.threshold:.6g}"))
     for file in sorted(manifest.files):
         if file in manifest.own_files:
-            print(f"{file:<24} {bundle.files.size(file)} bytes")
+            print(printable(f"{file:<24} {bundle.files.size(file)} bytes"))
         else:
-            print(f"{file:<24} not in here: the base is {manifest.files[file]}")
+            print(printable(f"{file:<24} not in here: the base is {manifest.files[file]}"))
     return 0

@@ -37,7 +37,7 @@ def add_to(commands: "Commands") -> None:
         "JSON lines to stderr. On SIGTERM and Ctrl-C, accepted requests are finished. Needs "
         "`pip install 'fic-runtime[serve]'`.",
     )
-    parser.set_defaults(command=_run)
+    parser.set_defaults(command=serve_bundle)
     add_bundle(parser)
     add_heads(parser)
     parser.add_argument(
@@ -106,7 +106,8 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{option}", type=kind, metavar=metavar, help=what)
 
 
-def _run(options: argparse.Namespace) -> int:
+def serve_bundle(options: argparse.Namespace) -> int:
+    """Serve until the process is told to end."""
     try:
         from ..server import create_app
         from ..server.models import check_folder, model_name

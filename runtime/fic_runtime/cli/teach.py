@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import BundleError, ImageError
+from ..errors import BundleError, ImageError, printable
 from ..results import check_apart
 from .counting import Count
 from .heads import add_head
@@ -117,7 +117,7 @@ def _forget(options: argparse.Namespace) -> int:
 def _save(classifier: "Classifier", options: argparse.Namespace, *, failed: bool) -> int:
     classifier.save_head(options.out)
     labels = ", ".join(
-        f"{label} ({number} picture{'s' if number > 1 else ''})"
+        f"{printable(label)} ({number} picture{'s' if number > 1 else ''})"
         for label, number in classifier.manifest.origin["pictures"].items()
     )
     print(f"head written to {options.out}: {labels}")

@@ -1,14 +1,13 @@
 """`fic-runtime watch`."""
 
 import argparse
-import json
 import os
 import sys
 import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ..errors import VideoError
+from ..errors import VideoError, printable
 from .heads import add_head
 from .options import add_bundle, add_device, fraction, open_classifier, positive, seconds
 
@@ -121,13 +120,15 @@ def _line(sighting: "Sighting", began: datetime | None, as_json: bool) -> str:
         values |= {"best": prediction.label, "probability": prediction.probability}
         if prediction.known is not None:
             values |= {"known": prediction.known, "ood_score": prediction.ood_score}
-        return json.dumps(values, ensure_ascii=False)
+        from .answers import json_line
+
+        return json_line(values)
     stamp = f"{frame.seconds:8.2f} s" if time_of_day is None else time_of_day
-    found = f"{prediction.label} {prediction.probability:.3f}"
+    found = f"{printable(prediction.label)} {prediction.probability:.3f}"
     if prediction.known is False:
         found += ", unknown?"
     if sighting.label is None:
         return f"{stamp}  no label ({found})"
     if sighting.label != prediction.label or prediction.known is False:
-        return f"{stamp}  {sighting.label} ({found})"  # a frame that the label outlasts
+        return f"{stamp}  {printable(sighting.label)} ({found})"  # a frame that the label outlasts
     return f"{stamp}  {found}"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..devices import CPU, CUDA, Device, chosen_threads, providers_for
 from ..errors import BundleError, DeviceError, Log, one_line
 from .cache import LEAST_BYTES, MOST_BYTES, graph_cache
+from .interrupting import Interruptible
 from .onnx_runtime import onnxruntime
 from .sessions import SessionOptions, cached_session, new_session
 from .spec import GraphSpec, Tensor
@@ -126,6 +127,7 @@ class Graph:
         self.provider: str = str(self._session.get_providers()[0])
         """The execution provider that ONNX Runtime really uses."""
         log.info("%s: runs on %s with %d threads", self._name, self.provider, self._options.threads)
+        self._runs = Interruptible()
         self._reopening = threading.Lock()
         _graphs.add(self)
 
@@ -146,15 +148,25 @@ class Graph:
         """
         if isinstance(batch, DeviceArray) and batch.provider != self.provider:
             batch = np.asarray(batch)
-        session = self._session_for(batch)
+        session, wanted = self._session_for(batch), list(names)
         try:
             if isinstance(batch, DeviceArray):
-                values = session.run_with_ort_values(list(names), {self.input.name: batch.value})
+                there = {self.input.name: batch.value}
+                values = self._runs.call(
+                    lambda options: session.run_with_ort_values(wanted, there, options), len(batch)
+                )
                 return [np.asarray(value.numpy()) for value in values]
-            outputs: list[NDArray[Any]] = session.run(list(names), {self.input.name: batch})
+            given = {self.input.name: batch}
+            outputs: list[NDArray[Any]] = self._runs.call(
+                lambda options: session.run(wanted, given, options), len(batch)
+            )
         except Exception as error:  # onnxruntime's errors share no base class but this one
             raise self._failure(batch, error) from error
         return outputs
+
+    def interrupt(self) -> None:
+        """End the runs that are at work in other threads, with a DeviceError."""
+        self._runs.interrupt()
 
     def run_on_device(self, batch: NDArray[Any]) -> Batch:
         """Return the output where it was computed: on CUDA it stays in the card's memory.
@@ -173,7 +185,9 @@ class Graph:
             # The binding uses the array's memory as it lies there.
             binding.bind_cpu_input(self.input.name, np.ascontiguousarray(batch))
             binding.bind_output(self.output.name, memory)
-            session.run_with_iobinding(binding)
+            self._runs.call(
+                lambda options: session.run_with_iobinding(binding, options), len(batch)
+            )
             (value,) = binding.get_outputs()
         except Exception as error:  # as above
             raise self._failure(batch, error) from error

@@ -52,12 +52,13 @@ def read_linear_head(bundle: Bundle) -> LinearHead | None:
     if CLASS_WEIGHTS_FILE not in bundle.manifest.files:
         return None
     path = bundle.files.path(CLASS_WEIGHTS_FILE)
+    features, labels = bundle.manifest.head.input.shape[-1] or 0, len(bundle.manifest.labels)
+    most = 4 * (features + 1) * labels
     try:
-        arrays = read_arrays(bundle.files.read(CLASS_WEIGHTS_FILE))
+        arrays = read_arrays(bundle.files.read(CLASS_WEIGHTS_FILE), most)
         weights = LinearHead(arrays["kernel"], arrays["bias"])
     except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
-    features, labels = bundle.manifest.head.input.shape[-1], len(bundle.manifest.labels)
     for array, shape in ((weights.kernel, (features, labels)), (weights.bias, (labels,))):
         if array.dtype != np.float32 or array.shape != shape:
             raise BundleError(

@@ -151,9 +151,11 @@ def read_teaching(bundle: Bundle) -> ClassStatistics | None:
     if TEACHING_FILE not in bundle.manifest.own_files:
         return None
     path = bundle.files.path(TEACHING_FILE)
-    features, labels = bundle.manifest.base.output.shape[-1], len(bundle.manifest.labels)
+    features, labels = bundle.manifest.base.output.shape[-1] or 0, len(bundle.manifest.labels)
+    # Means and counts of the labels, and at most as many directions as there are features.
+    most = (4 * features + 8) * labels + (2 * features + 4) * features
     try:
-        arrays = read_arrays(bundle.files.read(TEACHING_FILE))
+        arrays = read_arrays(bundle.files.read(TEACHING_FILE), most)
         teaching = ClassStatistics(
             **{
                 name: arrays[_STORED.get(name, name)]

@@ -68,6 +68,39 @@ def test_custom_operators_are_refused_wherever_they_are(more, name, bundle, repl
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("operator", ["Loop", "If", "Scan", "SequenceMap"])
+@pytest.mark.parametrize("name", ["base.onnx", "head.onnx", "classifier.onnx"])
+def test_loops_and_branches_are_refused_in_every_graph(name, operator, bundle, replace):
+    graph = (bundle / ("head.onnx" if name == "classifier.onnx" else name)).read_bytes()
+    replace(name, graph + in_graph((1, message((4, operator)))))
+    with pytest.raises(BundleError, match=rf"{name}: holds loops or branches .*{operator}"):
+        open_bundle(bundle)
+
+
+def test_a_graph_within_a_node_is_refused_whatever_the_node_is_called(bundle, replace):
+    more = nested(1, message((2, "inner"))).replace(b"If", b"Up")
+    replace("base.onnx", (bundle / "base.onnx").read_bytes() + more)
+    with pytest.raises(BundleError, match=r"holds loops or branches .*a graph within a node"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        lambda: message((7, message((1, b"")) * 100_001)),
+        lambda: message((7, message((5, b"")) * 100_001)),
+        lambda: in_graph((1, message((1, b"")) * 1_000_001)),
+        lambda: in_graph((13, bytes(5 << 20))),
+        lambda: node((5, message((14, bytes(5 << 20))))),
+        lambda: message((8, b"")) * 1_000_001,
+    ],
+    ids=["nodes", "constants", "inputs", "descriptions", "types", "fields"],
+)
+def test_a_graph_of_endless_parts_is_refused(more, golden):
+    with pytest.raises(ValueError, match="it holds more parts than any classifier"):
+        read_contents((golden / "base.onnx").read_bytes() + more())
+
+
 @pytest.mark.parametrize("kind", [0, 8, 14, 99, 1 << 32 | 1])
 @pytest.mark.parametrize("place", ["initializer", "attribute", "sparse"])
 def test_constants_of_an_unknown_element_type_are_refused(kind, place, bundle, replace):

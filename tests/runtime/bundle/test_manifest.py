@@ -1,5 +1,6 @@
 """What the reader of a manifest refuses, and what it lets pass."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -83,6 +84,49 @@ REFUSED = {
         lambda m: m["preprocessing"]["geometry"].update(resize="seam"),
         "resize 'seam' is unknown to this runtime .*upgrade fic-runtime",
     ),
+    "names alike": (
+        lambda m: m["files"].update({"LABELS.TXT": "00"}),
+        "'labels.txt' and 'LABELS.TXT' are one file to some systems",
+    ),
+    "a second manifest": (
+        lambda m: m["files"].update({"Manifest.JSON": "00"}),
+        "are one file to some systems",
+    ),
+    "a dot at the end": (lambda m: m["files"].update({"a.": "00"}), "not the name of a file"),
+    "a terminal's command": (
+        lambda m: m["files"].update({"a\x1b[2J": "00"}),
+        "not the name of a file",
+    ),
+    "a huge input": (
+        lambda m: m["preprocessing"]["geometry"].update(height=2**31, width=2**31),
+        "an input of 2147483648x2147483648 pixels is past the limit",
+    ),
+    "a huge bottleneck": (
+        lambda m: m["base"]["output"].update(shape=[None, 5000, 5000]),
+        "has more features than any base",
+    ),
+    "a size past all numbers": (
+        lambda m: m["base"]["output"].update(shape=[None, 10**400]),
+        "is not a batch of items",
+    ),
+    "endless axes": (
+        lambda m: m["base"]["output"].update(shape=[None, *[1] * 100]),
+        "is not a batch of items",
+    ),
+    "lists within lists": (
+        lambda m: m.update(origin={"a": json.loads("[" * 30 + "1" + "]" * 30)}),
+        "nested too deeply",
+    ),
+    "a single graph elsewhere": (
+        lambda m: m.update(single_graph={"file": ["classifier.onnx"]}),
+        "not the name of a file",
+    ),
+    "a difference past all numbers": (
+        lambda m: m.update(
+            known={"method": "energy", "file": None, "false_rejection": 0.1, "threshold": 10**400}
+        ),
+        "int too large to convert to float",
+    ),
     "origin as text": (lambda m: m.update(origin="x"), "'x' should be an object"),
     "metrics null": (lambda m: m.update(metrics=None), "None should be an object"),
 }
@@ -138,6 +182,13 @@ def test_bytes_that_are_no_text_are_refused(bundle):
         read_manifest(bundle_files(bundle))
 
 
+@pytest.mark.parametrize("value", ["[],", "{},", "0,"])
+def test_a_manifest_of_endless_values_is_refused_before_it_is_parsed(value, golden):
+    text = (golden / "manifest.json").read_text("utf-8").rstrip().removesuffix("}")
+    with pytest.raises(BundleError, match="it holds more values than any manifest"):
+        Manifest.from_json(f'{text}, "z": [{value * 3_000_001}0]}}')
+
+
 def test_huge_manifest_is_refused_before_it_is_read(bundle):
     with (bundle / "manifest.json").open("r+b") as file:
         file.truncate(2**40)  # a sparse file: reading it would take a terabyte
@@ -148,7 +199,10 @@ def test_huge_manifest_is_refused_before_it_is_read(bundle):
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("nowhere", "no such file or folder; give what `fic export` wrote"),
+        (
+            "nowhere",
+            "no such file or folder, so no manifest.json there; give what",
+        ),
         ("empty", "no manifest.json there"),
         ("bundle/base.onnx", "is neither a folder nor a zip archive"),
         ("bundle/manifest.json", "is neither a folder nor a zip archive"),

@@ -1,7 +1,9 @@
 """Bundles on disk: their files are what was exported, and old ones stay readable."""
 
 import json
+import os
 import struct
+import tracemalloc
 from pathlib import Path
 from zipfile import ZIP_BZIP2, ZIP_DEFLATED, ZIP_LZMA, ZIP_STORED, ZipFile
 
@@ -96,6 +98,74 @@ def test_the_digest_is_that_of_sha256sum(tmp_path):
     assert file_digest(tmp_path / "abc").startswith("ba7816bf8f01cfea414140de5dae2223b00361a3")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("name", ["manifest.json", *FILES])
+def test_what_never_ends_is_refused_at_once(kind, name, bundle):
+    (bundle / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(bundle / name)
+    else:
+        (bundle / name).symlink_to("/dev/zero")
+    with pytest.raises(BundleError, match=rf"{name}: cannot be read \(it is not a regular file\)"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["base.onnx", "golden.npz", "labels.txt"])
+def test_a_file_past_the_limit_is_not_read(name, bundle):
+    with (bundle / name).open("r+b") as file:
+        file.truncate(2**40)  # a sparse file
+    with pytest.raises(BundleError, match=rf"{name}: cannot be read \(it has more than"):
+        open_bundle(bundle)
+
+
+def test_what_was_checked_is_what_is_opened(bundle):
+    """Whoever can write the folder may exchange a file at any moment."""
+    opened = open_bundle(bundle)
+    graph = (bundle / "base.onnx").read_bytes()
+    (bundle / "base.onnx").write_bytes(b"another")
+    assert opened.model("base.onnx") == graph
+    with pytest.raises(BundleError, match=r"base\.onnx: does not match its checksum"):
+        opened.released().model("base.onnx")
+    (bundle / "golden.npz").write_bytes(b"another")
+    with pytest.raises(BundleError, match=r"golden\.npz: does not match its checksum"):
+        opened.files.read("golden.npz")
+
+
+def test_every_graph_that_the_manifest_names_is_looked_into(bundle, replace):
+    replace("classifier.onnx", b"no graph")
+    with pytest.raises(BundleError, match=r"classifier\.onnx: is not an ONNX graph"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["base.ort", "base.onnx.ort", "base"])
+def test_a_graph_is_called_onnx(name, bundle, edit):
+    (bundle / "base.onnx").rename(bundle / name)
+
+    def rename(values):
+        values["files"][name] = values["files"].pop("base.onnx")
+        values["base"]["file"] = name
+
+    edit(rename)
+    with pytest.raises(BundleError, match=r"is not the name of a graph, which ends in \.onnx"):
+        open_bundle(bundle)
+
+
+def test_onnx_runtime_is_told_to_take_onnx_alone(golden, monkeypatch):
+    import onnxruntime
+
+    formats = []
+    real = onnxruntime.InferenceSession
+
+    def session(model, options, **rest):
+        formats.append(options.get_session_config_entry("session.load_model_format"))
+        return real(model, options, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    Classifier(golden, device="cpu").close()
+    assert formats == ["ONNX", "ONNX"]
+
+
 # --- archives -------------------------------------------------------------------------------------
 
 
@@ -150,6 +220,46 @@ def test_an_archive_without_a_manifest_is_no_bundle(pack):
 def test_a_path_in_an_archive_is_refused(name, pack):
     with pytest.raises(BundleError, match="zip the files of the bundle themselves"):
         open_bundle(pack(extra=[(name, b"")]))
+
+
+@pytest.mark.parametrize(
+    "name", ["BASE.ONNX", "Manifest.json", "labels.txt.", "labels.txt ", "..", ".", "ﬁ\n"]
+)
+def test_a_name_that_some_system_takes_for_another_is_refused(name, pack):
+    with pytest.raises(BundleError, match=r"take for one file|no name of a file"):
+        open_bundle(pack(extra=[(name, b"")]))
+
+
+def test_two_forms_of_one_accent_are_refused(pack):
+    extra = [("caf\u00e9", b"1"), ("cafe\u0301", b"2")]
+    with pytest.raises(BundleError, match="some systems take for one file"):
+        open_bundle(pack(extra=extra))
+
+
+def test_an_archive_of_endless_entries_is_refused_before_they_are_read(tmp_path):
+    entry = b"PK\1\2" + bytes(42)
+    number = 700_000
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, len(entry) * number, 0, 0)
+    (tmp_path / "b.zip").write_bytes(entry * number + end)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BundleError, match="its directory is larger than that of any bundle"):
+            open_bundle(tmp_path / "b.zip")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 21
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("compression", [ZIP_BZIP2, ZIP_LZMA])
+def test_what_unpacks_without_bound_is_refused(compression, pack):
+    with pytest.raises(BundleError, match="by a method other than deflate"):
+        open_bundle(pack(compression=compression))
+
+
+def test_a_small_archive_may_not_grow_much_either(pack):
+    archive = pack(compression=ZIP_DEFLATED, extra=[("bomb", bytes(17 << 20))])
+    with pytest.raises(BundleError, match=r"would grow from .* as no bundle does"):
+        open_bundle(archive)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
