@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..runs import page
-from ..runs.page import Cell, Charts, Column, Section
+from ..runs.page import Cell, Charts, Column, Html, Section
 from .comparison import Comparison
 
 
@@ -45,32 +45,32 @@ def _section(comparison: Comparison, charts: Charts) -> Section:
         }
         for row in comparison.rows
     ]
-    spec: dict[str, Any] = {
-        "kind": "points",
-        "x": "milliseconds a picture",
-        "y": "accuracy",
-        "points": points,
-    }
+    spec: dict[str, Any] = {"kind": "points", "x": "milliseconds a picture", "y": "accuracy"}
     chart = charts.add(
         "pareto",
-        spec | {"percent": True},
+        spec | {"points": points, "percent": True},
         label="accuracy of each base against the time of one picture",
         caption="Green: no other base is both more accurate and quicker (the Pareto front). Lines "
         "are one standard error.",
     )
+    body = (
+        page.paragraph(comparison.reason[:1].upper() + comparison.reason[1:] + ".")
+        + chart
+        + _table(comparison)
+        + page.paragraph(
+            "Two bases differ where McNemar's test on the pictures that only one of them gets "
+            "right gives less than 5 % to chance.",
+            kind="quiet",
+        )
+    )
+    return Section(id="bases", title="Bases", body=body)
+
+
+def _table(comparison: Comparison) -> Html:
+    figures = ("accuracy", "standard error", "ms a picture", "images/s", "bundle MB", "features")
     columns = [
         Column(title="base", name=True),
-        *(
-            Column(title=title)
-            for title in (
-                "accuracy",
-                "standard error",
-                "ms a picture",
-                "images/s",
-                "bundle MB",
-                "features",
-            )
-        ),
+        *(Column(title=title) for title in figures),
         Column(title="beside the best", name=True),
     ]
     rows: list[list[str | Cell]] = [
@@ -86,17 +86,7 @@ def _section(comparison: Comparison, charts: Charts) -> Section:
         ]
         for row in comparison.rows
     ]
-    body = (
-        page.paragraph(comparison.reason[:1].upper() + comparison.reason[1:] + ".")
-        + chart
-        + page.table("bases", columns, rows, caption="Bases, the most accurate first")
-        + page.paragraph(
-            "Two bases differ where McNemar's test on the pictures that only one of them gets "
-            "right gives less than 5 % to chance.",
-            kind="quiet",
-        )
-    )
-    return Section(id="bases", title="Bases", body=body)
+    return page.table("bases", columns, rows, caption="Bases, the most accurate first")
 
 
 def verdict(*, alike: bool, p: float) -> str:

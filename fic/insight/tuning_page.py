@@ -80,7 +80,7 @@ def _tried_section(tuning: Tuning, charts: Charts) -> Section:
         + chart
         + page.table("tried", columns, rows, caption="Heads and their weight decay")
     )
-    return Section(id="tried", title="What was tried", body=body, short=Tried)
+    return Section(id="tried", title="What was tried", body=body, short="Tried")
 
 
 def _curve_section(curve: LearningCurve, charts: Charts) -> Section:
