@@ -15,10 +15,12 @@ BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 TEST := .venv-test/$(BIN)
 DEMO := .venv-demo/$(BIN)
 RUNTIME := .venv-runtime/$(BIN)
+CLUSTER_TESTS := tests/fic/data/test_remote.py tests/fic/cache/test_remote.py tests/examples/test_cluster.py \
+    tests/fic/bottlenecks/test_single_reading.py tests/fic/distributed
 SOURCES := $(shell find fic export runtime -name '*.py')
 
 .PHONY: help demo demo-digits demo-flowers demo-export demo-predict test check test-slow
-.PHONY: test-runtime test-runtime-oldest test-web fuzz lint docs clean python
+.PHONY: test-runtime test-runtime-oldest test-cluster test-web fuzz lint docs clean python
 
 help: ## say what the targets are
 	@echo "make TARGET [PYTHON=python3.12]"
@@ -74,6 +76,9 @@ test-runtime: .venv-runtime-test/installed ## run the runtime's tests where only
 test-runtime-oldest: .venv-oldest/installed ## the same with the oldest libraries that it takes (Python 3.11 or 3.12)
 	.venv-oldest/$(BIN)/python -m pytest -n $(JOBS) --dist worksteal tests/runtime
 
+test-cluster: .venv-cluster/installed ## test extraction on Ray, and pictures and caches in object storage
+	.venv-cluster/$(BIN)/python -m pytest $(CLUSTER_TESTS)
+
 test-web: .venv-test/installed ## build the page with npm and test it in Chromium; on Debian root gets both
 	tests/web/setup.sh
 	$(TEST)/pytest tests/web
@@ -114,6 +119,13 @@ docs: .venv-docs/installed ## build the site in site/, strictly; see site/index.
 	$(TEST)/pip install --quiet -e ./runtime -e ".[dev]"
 	@touch $@
 
+# What is large and needs few versions first: all at once is more than pip's resolver finds its way in.
+.venv-cluster/installed: pyproject.toml runtime/pyproject.toml | python
+	$(PYTHON) -m venv .venv-cluster
+	.venv-cluster/$(BIN)/pip install --quiet "moto[server]" s3fs ray pytest pyyaml jsonschema kubernetes-validate
+	.venv-cluster/$(BIN)/pip install --quiet -e ./runtime -e ".[ray,remote]"
+	@touch $@
+
 .venv-docs/installed: pyproject.toml | python
 	$(PYTHON) -m venv .venv-docs
 	$(PYTHON) -c 'import tomllib; \
@@ -146,6 +158,6 @@ python:
 
 clean: ## remove what the other targets made
 	rm -rf demo dist runtime/dist build .venv-demo .venv-runtime .venv-test .venv-runtime-test .venv-oldest .venv-fuzz .fuzz
-	rm -rf .venv-docs site
+	rm -rf .venv-docs .venv-cluster site
 	rm -rf runtime/web/node_modules runtime/web/dist runtime/html/fic_runtime_html/built runtime/html/dist
 	rm -rf .pytest_cache .mypy_cache .ruff_cache

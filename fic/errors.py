@@ -9,6 +9,7 @@ FicError
 ├── UnknownBaseError     a base name that is not in the table
 ├── BaseOptionError      a base has no such layer, or does not accept such an image size
 ├── WeightsError         weights cannot be downloaded or read, or do not fit the base
+├── ClusterError         a Ray cluster cannot be used
 └── DownloadError        a download could not be finished or did not match its checksum
 """
 
@@ -50,3 +51,7 @@ class WeightsError(FicError):
 
 class DownloadError(FicError):
     """A download could not be finished or did not match its checksum."""
+
+
+class ClusterError(FicError):
+    """A Ray cluster cannot be used, or its workers died."""

@@ -53,7 +53,9 @@ class AnyPath(Generic[_PathOrNone]):
         return value
 
     def __set__(self, instance: object, value: StrPath | _PathOrNone) -> None:
-        path = value if value is None else Path(value)  # type: ignore[arg-type] # None or a path
+        if isinstance(value, str) and "://" in value:
+            raise ValueError(f"{self._name}: give fic.data.remote.location(URL)")  # not folded
+        path = value if value is None or isinstance(value, Path) else Path(value)  # type: ignore[arg-type] # None or a path
         instance.__dict__[self._name] = path
 
 
@@ -113,6 +115,8 @@ class CacheOptions:
         views: versions of each training picture; the first is the plain one.
         on_error: whether a picture that cannot be read is left out or ends the run.
         recompute: extract all bottlenecks of the pictures again, those in the cache too.
+        ray: address of a Ray cluster that extracts, `auto` for the one of this machine, `local`
+            for a new one; None extracts in this process.
     """
 
     bottleneck_dir: AnyPath[Path] = AnyPath(Path("bottlenecks"))
@@ -123,6 +127,7 @@ class CacheOptions:
     views: int = 1
     on_error: SkipOrFail = "skip"
     recompute: bool = False
+    ray: str | None = None
 
     @property
     def memo(self) -> Path:

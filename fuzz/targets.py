@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import training_targets
 
 from fic.data import Dataset, Split
 from fic.data.csv_files import read_csv
@@ -214,6 +215,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "golden": golden,
     "linear_head": linear_head,
     "graph": graph,
+    **training_targets.TARGETS,
     "csv_file": csv_file,
     "walker": walker,
     "options": options,
@@ -222,6 +224,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 def seeds(target: str) -> list[bytes]:
     """Return valid inputs of a target."""
+    if target in training_targets.TARGETS:
+        return training_targets.seeds(target)
     if target == "decode":
         return _pictures()
     if target == "csv_file":

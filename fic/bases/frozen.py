@@ -28,8 +28,9 @@ from fic_runtime.preprocessing import Preprocessing
 from fic_runtime.reading import private_folder
 
 from ..cache.locks import make_folder
+from ..data.remote import local
 from ..digests import digest_bytes, digest_file
-from ..errors import WeightsError
+from ..errors import DataError, WeightsError
 from ..fingerprint import LAST_LAYER, Fingerprint, bottleneck_shape
 from ..options import BaseOptions, CacheDtype
 from .keras_file import KerasFile
@@ -51,9 +52,11 @@ _MOST_ENTRIES = 10_000  # of a folder that are looked at to tell whether it is a
 def is_cache(folder: Path) -> bool:
     """Return whether fic has kept bottlenecks, or what it knows of bases, in this folder before.
 
-    Whoever names a folder in a file that others read cannot make it a cache by doing so.
+    Whoever names a folder in a file that others read cannot make it a cache by doing so. Of one at
+    a URL the local copy tells, so that no server is asked that a stranger names.
     """
     try:
+        folder = local(folder)
         if any(_RECIPE.fullmatch(name) for name in _names(folder / RECIPES)):
             return True
         return any(
@@ -61,7 +64,7 @@ def is_cache(folder: Path) -> bool:
             for name in _names(folder)
             if _FOLDER.fullmatch(name)
         )
-    except (OSError, ValueError):
+    except (DataError, OSError, ValueError):
         return False
 
 
@@ -77,7 +80,8 @@ class FrozenBase:
 
     Args:
         options: the base.
-        cache_dir: the folder of the bottleneck cache.
+        cache_dir: the folder of the bottleneck cache; of one at a URL, what is remembered is in
+            the local copy.
         dtype: element type of the cached bottlenecks.
         fingerprint: that of an earlier run, so that nothing has to be built to know it.
         tuned_weights: the file of a fine-tuned base's weights, which stand in for those of
@@ -99,7 +103,7 @@ class FrozenBase:
         own: KerasFile | None = None,
     ) -> None:
         self.options = options
-        self.cache_dir = cache_dir
+        self.cache_dir = local(cache_dir)
         self.spec: Base = find_base(options.base_model) if own is None else own.spec
         self.preprocessing: Preprocessing = (
             self.spec.preprocessing(size=options.image_size, resize=options.resize)

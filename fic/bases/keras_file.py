@@ -84,6 +84,18 @@ def open_keras_file(options: BaseOptions, file: BaseFile) -> KerasFile:
     return KerasFile(file=file, spec=spec, preprocessing=processor.preprocessing)
 
 
+def input_of(file: BaseFile) -> tuple[list[int | str], bool]:
+    """Return the shape of the input of a `.keras` file, and whether it rescales pixels itself.
+
+    Raises:
+        BaseOptionError: it takes no picture.
+        WeightsError: it is not a Keras model.
+    """
+    config, _ = _read(file.path)
+    sides = ("free" if side is None else side for side in _sides(file, config))
+    return ["free", *sides, 3], _rescales(config)
+
+
 def load_model(path: str, *, side: int) -> "keras.Model":
     """Return the model of a file, from float32 pixels (n, height, width, 3) to its one output.
 

@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         # sweeps know what a killed process left and what another one is writing now.
         remove_abandoned_temporaries(path.parent)
         with new_temporary(path.parent) as file:
-            if hasattr(os, "fchmod"):  # a graph that a group may write would not be believed
+            # A graph that a group may write would not be believed; some disks know no rights.
+            with suppress(AttributeError, OSError):
                 os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & 0o755)
             publish(file, data, path)
     except OSError as error:

@@ -18,6 +18,7 @@ from fic_runtime.bundle.opening import file_digest
 from fic_runtime.errors import BundleError, DeviceError
 from fic_runtime.preprocessing import Preprocessing
 
+from ..data.remote import local
 from ..digests import digest_bytes
 from ..errors import BaseOptionError, WeightsError
 from ..fingerprint import Fingerprint
@@ -69,7 +70,7 @@ class OnnxBase:
                 f"--weights {options.weights}: an ONNX file brings its weights; leave --weights out"
             )
         self.options = options
-        self.cache_dir = cache_dir
+        self.cache_dir = local(cache_dir)
         self.file = file
         self._dtype: CacheDtype = dtype
         self._given = fingerprint
@@ -494,26 +495,20 @@ def _wrapped(plan: _Plan) -> "onnx.ModelProto":
     from fic_export.conversion.wrapping import wrap
     from fic_export.errors import ConversionError, one_line
 
-    batch = plan.wrapping.picture.batch
     log.info("putting pixels and pooling around %s, once for this cache", plan.graph.path)
-    model = wrap(plan.graph, plan.wrapping)
-    try:
-        if _takes_batches(model, plan):
-            return model
-        reason = "its pictures change each other"
-    except (BundleError, DeviceError) as error:
-        reason = one_line(error)
-    if batch in (None, 1):
-        # Made for one picture, as tracing makes it: then one after the other.
+    reason = ""
+    # First as it is: its input is all that most graphs for a fixed number of pictures say of it.
+    for free_batch in (False, True):
+        model = wrap(plan.graph, plan.wrapping, free_batch=free_batch)
         try:
-            model = wrap(plan.graph, plan.wrapping, one_by_one=True)
             if _takes_batches(model, plan):
                 return model
+            reason = "its pictures change each other"
         except (BundleError, DeviceError) as error:
             reason = one_line(error)
     raise ConversionError(
         f"{plan.graph.path}: cannot be used for any number of pictures ({reason}); export it with "
-        "a free batch, or for one picture"
+        "a free batch"
     )
 
 

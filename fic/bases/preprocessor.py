@@ -12,15 +12,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from fic_runtime.preprocessing import ChannelOrder, Geometry, Pixels, Preprocessing, Resize
 
 from ..errors import BaseOptionError
 from ..options import PixelNumbers
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CONFIG_FILE = "preprocessor_config.json"
 MODEL_FILE = "config.json"
@@ -53,8 +53,10 @@ class PixelRule:
             channel_order=self.channel_order, scale=(first, second, third), offset=(a, b, c)
         )
 
-    def apply(self, pixels: NDArray[Any]) -> NDArray[Any]:
+    def apply(self, pixels: "NDArray[Any]") -> "NDArray[Any]":
         """Return float32 (..., 3) of uint8 RGB pixels, in the steps of the config."""
+        import numpy as np  # here: to list bases costs nothing
+
         values = pixels[..., ::-1] if self.channel_order == "bgr" else pixels
         values = values.astype(np.float64) * self.rescale + self.shift
         normalized = (values - np.array(self.mean)) / np.array(self.std)

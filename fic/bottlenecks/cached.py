@@ -1,6 +1,7 @@
 """Bottlenecks of data sets: looked up in the cache, checked, and extracted where missing."""
 
 import math
+import os
 import random
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -21,16 +22,19 @@ from ..bases.opening import AnyBase, open_base
 from ..cache import BottleneckCache
 from ..cache.keys import key_digests, make_keys
 from ..cache.maintenance import remove_entries
+from ..cache.remote import open_cache
 from ..data import Dataset, Pictures, Source, read_pictures
 from ..data.dataset import Skipped
 from ..data.duplicates import Duplicates
 from ..data.file_memo import FileDigests
+from ..data.remote import RemotePath
 from ..digests import digest_file
 from ..errors import CacheError
 from ..options import BaseOptions, CacheOptions
 from ..progress import Progress, shown
-from .engines import Engine, choose_engine
+from .engines import ChosenEngine, Engine, choose_engine
 from .extraction import Picture, bottlenecks_of, extract
+from .single_reading import FirstReading, MakeExtraction
 
 # The self-check: how many entries, and how far they may be from a fresh extraction, relative to
 # the largest value. Engines differ by 1e-3 at most and float16 rounds by 5e-4; stale weights or
@@ -39,6 +43,15 @@ _CHECKED = 3
 _CHECK_TOLERANCE = 1e-2
 # Rows read at once for statistics and for evaluation.
 _BLOCK = 512
+# Bottlenecks that are read at once in an epoch, for many batches.
+_BYTES_READ = 16 << 20
+# A file that has to be read from the disk is read in blocks: where the bottlenecks are more than
+# this share of the machine's memory, an epoch shuffles blocks of so many pictures, and the
+# pictures of so many bytes of blocks among each other (docs/why/training.md).
+_MOST_OF_MEMORY = 0.5
+_BLOCK_SHUFFLED = 32
+_BYTES_MIXED = 128 << 20
+_MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")
 # Bottlenecks that are kept in memory through a training, of each part of the data set.
 _MOST_BYTES_HELD = 64 << 20
 
@@ -92,13 +105,30 @@ class Bottlenecks:
     ) -> Generator[tuple[NDArray[Any], NDArray[Any]], None, Sequence[Skipped]]:
         """Yield each picture once, in a new order, as one of its views; see `TrainingData`."""
         count, views = self.rows.shape
-        order = random.permutation(count)
+        is_large = 4 * self.rows.size * math.prod(self.shape) > _MOST_OF_MEMORY * _memory_bytes()
+        # As many batches at once as are read from the files in one go, in the order of the files.
+        part = _whole_batches(_BYTES_MIXED if is_large else _BYTES_READ, self.shape, batch_size)
+        order = _block_order(random, count, part) if is_large else random.permutation(count)
         rows = self.rows[order, random.integers(views, size=count)]
         targets = self.targets[order]
-        for start in range(0, count, batch_size):
-            batch = slice(start, start + batch_size)
-            yield self.read(rows[batch]), targets[batch]
+        for start in range(0, count, part):
+            if is_large:
+                self.cache.announce(np.sort(rows[start + part : start + 2 * part]))
+            batches = self._batches(rows[start : start + part], batch_size)
+            for number, block in enumerate(batches):
+                first = start + number * batch_size
+                yield block, targets[first : first + batch_size]
         return ()
+
+    def _batches(self, rows: NDArray[Any], batch_size: int) -> Iterator[NDArray[Any]]:
+        """Yield the bottlenecks at these rows in batches, read from the files in one go."""
+        starts = range(0, len(rows), batch_size)
+        if self._held is not None:
+            yield from (self.read(rows[start : start + batch_size]) for start in starts)
+            return
+        wanted, places = np.unique(rows, return_inverse=True)
+        block = self.read(wanted)
+        yield from (block[places[start : start + batch_size]] for start in starts)
 
     def plain(self) -> Generator[NDArray[Any], None, None]:
         """Yield blocks of the plain view's bottlenecks."""
@@ -158,12 +188,19 @@ class CacheUse:
 
 
 def prepare(
-    pictures: Pictures, base: AnyBase, options: CacheOptions, progress: Progress
+    pictures: Pictures,
+    base: AnyBase,
+    options: CacheOptions,
+    progress: Progress,
+    reading: FirstReading | None = None,
 ) -> tuple[Bottlenecks, Bottlenecks, CacheUse]:
     """Return the bottlenecks of training and validation pictures, extracting what is missing.
 
     Training pictures have `options.views` views, validation pictures the plain one. On a warm
     cache a few entries are extracted again and compared before anything is trained on them.
+
+    Args:
+        reading: who read the pictures, and extracted bottlenecks on the way.
 
     Raises:
         ImageError: a picture cannot be decoded, and the options say to stop then.
@@ -174,14 +211,15 @@ def prepare(
     duplicates = pictures.note_duplicates(progress)
     train = wanted.add(pictures.train, pictures.digests, options.views)
     val = wanted.add(pictures.val, pictures.digests, 1)
-    if options.recompute:
+    if options.recompute and not (reading and reading.has_removed):
         # Removed first, not passed over: no later run may find the old ones beside the new.
         remove_entries(options.bottleneck_dir, base.fingerprint, wanted.keys())
-    cache = BottleneckCache(
-        options.bottleneck_dir, base.fingerprint, compression=options.compression
-    )
+    # Nobody else is kept from a new cache while the base is converted for it, which takes its time.
+    is_new = bool(pictures.digests) and not base.folder.is_dir()
+    chosen = choose_engine(options.engine, base) if is_new else None
+    cache = open_cache(options.bottleneck_dir, base.fingerprint, compression=options.compression)
     try:
-        rows, use = _fill(cache, wanted, base, options, progress)
+        rows, use = _fill(cache, wanted, base, options, progress, chosen)
     except BaseException:
         cache.close()
         raise
@@ -192,6 +230,14 @@ def prepare(
         duplicates=duplicates,
         seconds=time.perf_counter() - started,
     )
+    if reading is not None:
+        use = replace(
+            use,
+            hits=use.hits - reading.extracted,
+            extracted=use.extracted + reading.extracted,
+            engine=reading.engine or use.engine,
+            seconds=use.seconds + reading.seconds,
+        )
     return (
         _found(cache, pictures.train, rows[train]),
         _found(cache, pictures.val, rows[val]),
@@ -207,11 +253,13 @@ def fill_cache(
     cache: CacheOptions | None = None,
     shard: tuple[int, int] | None = None,
     progress: Progress | bool | None = None,
+    extraction: MakeExtraction | None = None,
 ) -> CacheUse:
     """Extract the bottlenecks that the cache lacks, without training.
 
     Args:
         shard: (i, n) takes the i-th of n parts of the pictures, from 1, by their content.
+        extraction: who extracts; by default this process.
 
     Raises:
         See `fic.training.pipeline.train`.
@@ -220,12 +268,25 @@ def fill_cache(
     source.keep_apart(cache.bottleneck_dir)
     frozen = open_base(base, cache.bottleneck_dir, dtype=cache.dtype)
     # Any picture of one folder may be for training, with one seed or another: all get all views.
+    reading = FirstReading(
+        frozen,
+        source,
+        cache,
+        seed=None,
+        shard=shard,
+        extraction=extraction and extraction(frozen, cache, source),
+    )
     pictures = read_pictures(
-        source, memo=cache.memo, seed=None, on_error=cache.on_error, progress=progress
+        source,
+        memo=cache.memo,
+        seed=None,
+        on_error=cache.on_error,
+        progress=progress,
+        reader=reading,
     )
     if shard is not None:
         pictures = pictures.part(*shard)
-    found, _, use = prepare(pictures, frozen, cache, progress)
+    found, _, use = prepare(pictures, frozen, cache, progress, reading)
     found.cache.close()
     return use
 
@@ -251,6 +312,7 @@ def _fill(
     base: AnyBase,
     options: CacheOptions,
     progress: Progress,
+    chosen: ChosenEngine | None,
 ) -> tuple[NDArray[Any], CacheUse]:
     """Return the row of each bottleneck that is wanted, -1 where its picture was skipped."""
     keys = wanted.keys()
@@ -258,7 +320,7 @@ def _fill(
     if not len(rows):
         return rows, CacheUse()
     hits = int((rows >= 0).sum())
-    chosen = choose_engine(options.engine, base, few=hits == len(rows))
+    chosen = chosen or choose_engine(options.engine, base, few=hits == len(rows))
     _self_check(cache, rows, wanted, chosen.engine, base, options.memo)
     missing = np.flatnonzero(rows < 0)
     skipped: Sequence[Skipped] = ()
@@ -323,6 +385,10 @@ class _Wanted:
         """Return the cache keys, in the order of their indices."""
         return make_keys(self._index)
 
+    def path(self, index: int) -> Path:
+        """Return the file of the bottleneck at an index."""
+        return self._paths[index]
+
     def pictures(self, indices: Iterable[int]) -> Iterator[Picture]:
         """Yield the files to decode for the bottlenecks at these indices, in ascending order."""
         entries = list(self._index)
@@ -346,7 +412,12 @@ def _self_check(
         CacheError: an entry differs; or a picture has another content than the memo says, which is
             emptied then.
     """
-    there = np.flatnonzero(rows >= 0).tolist()
+    there = [
+        index
+        for index in np.flatnonzero(rows >= 0).tolist()
+        # What is far away is not read again for a check.
+        if not isinstance(wanted.path(index), RemotePath)
+    ]
     indices = random.sample(there, min(_CHECKED, len(there)))
     for index in indices:
         (picture,) = wanted.pictures([index])
@@ -375,6 +446,35 @@ def _self_check(
                 f"fresh one by {difference:.1%}; delete this shard, or give another "
                 "--bottleneck-dir, and run again"
             )
+
+
+def _whole_batches(size: int, shape: Sequence[int], batch_size: int) -> int:
+    """Return how many bottlenecks of whole batches have about this size in bytes."""
+    return batch_size * max(1, size // (4 * math.prod(shape) * batch_size))
+
+
+def _block_order(random: np.random.Generator, count: int, part: int) -> NDArray[Any]:
+    """Return an order of pictures, (count,), in which each `part` comes from few places."""
+    blocks = [
+        np.arange(start, min(start + _BLOCK_SHUFFLED, count))
+        for start in range(0, count, _BLOCK_SHUFFLED)
+    ]
+    order = np.concatenate([blocks[number] for number in random.permutation(len(blocks))])
+    for start in range(0, count, part):
+        random.shuffle(order[start : start + part])
+    return order
+
+
+def _memory_bytes() -> int:
+    """Return the memory of this machine, or what a container may use of it."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # as on Windows
+        return 8 << 30
+    try:
+        return min(memory, int(_MEMORY_LIMIT.read_text(encoding="ascii")))
+    except (OSError, ValueError):  # there is none
+        return memory
 
 
 def _found(cache: BottleneckCache, dataset: Dataset, rows: NDArray[Any]) -> Bottlenecks:

@@ -89,10 +89,10 @@ class OnnxEngine:
 
     name = "onnx"
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path | bytes, *, cpus: int | None = None) -> None:
         from fic_runtime.graphs.graph import Graph
 
-        cpus = usable_cpus()
+        cpus = cpus or usable_cpus()
         on_gpu = _onnx_has_cuda()
         self.passes = 1 if on_gpu else min(cpus, _MOST_PASSES)
         self._graph = Graph(file, threads=max(1, cpus // self.passes))

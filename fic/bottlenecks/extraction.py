@@ -137,7 +137,7 @@ def bottleneck_batches(
     workers = engine.passes if engine.passes > 1 else usable_cpus() + 1
     chunks = _chunks(pictures, _at_once(batch_size, geometry))
     batches = in_parallel(chunks, work, workers=workers, in_order=in_order)
-    with _one_opencv_thread(), closing(batches):
+    with one_opencv_thread(), closing(batches):
         yield from batches
 
 
@@ -152,7 +152,7 @@ def pixel_batches(
     batches = in_parallel(
         chunks, lambda chunk: _decode(chunk, geometry), workers=usable_cpus(), in_order=True
     )
-    with _one_opencv_thread(), closing(batches):
+    with one_opencv_thread(), closing(batches):
         yield from batches
 
 
@@ -208,7 +208,8 @@ def _read(picture: Picture, geometry: Geometry) -> NDArray[Any]:
 
 
 @contextmanager
-def _one_opencv_thread() -> Iterator[None]:
+def one_opencv_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread meanwhile."""
     # The workers already use every processor; OpenCV's own threads would only take turns.
     import cv2
 

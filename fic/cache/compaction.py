@@ -1,5 +1,6 @@
 """Compaction of shards, crash safe: a row is removed only once its copy is on the disk."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,49 @@ from .shards import (
     DamagedShard,
     Shard,
     encode_rows,
+    open_shard,
     row_checksums,
+    set_aside,
+    shard_paths,
     stored_dtype,
     write_shard,
 )
 from .writer import COMMIT_BYTES
 
+log = logging.getLogger(__name__)
+
+# Opening a shard costs 0.3 ms in every run to come, copying 1 MB of it about 2 ms once.
+_SMALL_BYTES = 4 << 20
+_MANY = 32
+
 Mask = NDArray[np.bool_]
+
+
+def merge_small_shards(folder: Path, fingerprint: Fingerprint) -> int:
+    """Merge the small shards of a folder if they are many, and return how many they were.
+
+    Each small run leaves a shard, and every run opens all of them. Large ones are left alone, so
+    that no run copies more than some 100 MB. Whoever calls holds the folder exclusively.
+
+    Raises:
+        CacheError: the folder cannot be written; no row is lost.
+        OSError: it cannot be read.
+    """
+    small = [path for path in shard_paths(folder) if path.lstat().st_size < _SMALL_BYTES]
+    if len(small) < _MANY:
+        return 0
+    shards = []
+    for path in small:
+        try:
+            shard = open_shard(path, fingerprint)
+            for _ in checked_pieces(shard, fingerprint):
+                pass
+            shards.append(shard)
+        except DamagedShard as error:
+            set_aside(path, str(error))
+    rewrite_shards(folder, fingerprint, list(zip(shards, first_copies(shards), strict=True)))
+    log.info("%s: %d small shards merged", folder, len(shards))
+    return len(shards)
 
 
 def first_copies(shards: Sequence[Shard]) -> list[Mask]:

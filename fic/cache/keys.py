@@ -59,6 +59,11 @@ class KeyIndex:
             return 0
         return 1 + int(np.count_nonzero(self._keys[1:] != self._keys[:-1]))
 
+    @property
+    def keys(self) -> Keys:
+        """All keys, sorted; equal ones as often as they were added."""
+        return self._keys
+
     def add(self, keys: Keys, rows: NDArray[np.int64]) -> None:
         """Add rows (n,) under keys (n,), which may be there already."""
         order = np.argsort(keys, kind="stable")

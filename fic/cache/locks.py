@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import stat
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -46,8 +47,13 @@ class SharedLock:
             _make(folder)
             descriptor = _open_lock(folder)
             if descriptor is not None and _try_lock(descriptor, exclusive=False) is False:
-                log.warning("%s: waiting, another process compacts or prunes it", folder)
-                _wait_shared(descriptor)
+                if _is_held_by_reader(descriptor):
+                    log.warning(
+                        "%s: its lock is held by one who may only read; not waiting", folder
+                    )
+                else:
+                    log.warning("%s: waiting, another process compacts or prunes it", folder)
+                    _wait_shared(descriptor)
             if descriptor is None or _is_still(descriptor, folder / _LOCK):
                 break
             os.close(descriptor)  # the folder was pruned while we waited
@@ -80,12 +86,35 @@ def hold_exclusively(folder: Path) -> Iterator[None]:
             f"{folder}: cannot be changed ({error.strerror}); ask whoever owns this cache"
         ) from error
     try:
-        if _try_lock(descriptor, exclusive=True) is False:
+        if _set_range_lock(descriptor, exclusive=True) is False or (
+            _try_lock(descriptor, exclusive=True) is False
+        ):
             raise CacheError(
                 f"{folder}: in use by another process; try again when its training or extraction "
                 "has ended"
             )
         yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[bool]:
+    """Keep every other process out of a cache folder if none is in it now, and say whether.
+
+    Never waits and never raises: where locks do not exist, nobody is known to be alone.
+    """
+    try:
+        descriptor = _open_plain(folder / _LOCK, os.O_RDWR)
+    except OSError as error:
+        log.debug("%s: not locked (%s)", folder, error.strerror)
+        yield False
+        return
+    try:
+        yield (
+            _set_range_lock(descriptor, exclusive=True) is not False
+            and _try_lock(descriptor, exclusive=True) is True
+        )
     finally:
         os.close(descriptor)
 
@@ -226,6 +255,30 @@ def _try_lock(descriptor: int, *, exclusive: bool) -> bool | None:
     except OSError as error:
         # EBADF: NFS locks only what is open for writing.
         return False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    return True
+
+
+def _is_held_by_reader(descriptor: int) -> bool:
+    """Return whether the exclusive lock is not that of a fic which may write the folder.
+
+    `flock` gives it to whoever can open the file for reading, and he could stop all others. Linux
+    gives the exclusive lock of a range only to who has opened the file for writing, so compacting
+    and pruning take that one first. Taken here as a shared lock, it keeps them out like `flock`.
+    """
+    return _set_range_lock(descriptor, exclusive=False) is True
+
+
+def _set_range_lock(descriptor: int, *, exclusive: bool) -> bool | None:
+    """Return whether the lock of a file's range was taken, None where there is no such lock."""
+    if sys.platform != "linux" or not hasattr(fcntl, "F_OFD_SETLK"):
+        return None
+    kind = fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK
+    # struct flock: type, whence, start and length, both 0 for the whole file, and no process.
+    whole = struct.pack("hhqqi4x", kind, os.SEEK_SET, 0, 0, 0)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, whole)
+    except OSError as error:
+        return False if error.errno in (errno.EAGAIN, errno.EACCES) else None
     return True
 
 

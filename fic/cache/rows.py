@@ -3,9 +3,11 @@
 Random rows are many times faster so: a row is read in one call into the caller's array.
 """
 
+import os
+import sys
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
 from typing import Any
 
@@ -19,14 +21,20 @@ PIECE_BYTES = 4 << 20
 """Bytes of bottlenecks that are held at once to compare checksums or to convert them."""
 
 _EXPONENT = np.uint16(0x7C00)  # of a float16; all of its bits are set where it is not finite
-_OPEN_FILES = 64  # of the usual limit of 1024, most are the caller's
+_MOST_OPEN_FILES = 4096
 
 
 class ShardFiles:
-    """Reads rows from any number of shards through a bounded number of open files."""
+    """Reads rows from any number of shards through a bounded number of open files.
 
-    def __init__(self) -> None:
+    Args:
+        open_file: opens the file of a shard, given its path.
+    """
+
+    def __init__(self, open_file: Callable[[str], FileIO] = open_plain) -> None:
+        self._open_file = open_file
         self._files: OrderedDict[str, FileIO] = OrderedDict()
+        self._limit = _open_files()
 
     def read_rows(
         self,
@@ -46,15 +54,8 @@ class ShardFiles:
         if not len(rows):
             return
         size = out.shape[1]
-        packed = rows["size"] != 0
-        # Rows that lie side by side here and there are read at once.
-        joined = (np.diff(rows["offset"]) == size) & (np.diff(owners) == 0)
-        joined &= ~(packed[1:] | packed[:-1])
-        starts = np.concatenate(([0], np.flatnonzero(~joined) + 1))
-        stops = np.concatenate((starts[1:], [len(rows)]))
-        # Shard by shard, so that each is opened once however many there are.
-        order = np.argsort(owners[starts], kind="stable")
-        starts, stops = starts[order], stops[order]
+        starts, stops = _runs(owners, rows, size)
+        flat = out.reshape(-1).data
         for start, stop, owner, offset, stored in zip(
             starts.tolist(),
             stops.tolist(),
@@ -68,7 +69,28 @@ class ShardFiles:
                 self._read_into(paths[owner], offset, memoryview(data))
                 _decode_row(data, dtype.itemsize, out[start])
             else:
-                self._read_into(paths[owner], offset, out[start:stop].reshape(-1).data)
+                self._read_into(paths[owner], offset, flat[start * size : stop * size])
+
+    def announce_rows(
+        self, paths: Sequence[str], owners: NDArray[np.int64], rows: NDArray[Any], size: int
+    ) -> None:
+        """Let the system read rows ahead that `read_rows` will soon be asked for, if it can.
+
+        Args:
+            size: bytes of an uncompressed row.
+
+        Raises:
+            OSError: a file is gone.
+        """
+        if not len(rows) or not hasattr(os, "posix_fadvise"):
+            return
+        starts, stops = _runs(owners, rows, size)
+        ends = rows["offset"][stops - 1] + np.maximum(rows["size"][stops - 1], size)
+        for owner, offset, end in zip(
+            owners[starts].tolist(), rows["offset"][starts].tolist(), ends.tolist(), strict=True
+        ):
+            descriptor = self._file(paths[owner]).fileno()
+            os.posix_fadvise(descriptor, offset, end - offset, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
         """Close all files; they are opened again when needed."""
@@ -79,19 +101,52 @@ class ShardFiles:
         self.close()
 
     def _read_into(self, path: str, offset: int, view: memoryview) -> None:
-        file = self._files.get(path)
-        if file is None:
-            if len(self._files) >= _OPEN_FILES:
-                self._files.popitem(last=False)[1].close()
-            file = self._files[path] = open_plain(path)
-        else:
-            self._files.move_to_end(path)
+        file = self._file(path)
         file.seek(offset)
         while view:
             count = file.readinto(view)
             if not count:
                 raise DamagedShard("the file ends early")
             view = view[count:]
+
+    def _file(self, path: str) -> FileIO:
+        file = self._files.get(path)
+        if file is not None:
+            self._files.move_to_end(path)
+            return file
+        if len(self._files) >= self._limit:
+            self._files.popitem(last=False)[1].close()
+        file = self._files[path] = self._open_file(path)
+        return file
+
+
+def _runs(
+    owners: NDArray[np.int64], rows: NDArray[Any], size: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return where the parts of `rows` start and stop that can be read at once, as they lie.
+
+    Shard by shard, so that each is opened once however many there are.
+    """
+    packed = rows["size"] != 0
+    # Rows that lie side by side here and there are read at once.
+    joined = (np.diff(rows["offset"]) == size) & (np.diff(owners) == 0)
+    joined &= ~(packed[1:] | packed[:-1])
+    starts = np.concatenate(([0], np.flatnonzero(~joined) + 1))
+    stops = np.concatenate((starts[1:], [len(rows)]))
+    order = np.lexsort((rows["offset"][starts], owners[starts]))
+    return starts[order], stops[order]
+
+
+def _open_files() -> int:
+    """Return how many shards may be open at once: half of the files that this process may open."""
+    if sys.platform == "win32":
+        return 128
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MOST_OPEN_FILES
+    return max(4, min(soft // 2, _MOST_OPEN_FILES))
 
 
 def checked_pieces(

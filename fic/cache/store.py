@@ -6,6 +6,7 @@
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import RLock
 from types import TracebackType
@@ -19,8 +20,9 @@ from fic_runtime.reading import read_regular
 from ..errors import CacheError
 from ..fingerprint import Fingerprint
 from ..options import Compression
+from .compaction import merge_small_shards
 from .keys import KeyIndex, Keys, as_keys
-from .locks import SharedLock, new_temporary, publish, remove_abandoned_temporaries
+from .locks import SharedLock, alone, new_temporary, publish, remove_abandoned_temporaries
 from .rows import PIECE_BYTES, ShardFiles, check_rows
 from .shards import (
     ROW,
@@ -71,6 +73,7 @@ class BottleneckCache:
         self.compression: Compression = compression
         self._lock = SharedLock(self.folder)
         self._guard = RLock()
+        self._has_grown = False
         self._files = ShardFiles()
         self._index = KeyIndex()
         self._paths: list[str] = []  # an empty string for a shard that is not used any more
@@ -99,7 +102,7 @@ class BottleneckCache:
         """
         with self._guard:
             try:
-                present = {str(path): path for path in shard_paths(self.folder)}
+                present = {str(path): path for path in self._present_shards()}
                 for owner in self._live_owners():
                     if self._paths[owner] not in present:
                         self._forget(owner)
@@ -162,6 +165,13 @@ class BottleneckCache:
                 ) from error
         return out
 
+    def announce(self, rows: NDArray[np.int64]) -> None:
+        """Let the system read rows ahead that `read` will soon be asked for, if it can."""
+        with self._guard, suppress(OSError):  # which the reading will tell of
+            self._files.announce_rows(
+                self._paths, self._owners(rows), self._rows[rows], row_size(self.fingerprint)
+            )
+
     def shard_of(self, row: int) -> Path:
         """Return the file that holds a row."""
         return Path(self._paths[int(self._owners(np.array([row]))[0])])
@@ -177,9 +187,24 @@ class BottleneckCache:
         )
 
     def close(self) -> None:
-        """Close all files and let the cache be compacted."""
+        """Close all files and let the cache be compacted.
+
+        Where this object has added to many small shards, and nobody else uses them, they are
+        merged now, for the runs to come.
+        """
         self._files.close()
         self._lock.release()
+        if self._has_grown:
+            self._has_grown = False
+            self._merge()
+
+    def _merge(self) -> None:
+        try:
+            with alone(self.folder) as is_alone:
+                if is_alone:
+                    merge_small_shards(self.folder, self.fingerprint)
+        except (CacheError, OSError) as error:  # as it was before, only slower to open
+            log.info("%s: small shards are not merged (%s)", self.folder, error)
 
     def __enter__(self) -> "BottleneckCache":
         return self
@@ -192,19 +217,31 @@ class BottleneckCache:
     ) -> None:
         self.close()
 
+    def keys(self) -> Keys:
+        """Return all keys that this object knows of: S20 (n,), some of them more than once."""
+        with self._guard:
+            return self._index.keys
+
+    def _present_shards(self) -> list[Path]:
+        return shard_paths(self.folder)
+
+    def _open_shard(self, path: Path) -> Shard:
+        return open_shard(path, self.fingerprint)
+
     def _is_known(self, keys: Keys) -> NDArray[np.bool_]:
         with self._guard:
             return self._index.find(keys) >= 0
 
     def _take_in(self, path: Path) -> None:
         with self._guard:
+            self._has_grown = True
             self._adopt([path], verified=True)
 
     def _adopt(self, paths: Sequence[Path], *, verified: bool) -> None:
         shards: list[Shard] = []
         for path in paths:
             try:
-                shards.append(open_shard(path, self.fingerprint))
+                shards.append(self._open_shard(path))
             except FileNotFoundError:  # another process has just removed it
                 continue
             except DamagedShard as error:

@@ -100,6 +100,9 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort) as error:
         _complain("interrupted; what was extracted so far is in the cache")
         status = exit_code_of(error.__cause__ or error)  # click raises its own from the first
+    except MemoryError:
+        _complain("the memory of this machine does not suffice; take smaller batches or less")
+        status = 1
     except BrokenPipeError:
         silence(sys.stdout)  # the reader of the pipe has gone (`| head`)
         status = 1

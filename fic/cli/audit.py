@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..options import BaseOptions, CacheOptions
-from .option_values import SectionedCommand, from_options
+from .option_values import SectionedCommand, from_options, parameters
 from .options import (
     FOLDER,
     SEED,
@@ -28,13 +28,8 @@ _HEADINGS = {
     "Pictures": ("data", "train", "val", "val_split", "seed"),
     "Audit": ("out", "folds", "as_json"),
     "Decisions": ("apply",),
-    "Base": (
-        *("base_model", "weights", "image_size", "resize", "bottleneck_tensorname", "pooling"),
-    ),
-    "Bottlenecks": (
-        *("bottleneck_dir", "bottlenecks_batch_size", "engine", "cache_dtype"),
-        *("cache_compression", "on_error", "create_bottleneck"),
-    ),
+    "Base": parameters(BaseOptions),
+    "Bottlenecks": parameters(CacheOptions),
 }
 
 

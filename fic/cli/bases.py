@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", metavar="[NAME|FILE|hf://ORG/NAME]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def bases(name: str | None, as_json: bool) -> None:
-    """List the pretrained bases, or show the one called NAME in full.
+    """List the pretrained bases, or show one in full.
+
+    Of a base in a file, what it takes and gives is read from it: the outputs of an ONNX graph are
+    what --bottleneck-tensorname may name.
 
     FEATURES is the width of the bottleneck, PARAMETERS the size of the base in millions, TOP-1 the
     published accuracy on ImageNet in percent, SPEED the pictures per second on a CPU relative to
@@ -22,7 +25,11 @@ def bases(name: str | None, as_json: bool) -> None:
     or a download by Keras, and whether they are here already.
     """
     from ..bases import BASES, find_base
+    from ..bases.files import is_file
 
+    if name is not None and is_file(name):
+        _print_file(name, as_json=as_json)
+        return
     chosen = list(BASES.values()) if name is None else [find_base(name)]
     if as_json:
         rows = [_row(base) for base in chosen]
@@ -86,6 +93,26 @@ def _print_one(base: "Base") -> None:
     click.echo(base.name)
     for key, value in facts.items():
         click.echo(f"  {key:<12} {value}")
+
+
+def _print_file(name: str, *, as_json: bool) -> None:
+    from ..bases.facts import facts_of_file
+
+    facts = facts_of_file(name)
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+        return
+    click.echo(facts["name"])
+    facts = {
+        **facts,
+        "input": " x ".join(map(str, facts["input"])),
+        "outputs": ", ".join(facts.get("outputs", ())),
+        "bytes": f"{facts['bytes']:,}",
+        "weights": f"file, here: {facts['weights']['path']}",
+    }
+    for key, value in facts.items():
+        if key != "name" and value:
+            click.echo(f"  {key:<12} {value}")
 
 
 def _weights(base: "Base", weights: "WeightsPlace") -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..options import CacheOptions
-from .options import FOLDER, add_options
+from .options import FOLDER, Number, add_options
 from .terminal import TerminalProgress
 
 
@@ -111,7 +111,7 @@ def compact(bottleneck_dir: Path, as_json: bool) -> None:
 @_common
 @click.option(
     "--unused-days",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="DAYS",
     help="Remove entries that were not used for this many days.",
 )

@@ -10,7 +10,7 @@ from fic_export.options import Purpose, Scheme
 
 from ..options import ExportOptions, OptionsError, ReliabilityOptions
 from .option_values import SectionedCommand, flags, from_options
-from .options import FOLDER, run_cache_option
+from .options import FOLDER, LOCATION, Number, run_cache_option
 from .terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -61,19 +61,19 @@ _HEADINGS = {
 )
 @click.option(
     "--max-difference",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=ExportOptions.max_difference,
     help="Largest difference of any probability between Keras and the bundle.",
 )
 @click.option(
     "--min-agreement",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=ExportOptions.min_agreement,
     help="Share of the pictures for which both must name the same class.",
 )
 @click.option(
     "--assert-accuracy",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=ExportOptions.min_accuracy,
     help="Share of the pictures whose class the bundle must name.",
 )
@@ -85,8 +85,8 @@ _HEADINGS = {
 )
 @click.option(
     "--data",
-    type=FOLDER,
-    metavar="DIR|CSV",
+    type=LOCATION,
+    metavar="DIR|CSV|URL",
     default=ExportOptions.data,
     help="Pictures to compare on, if those of the run have moved.",
 )
@@ -112,7 +112,7 @@ _HEADINGS = {
 )
 @click.option(
     "--false-rejection",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=ReliabilityOptions.false_rejection,
     help="Share of pictures like the validation's that may be called unknown.",
 )
@@ -187,7 +187,7 @@ _HEADINGS = {
 )
 @click.option(
     "--max-accuracy-drop",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=ExportOptions.max_accuracy_drop,
     help="With --quantize, accuracy that may be lost against float32, on the same pictures; with a "
     "--base that is quantized, against Keras, instead of --max-difference and --min-agreement.",
@@ -201,8 +201,8 @@ _HEADINGS = {
 )
 @click.option(
     "--calibration-data",
-    type=FOLDER,
-    metavar="DIR|CSV",
+    type=LOCATION,
+    metavar="DIR|CSV|URL",
     default=ExportOptions.calibration_data,
     help="With --quantize int8, training pictures, if those of the run have moved.",
 )

@@ -93,6 +93,11 @@ def flags(kind: type) -> dict[str, str]:
     return {field: f"--{name.replace('_', '-')}" for field, name in _parameters(kind).items()}
 
 
+def parameters(kind: type) -> list[str]:
+    """Return the parameters of the command line that fill the fields of the library's options."""
+    return list(_parameters(kind).values())
+
+
 def _parameters(kind: type) -> dict[str, str]:
     renamed = _PARAMETERS.get(kind, {})
     return {field.name: renamed.get(field.name, field.name) for field in fields(kind)}
@@ -109,8 +114,16 @@ _TRAINING: Mapping[str, frozenset[str]] = {
 
 def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None) -> None:
     """Make the options of a run the defaults of this command."""
-    if path is None:
-        return
+    if path is not None:
+        context.default_map = recorded_defaults(path)
+
+
+def recorded_defaults(path: Path) -> dict[str, Any]:
+    """Return what a run, or its `run.json`, says of data, base and recipe, by parameter.
+
+    Raises:
+        RunError: it cannot be read, or makes no sense.
+    """
     from ..data import Source
     from ..errors import RunError
     from ..runs import read_record
@@ -127,9 +140,10 @@ def _take_from_run(context: click.Context, _: click.Parameter, path: Path | None
             raise RunError(f"{path}: {section!r} makes no sense ({error})") from error
         # To extract everything again was wanted once.
         values.pop("recompute", None)
+        values.pop("ray", None)
         parameters = _parameters(kind)
         defaults |= {parameters[name]: value for name, value in values.items()}
-    context.default_map = defaults
+    return defaults
 
 
 config_option = click.option(

@@ -1,6 +1,7 @@
 """Options shared by several commands, with the defaults of the library."""
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -32,20 +33,51 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _AnyPath(click.Path):
-    """A path, of a file as of a folder; an empty text is none, though Python reads it as `.`."""
+    """A path, of a file as of a folder; an empty text is none, though Python reads it as `.`.
+
+    Args:
+        remote: whether URLs are allowed; elsewhere they would make odd folders.
+    """
+
+    def __init__(self, *, remote: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self._remote = remote
 
     def convert(
         self, value: Any, parameter: click.Parameter | None, context: click.Context | None
     ) -> Any:
+        """Return the path, a `fic.data.remote.RemotePath` for a URL."""
         if value == "":
-            self.fail("it is empty; give a path (is a variable of the shell unset?)")
-        return super().convert(value, parameter, context)
+            self.fail(
+                "it is empty; give a path (is a variable of the shell unset?)", parameter, context
+            )
+        if isinstance(value, str) and "://" in value:
+            from ..data.remote import is_url, location, redacted
+
+            if is_url(value) and not self._remote:
+                self.fail(f"{redacted(value)} is a URL; a path on this machine is needed")
+            value = location(value)
+        return value if isinstance(value, Path) else super().convert(value, parameter, context)
 
 
-FOLDER = _AnyPath(path_type=Path)
+class Number(click.FloatRange):
+    """A number in a range; what is no number, or has no end, is in none."""
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> Any:
+        """Return the number."""
+        number = super().convert(value, parameter, context)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number that can be computed with", parameter, context)
+        return number
+
+
+FOLDER = _AnyPath()
+LOCATION = _AnyPath(remote=True)
 SEED = click.IntRange(0, 2**32 - 1)  # what NumPy takes
 _AT_LEAST_1 = click.IntRange(min=1)
-_POSITIVE = click.FloatRange(min=0, min_open=True)
+_POSITIVE = Number(min=0, min_open=True)
 
 
 def add_options(command: Command, *options: Callable[[Command], Command]) -> Command:
@@ -62,21 +94,22 @@ def data_options(command: Command) -> Command:
         command,
         click.option(
             "--data",
-            type=FOLDER,
-            metavar="DIR|CSV",
+            type=LOCATION,
+            metavar="DIR|CSV|URL",
             help="Folder with one sub-folder of pictures per class, or a CSV file with the columns "
-            "path,label; a third column, split (train or val), sets the split.",
+            "path,label; a third column, split (train or val), sets the split. Either may be at a "
+            "URL such as s3://bucket/photos, and the paths in a CSV file may be URLs.",
         ),
         click.option(
             "--train",
-            type=FOLDER,
-            metavar="DIR|CSV",
+            type=LOCATION,
+            metavar="DIR|CSV|URL",
             help="Training pictures in the same form; with --val, instead of --data.",
         ),
         click.option(
             "--val",
-            type=FOLDER,
-            metavar="DIR|CSV",
+            type=LOCATION,
+            metavar="DIR|CSV|URL",
             help="Validation pictures in the same form; with --train.",
         ),
     )
@@ -98,14 +131,14 @@ verbose_option = click.option(
 
 run_cache_option = click.option(
     "--bottleneck-dir",
-    type=FOLDER,
-    metavar="DIR",
-    help="Folder of the bottleneck cache.  [default: that of the run's training]",
+    type=LOCATION,
+    metavar="DIR|URL",
+    help="Folder or URL of the bottleneck cache.  [default: that of the run's training]",
 )
 
 split_option = click.option(
     "--val-split",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=VAL_SPLIT,
     help="Share of each class for validation.",
 )
@@ -167,6 +200,16 @@ def base_options(command: Command, *, base_model: str | None = BaseOptions.base_
     )
 
 
+_ray_option = click.option(
+    "--ray",
+    metavar="[ADDRESS]",
+    is_flag=False,
+    flag_value="local",
+    help="Extract on a Ray cluster: auto for the one that this machine belongs to, "
+    "ray://host:10001, or no address for a cluster on this machine alone.",
+)
+
+
 def cache_options(command: Command, *, views: bool = True) -> Command:
     """Add the options of extraction and cache; `views` says whether there may be several."""
     several = click.option(
@@ -180,10 +223,11 @@ def cache_options(command: Command, *, views: bool = True) -> Command:
         command,
         click.option(
             "--bottleneck-dir",
-            type=FOLDER,
-            metavar="DIR",
+            type=LOCATION,
+            metavar="DIR|URL",
             default=CacheOptions.bottleneck_dir,
-            help="Folder of the bottleneck cache; several data sets and bases may share it.",
+            help="Folder of the bottleneck cache, or a URL such as s3://bucket/cache; several data "
+            "sets and bases may share it.",
         ),
         click.option(
             "--bottlenecks-batch-size",
@@ -221,6 +265,7 @@ def cache_options(command: Command, *, views: bool = True) -> Command:
             is_flag=True,
             help="Extract all bottlenecks of these pictures again, cached ones included.",
         ),
+        _ray_option,
     )
 
 
@@ -322,7 +367,7 @@ def _objective_options(command: Command) -> Command:
         ),
         click.option(
             "--weight-decay",
-            type=click.FloatRange(min=0),
+            type=Number(min=0),
             default=TrainingOptions.weight_decay,
             help="Weight decay of the head (L2; decoupled for adamw).",
         ),
@@ -334,7 +379,7 @@ def _objective_options(command: Command) -> Command:
         ),
         click.option(
             "--label-smoothing",
-            type=click.FloatRange(0, 1, max_open=True),
+            type=Number(0, 1, max_open=True),
             default=TrainingOptions.label_smoothing,
             help="Label smoothing.",
         ),

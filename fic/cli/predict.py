@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ..options import BaseOptions
 from .option_values import SectionedCommand, from_options
-from .options import FOLDER, base_options, run_cache_option, verbose_option
+from .options import FOLDER, LOCATION, base_options, run_cache_option, verbose_option
 from .terminal import TerminalProgress, report_files
 
 if TYPE_CHECKING:
@@ -123,9 +123,9 @@ def predict(
 @click.argument("run", type=FOLDER)
 @click.option(
     "--data",
-    type=FOLDER,
+    type=LOCATION,
     required=True,
-    metavar="DIR|CSV",
+    metavar="DIR|CSV|URL",
     help="Folder with one sub-folder of pictures per class, or a CSV file; of a CSV file with the "
     "column split, the pictures marked val. Classes may be missing.",
 )

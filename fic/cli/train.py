@@ -32,6 +32,8 @@ from .terminal import TerminalProgress, report_files
 if TYPE_CHECKING:
     from fic_runtime.images.picture_files import FileUse
 
+    from ..bottlenecks.single_reading import MakeExtraction
+
 
 @click.command(cls=SectionedCommand)
 @data_options
@@ -142,12 +144,20 @@ def extract(
     """
     from ..bottlenecks import fill_cache
 
+    extraction: MakeExtraction | None = None
+    if options["ray"] is not None:
+        if shard is not None:
+            raise click.UsageError("--shard is for machines that do not know each other, or --ray.")
+        from ..distributed import RayExtraction
+
+        extraction = RayExtraction
     use = fill_cache(
         given_source(data, train, val),
         base=from_options(BaseOptions, options),
         cache=from_options(CacheOptions, options),
         shard=_shard(shard),
         progress=TerminalProgress(),
+        extraction=extraction,
     )
     record = use.files_record()
     report_files(use.files)
@@ -168,7 +178,7 @@ def _check_whole_network(options: dict[str, Any]) -> None:
             "--views is for cached bottlenecks; with --omit-bottlenecks each epoch draws views of "
             "its own."
         )
-    for name in ("create_bottleneck", "cache_dtype", "cache_compression"):
+    for name in ("create_bottleneck", "cache_dtype", "cache_compression", "ray"):
         if options["omit_bottlenecks"] and _is_given(name):
             raise click.UsageError(
                 f"{_spelled(name)} is for the cache that --omit-bottlenecks omits."

@@ -21,6 +21,7 @@ from fic_runtime.reading import open_regular
 from ..errors import DataError
 from ..options import SkipOrFail
 from .dataset import Dataset, Skipped, Split
+from .remote import RemotePath, is_url, location
 from .sides import Side, side_of
 
 _MOST_LINE = 1 << 20  # characters: what has no end of a line is not read whole
@@ -32,12 +33,12 @@ def read_csv(
 ) -> Dataset | Split:
     """List the pictures named in a CSV file with the columns `path,label` or `path,label,split`.
 
-    Paths are relative to the file's folder. `split` names the side of each picture, in any of the
-    usual spellings (`fic.data.sides`); where some are for validation, those for a test are left
-    out. Other columns are ignored, and commas may be semicolons, tabs or bars.
+    Paths are relative to the file's folder, or URLs. `split` names the side of each picture, in any
+    of the usual spellings (`fic.data.sides`); where some are for validation, those for a test are
+    left out. Other columns are ignored, and commas may be semicolons, tabs or bars.
 
     Args:
-        file: the CSV file, UTF-8, first line the names of the columns.
+        file: the CSV file, local or a URL, UTF-8, first line the names of the columns.
         labels: the classes of the training set, as for `read_folder`.
         on_error: whether lines that cannot be used are skipped, or end the reading.
 
@@ -47,7 +48,7 @@ def read_csv(
     Raises:
         DataError: the file cannot be read, or a line of it, or every line, cannot be used.
     """
-    file = Path(file)
+    file = location(file)
     rows = _read_rows(file)
     if rows.wrong and (on_error == "fail" or not rows.paths):
         more = f" (and {len(rows.wrong) - 1} more such lines)" if len(rows.wrong) > 1 else ""
@@ -166,6 +167,7 @@ def _used_rows(file: Path, reader: "Iterator[list[str]]", columns: _Columns) -> 
     side_of_cell: dict[str, Side] = {}
     folders: dict[str, Path] = {}
     root = "" if file.parent == Path() else os.path.join(file.parent, "")  # noqa: PTH118  # as text
+    is_remote = isinstance(file, RemotePath)
     path_at, label_at, split_at = columns.path, columns.label, columns.split
     width = len(columns.names)
     for cells in reader:
@@ -180,22 +182,26 @@ def _used_rows(file: Path, reader: "Iterator[list[str]]", columns: _Columns) -> 
                 label_of[text] = _label(text)
             if split_at is not None and cells[split_at] not in side_of_cell:
                 side_of_cell[cells[split_at]] = _side(cells[split_at])
-            path = _existing(root, name)
-            key = str(Path(path)) if "./" in path or "//" in path else path
+            far = _remote(file, name) if is_remote or "://" in name else None
+            path = _existing(root, name) if far is None else far.url
+            key = str(Path(path)) if far is None and ("./" in path or "//" in path) else path
             if key in first_lines:
-                raise _Unusable(f"{path} is on line {first_lines[key]} too; name each picture once")
+                shown = far or path
+                raise _Unusable(
+                    f"{shown} is on line {first_lines[key]} too; name each picture once"
+                )
         except _Unusable as reason:
             named = cells[path_at].strip() if len(cells) > path_at else ""
-            place = Path(file.parent, named) if named else Path(f"{file}:{line}")
+            place = file.parent / named if named else Path(f"{file}:{line}")
             rows.wrong.append(Skipped(place, f"{file}, line {line}: {reason}"))
             continue
         first_lines[key] = line
         # A path from its folder takes half the time of one from text.
         folder, slash, base = path.rpartition("/")
-        if folder not in folders:
+        if far is None and folder not in folders:
             folders[folder] = Path(folder + slash)
         rows.lines.append(line)
-        rows.paths.append(folders[folder] / base)
+        rows.paths.append(folders[folder] / base if far is None else far)
         rows.labels.append(label_of[text])
         if split_at is not None:
             rows.sides.append(side_of_cell[cells[split_at]])
@@ -231,6 +237,18 @@ def _side(text: str) -> Side:
     if side is None:
         raise _Unusable(f"split is {text.strip()!r}; write train or val")
     return side
+
+
+def _remote(file: Path, name: str) -> RemotePath | None:
+    """Return the URL of a picture; whether it is there, reading shows.
+
+    To ask a server about each line takes as long as to read the pictures.
+    """
+    if is_url(name):
+        return RemotePath(name)
+    if not name:
+        raise _Unusable("has no path")
+    return file.parent / name if isinstance(file, RemotePath) else None
 
 
 def _existing(root: str, name: str) -> str:

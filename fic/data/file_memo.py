@@ -6,16 +6,20 @@ path with a time of their choice. The time of change cannot be chosen, and a ren
 brings another inode.
 """
 
+import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from ..digests import DIGEST_SIZE, digest_file
+from ..digests import DIGEST_SIZE, digest_bytes, digest_file
 from .memo import Memo, Table, batches
+from .remote import RemotePath, local
+
+log = logging.getLogger(__name__)
 
 # A file written within one tick of its file system's clock can change again and keep its size and
 # times. FAT has the coarsest clock in use, 2 s.
@@ -39,20 +43,26 @@ class Digests(NamedTuple):
     failures: dict[Path, str]
 
 
-class _Stamp(NamedTuple):
-    """What an unchanged file keeps, and when it last changed in any way."""
+class Identity(NamedTuple):
+    """What the memo knows an unchanged file by.
 
-    text: bytes
-    time_ns: int
+    Attributes:
+        name: absolute path; of a URL its text and a digest of it whole.
+        stamp: what an unchanged file keeps.
+        is_stable: whether no other content can have this stamp any more.
+    """
 
-    @classmethod
-    def of(cls, status: os.stat_result) -> "_Stamp":
-        # As text: SQLite has no room for the inodes of some file systems.
-        return cls(
-            b"%d:%d:%d:%d"
-            % (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino),
-            max(status.st_mtime_ns, status.st_ctime_ns),
-        )
+    name: bytes
+    stamp: bytes
+    is_stable: bool
+
+
+class LookedUp(NamedTuple):
+    """Digests that the memo knows, sentences for files that are not there, and those to read."""
+
+    digests: dict[Path, bytes]
+    failures: dict[Path, str]
+    unread: dict[Path, Identity]
 
 
 class FileDigests:
@@ -66,7 +76,8 @@ class FileDigests:
     """
 
     def __init__(self, memo: str | os.PathLike[str] | None) -> None:
-        self._memo = None if memo is None else Memo.open(Path(memo), _FILES)
+        file = memo if isinstance(memo, Path) or memo is None else Path(memo)
+        self._memo = None if file is None else Memo.open(local(file), _FILES)
 
     def digests(
         self,
@@ -117,35 +128,47 @@ class FileDigests:
     ) -> None:
         self.close()
 
-    def _resolve(self, paths: Sequence[Path], found: Digests, pool: ThreadPoolExecutor) -> None:
-        names = list(map(_name, paths))
+    def look_up(self, paths: Sequence[Path], pool: ThreadPoolExecutor) -> LookedUp:
+        """Tell which of some files are known as they are now, and which have to be read."""
+        found = LookedUp({}, {}, {})
+        asks = any(isinstance(path, RemotePath) and not path.is_listed for path in paths)
+        identities = dict(zip(paths, (pool.map if asks else map)(_identity, paths), strict=True))
+        names = [each.name for each in identities.values() if isinstance(each, Identity)]
         known = {} if self._memo is None else self._memo.look_up(names)
-        unread: list[tuple[Path, bytes, _Stamp]] = []
-        for path, name in zip(paths, names, strict=True):
-            try:
-                status = os.stat(path)  # noqa: PTH116  # half the time of Path.stat
-            except (OSError, ValueError) as error:
-                found.failures[path] = _sentence(path, error)
+        for path, identity in identities.items():
+            if not isinstance(identity, Identity):
+                found.failures[path] = _sentence(path, identity)
                 continue
-            stamp = _Stamp.of(status)
-            remembered, digest = known.get(name, (None, None))
-            if remembered == stamp.text and _is_digest(digest):
+            remembered, digest = known.get(identity.name, (None, None))
+            if remembered == identity.stamp and _is_digest(digest):
                 found.digests[path] = digest
             else:
-                unread.append((path, name, stamp))
-        fresh = []
-        # The stamps were taken before reading: a file that changes meanwhile has a new one.
-        racy = time.time_ns() - _RACY_NS
-        answers = pool.map(_try_digest, (path for path, _, _ in unread))
-        for (path, name, stamp), digest in zip(unread, answers, strict=True):
-            if isinstance(digest, bytes):
-                found.digests[path] = digest
-                if stamp.time_ns < racy:
-                    fresh.append((name, stamp.text, digest))
-            else:
-                found.failures[path] = _sentence(path, digest)
+                found.unread[path] = identity
+        return found
+
+    def remember(self, digests: Mapping[Path, bytes], identities: Mapping[Path, Identity]) -> None:
+        """Remember the digests of files that were read after their identities were taken."""
+        fresh = [
+            (identity.name, identity.stamp, digest)
+            for path, digest in digests.items()
+            # Taken before reading: a file that changes meanwhile has another identity.
+            if (identity := identities[path]).is_stable
+        ]
         if fresh and self._memo is not None:
             self._memo.remember(fresh)
+
+    def _resolve(self, paths: Sequence[Path], found: Digests, pool: ThreadPoolExecutor) -> None:
+        known = self.look_up(paths, pool)
+        found.digests.update(known.digests)
+        found.failures.update(known.failures)
+        fresh: dict[Path, bytes] = {}
+        for path, digest in zip(known.unread, pool.map(_try_digest, known.unread), strict=True):
+            if isinstance(digest, bytes):
+                fresh[path] = digest
+            else:
+                found.failures[path] = _sentence(path, digest)
+        found.digests.update(fresh)
+        self.remember(fresh, known.unread)
 
 
 def _is_digest(value: object) -> bool:
@@ -153,11 +176,40 @@ def _is_digest(value: object) -> bool:
 
 
 def _name(path: Path) -> bytes:
+    if isinstance(path, RemotePath):
+        return path.memo_name
     return os.fsencode(os.path.abspath(path))  # noqa: PTH100  # a quarter of Path's time
+
+
+def _identity(path: Path) -> Identity | OSError | ValueError:
+    if isinstance(path, RemotePath):
+        return _remote_identity(path)
+    try:
+        status = os.stat(path)  # noqa: PTH116  # half the time of Path.stat
+    except (OSError, ValueError) as error:
+        return error
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    # As text: SQLite has no room for the inodes of some file systems.
+    times = b"%d:%d:%d" % (status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    stamp = b"%d:%b" % (status.st_size, times)
+    return Identity(_name(path), stamp, changed < time.time_ns() - _RACY_NS)
+
+
+def _remote_identity(path: RemotePath) -> Identity:
+    try:
+        version = path.version
+    except OSError as error:
+        # Some servers let a file be read and tell nothing of it: whether that works, reading shows.
+        log.debug("%s: its ETag is not known (%s)", path, error.strerror)
+        return Identity(path.memo_name, b"", is_stable=False)
+    stamp = f"{version.size}:{version.mark}".encode()
+    return Identity(path.memo_name, stamp, is_stable=bool(version.mark))
 
 
 def _try_digest(path: Path) -> bytes | OSError:
     try:
+        if isinstance(path, RemotePath):
+            return digest_bytes(path.read_bytes())
         return digest_file(path)
     except OSError as error:
         return error

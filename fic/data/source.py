@@ -3,25 +3,36 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from fic_runtime.images.picture_files import FileUse
 
 from ..errors import DataError
-from ..options import VAL_SPLIT, AnyPath, SkipOrFail
+from ..options import VAL_SPLIT, AnyPath, SkipOrFail, StrPath
 from ..progress import Progress
 from .csv_files import read_csv
 from .dataset import Dataset, Skipped, Split
 from .duplicates import Duplicates, find_duplicates
 from .file_memo import FileDigests
 from .folders import read_folder
+from .remote import RemotePath, location
+from .remote_folders import read_remote_folder
 from .splitting import split_dataset
+
+
+class _AnyLocation(AnyPath[Path | None]):
+    """As `AnyPath`, and a text that is a URL becomes a `RemotePath`."""
+
+    def __set__(self, instance: object, value: StrPath | None) -> None:
+        super().__set__(instance, location(value) if isinstance(value, str) else value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """One data set to be split, or two that are split already.
 
-    Each is a folder with one sub-folder per class, or a CSV file (`fic.data.csv_files.read_csv`).
+    Each is a folder with one sub-folder per class, or a CSV file (`fic.data.csv_files.read_csv`);
+    `fic.data.remote.RemotePath` is one at a URL.
 
     Attributes:
         data: all pictures; a CSV file with the column `split` is split already.
@@ -30,10 +41,10 @@ class Source:
         val: the validation pictures.
     """
 
-    data: AnyPath[Path | None] = AnyPath(None)  # noqa: RUF009  # a descriptor
+    data: AnyPath[Path | None] = _AnyLocation(None)  # a descriptor
     val_split: float = VAL_SPLIT
-    train: AnyPath[Path | None] = AnyPath(None)  # noqa: RUF009  # a descriptor
-    val: AnyPath[Path | None] = AnyPath(None)  # noqa: RUF009  # a descriptor
+    train: AnyPath[Path | None] = _AnyLocation(None)  # a descriptor
+    val: AnyPath[Path | None] = _AnyLocation(None)  # a descriptor
 
     def __post_init__(self) -> None:
         if len(self.paths) != (2 if self.data is None else 1):
@@ -115,6 +126,15 @@ class Pictures:
         return replace(self, train=self.train.with_labels(labels), val=self.val.with_labels(labels))
 
 
+class Reader(Protocol):
+    """Reader of all files of one data set that is to be split, or of training and validation."""
+
+    def __call__(
+        self, datasets: Sequence[Dataset], memo: Path | None, progress: Progress, /
+    ) -> tuple[dict[Path, bytes], list[Skipped]]:
+        """Return the content digest of each file, and the files that are left out."""
+
+
 def read_pictures(
     source: Source,
     *,
@@ -122,12 +142,14 @@ def read_pictures(
     seed: int | None,
     on_error: SkipOrFail,
     progress: Progress,
+    reader: Reader | None = None,
 ) -> Pictures:
     """List the pictures, read their digests, and split them if they are not split already.
 
     Args:
         memo: file that remembers digests of unchanged files, or none.
         seed: of the split; None takes all pictures that are not split for training.
+        reader: who reads the files, instead of `read_digests`.
 
     Raises:
         DataError: a data set cannot be used, or, with `on_error="fail"`, a file cannot be read.
@@ -135,7 +157,7 @@ def read_pictures(
     datasets, files, unusable = _datasets(source, on_error)
     if source.data is not None and len(datasets) == 2 and seed is not None:
         progress.note(f"{source.data}: split as its column says, not by --val-split")
-    digests, unreadable = read_digests(datasets, memo, progress)
+    digests, unreadable = (reader or read_digests)(datasets, memo, progress)
     skipped = [*unusable, *unreadable]
     if skipped and on_error == "fail":
         raise DataError(skipped[0].reason)
@@ -163,7 +185,7 @@ def read_pictures(
 def read_dataset(
     path: Path, *, labels: Sequence[str] | None = None, on_error: SkipOrFail = "fail"
 ) -> Dataset | Split:
-    """Read a folder of classes, or a CSV file of the name `*.csv`.
+    """Read a folder of classes, or a CSV file of the name `*.csv`, local or at a URL.
 
     Returns:
         A split where a CSV file has the column `split`, else the data set.
@@ -173,6 +195,8 @@ def read_dataset(
     """
     if _is_csv(path):
         return read_csv(path, labels=labels, on_error=on_error)
+    if isinstance(path, RemotePath):
+        return read_remote_folder(path, labels=labels)
     return read_folder(path, labels=labels)
 
 
@@ -210,9 +234,11 @@ def split_pictures(
         memo: file that remembers digests of unchanged files, or none.
 
     Raises:
-        DataError: the data set cannot be used, or a file of it cannot be read.
+        DataError: the data set cannot be used, a file of it cannot be read, or the memo would lie
+            among the pictures.
     """
     source = Source(data=path, val_split=fraction)
+    source.keep_apart(*([] if memo is None else [memo]))
     pictures = read_pictures(source, memo=memo, seed=seed, on_error="fail", progress=progress)
     pictures.note_duplicates(progress)
     return Split(train=pictures.train, val=pictures.val, files=pictures.files)

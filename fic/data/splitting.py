@@ -52,6 +52,11 @@ def split_dataset(
     )
 
 
+def is_validation(digest: bytes, seed: int, fraction: float) -> bool:
+    """Tell on which side of a split a content is, before a class without one side is filled."""
+    return _position(digest, seed) < fraction
+
+
 def _position(digest: bytes, seed: int) -> float:
     number = blake2b(b"%d:" % seed + digest, digest_size=8).digest()
     return int.from_bytes(number, "big") / 2**64

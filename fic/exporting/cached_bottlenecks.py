@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..cache import BottleneckCache
 from ..cache.keys import make_keys
+from ..cache.remote import open_cache
 from ..data import Dataset, Source, read_pictures
 from ..errors import CacheError, DataError
 from ..progress import Progress
@@ -93,7 +94,7 @@ def cached_bottlenecks(
         )
     except (DataError, CacheError) as error:
         return f"its pictures cannot be read: {error}"
-    cache = BottleneckCache(run.cache_options.bottleneck_dir, run.frozen_base().fingerprint)
+    cache = open_cache(run.cache_options.bottleneck_dir, run.frozen_base().fingerprint)
     features = cache.fingerprint.shape[-1]
     most = min(max(_PICTURES, _PER_CLASS * len(run.labels)), _BYTES // (4 * features))
     train = _part(cache, pictures.train, pictures.digests, run.labels, most)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from fic_runtime.errors import ImageError
-from fic_runtime.images import read_image
 from fic_runtime.preprocessing import Geometry
 
 from ..data import Dataset, Source, Split
+from ..data.remote import location, read_picture
 from ..data.source import read_dataset, read_validation
 from ..errors import FicError, RunError
 from ..runs import Run
@@ -148,7 +148,7 @@ def _readable(
 
 def _is_readable(path: Path, geometry: Geometry) -> bool:
     try:
-        read_image(path, geometry=geometry)
+        read_picture(path, geometry)
     except ImageError as error:
         log.warning("not compared: %s", error)
         return False
@@ -164,7 +164,7 @@ def _of_record(run: Run) -> Dataset:
             "--calibration-data with pictures like those it was trained on"
         )
     try:
-        return _read(Path(path))
+        return _read(location(path))
     except FicError as error:
         raise RunError(
             f"{run.folder}: its training pictures cannot be found ({error}); give "

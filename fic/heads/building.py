@@ -19,6 +19,7 @@ PROBABILITIES = "probabilities"
 STANDARDIZE = "standardise"
 
 _FORMS = "linear, mlp, mlp:UNITS, mlp:UNITS,DROPOUT, rest, or FILE.py:FUNCTION"
+_MOST_UNITS = 1 << 16  # of a hidden layer, which then has hundreds of megabytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +52,17 @@ def parse_head(text: str) -> HeadChoice:
         return HeadChoice(kind="linear")
     if text == "rest":
         return HeadChoice(kind="rest")
-    if match := re.fullmatch(r"mlp(?::(?P<units>\d+)(?:,(?P<dropout>\d*\.?\d+))?)?", text):
+    if match := re.fullmatch(r"mlp(?::(?P<units>\d{1,9})(?:,(?P<dropout>\d*\.?\d+))?)?", text):
         given = {name: value for name, value in match.groupdict().items() if value is not None}
         choice = HeadChoice(
             kind="mlp",
             units=int(given.get("units", HeadChoice.units)),
             dropout=float(given.get("dropout", HeadChoice.dropout)),
         )
-        if choice.units < 1 or not choice.dropout < 1:
-            raise HeadError(f"head {text!r}: needs at least 1 unit and a dropout below 1")
+        if not 1 <= choice.units <= _MOST_UNITS or not choice.dropout < 1:
+            raise HeadError(
+                f"head {text!r}: needs 1 to {_MOST_UNITS} units and a dropout below 1; give others"
+            )
         return choice
     file, colon, function = text.rpartition(":")
     if colon and file.endswith(".py") and function.isidentifier():

@@ -17,6 +17,11 @@ from .keras_random import glorot_uniform, layer_seeds
 if TYPE_CHECKING:
     import keras
 
+# The product of 197 bottlenecks and a kernel of five classes: 0.03 ms of processor time in
+# pieces, and on a busy machine 2 ms at once, because OpenBLAS then takes threads that wait.
+_SMALL_PRODUCT = 1 << 24  # multiplications
+_ROWS_WITHOUT_THREADS = 128
+
 Head: TypeAlias = "DenseHead | keras.Model"
 """Any head: with `input_shape`, `output_shape`, `predict_on_batch`, `get_weights`."""
 
@@ -77,9 +82,9 @@ class DenseHead:
         """Return probabilities (n, classes) of bottlenecks (n, *shape), as Keras's models do."""
         features = self.features(np.asarray(bottlenecks))
         if self.is_mlp:
-            features = features @ self.weights[0] + self.weights[1]
+            features = _product(features, self.weights[0]) + self.weights[1]
             np.maximum(features, 0, out=features)
-        return softmax(features @ self.weights[-2] + self.weights[-1])
+        return softmax(_product(features, self.weights[-2]) + self.weights[-1])
 
     def get_weights(self) -> list[NDArray[np.float32]]:
         """Return copies of the weights, as Keras's models do."""
@@ -122,6 +127,18 @@ def build_dense(
         variance=variance,
         weights=tuple(weights),
         dropout=choice.dropout if choice.kind == "mlp" else 0.0,
+    )
+
+
+def _product(features: NDArray[np.float32], kernel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the matrix product; a small one without threads, which cost more than it does."""
+    if len(features) * kernel.size > _SMALL_PRODUCT:
+        return features @ kernel
+    starts = range(0, len(features), _ROWS_WITHOUT_THREADS)
+    if len(starts) < 2:
+        return features @ kernel
+    return np.concatenate(
+        [features[start : start + _ROWS_WITHOUT_THREADS] @ kernel for start in starts]
     )
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fic_runtime.reading import read_regular
+from fic_runtime.reading import open_regular, read_regular
 
 from ..bases.weights import hdf5_array, hdf5_member
 from ..errors import HeadError, one_line
@@ -95,7 +95,11 @@ def weights_file(head: DenseHead) -> bytes:
 def read_dense(path: Path) -> DenseHead | None:
     """Return the head in a `.keras` file, or None where Keras is needed to say what is in it."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with (
+            open_regular(path) as raw,
+            io.BufferedReader(raw) as file,  # type: ignore[type-var] # a FileIO
+            zipfile.ZipFile(file) as archive,
+        ):
             config = json.loads(_part(archive, "config.json", _MOST_CONFIG))
             weights = _part(archive, _WEIGHTS, _MOST_WEIGHTS)
         return _head(config, weights)

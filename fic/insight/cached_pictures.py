@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..bases.frozen import FrozenBase
+from ..bases.opening import open_base
 from ..bottlenecks.cached import Bottlenecks, CacheUse, prepare
 from ..data import Source, read_pictures
 from ..options import BaseOptions, CacheOptions
@@ -24,7 +24,7 @@ class CachedPictures:
     """The readable pictures of a data set, training before validation.
 
     Attributes:
-        base: canonical name of the base.
+        base: name of the base, as a run records it.
         paths: the files, as the source names them.
         targets: index of each one's class in `labels`, (n,).
         labels: the class names.
@@ -64,7 +64,7 @@ def read_cached(
         See `fic.training.pipeline.train`.
     """
     source.keep_apart(cache.bottleneck_dir)
-    frozen = FrozenBase(base, cache.bottleneck_dir, dtype=cache.dtype)
+    frozen = open_base(base, cache.bottleneck_dir, dtype=cache.dtype)
     pictures = read_pictures(
         source, memo=cache.memo, seed=seed, on_error=cache.on_error, progress=progress
     )
@@ -72,7 +72,7 @@ def read_cached(
     with train.cache:
         rows = np.concatenate([_plain_rows(train), _plain_rows(val)])
     return CachedPictures(
-        base=frozen.spec.name,
+        base=frozen.name,
         paths=(*train.dataset.paths, *val.dataset.paths),
         targets=np.concatenate([train.targets, val.targets]).astype(np.int64),
         labels=train.labels,

@@ -85,5 +85,8 @@ def _is_of_one_color(thumbnail: Thumbnail) -> bool:
     import cv2
 
     data = np.frombuffer(thumbnail.jpeg, np.uint8)
-    pixels: Any = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    return pixels is not None and float(pixels.std(axis=(0, 1)).max()) < _ONE_COLOR
+    pixels: Any = cv2.imdecode(data, cv2.IMREAD_REDUCED_COLOR_2)
+    if pixels is None:
+        return False
+    _, deviations = cv2.meanStdDev(pixels)  # much faster than NumPy's
+    return float(deviations.max()) < _ONE_COLOR

@@ -14,7 +14,7 @@ from ..cache import BottleneckCache
 from ..cache.keys import make_keys
 from ..data.file_memo import FileDigests
 from ..data.thumbnails import thumbnail_reader
-from ..errors import CacheError
+from ..errors import FicError
 from ..runs import Run
 from ..runs.report import ReportPictures, pictures_on_map, render_report
 from ..runs.run import REPORT_FILE, ValidationRow
@@ -92,17 +92,17 @@ def read_report_pictures(run: Run, validation: Sequence[ValidationRow]) -> Repor
 
 def _cached_rows(run: Run, digests: Sequence[bytes]) -> list[NDArray[Any] | None] | None:
     """Return the bottleneck of each content, None where the cache lacks it; None without cache."""
-    fingerprint = run.frozen_base().fingerprint
     directory = run.cache_options.bottleneck_dir
-    if not digests or not (directory / fingerprint.folder_name).is_dir():
-        return None
     try:
+        fingerprint = run.frozen_base().fingerprint
+        if not digests or not (directory / fingerprint.folder_name).is_dir():
+            return None
         with BottleneckCache(directory, fingerprint) as cache:
             rows = cache.find(make_keys([(digest, 0) for digest in digests]))
             there = np.flatnonzero(rows >= 0)
             maps = cache.read(rows[there])
-    except CacheError:
-        return None
+    except FicError:
+        return None  # the base or the cache is gone: the page can do without the map
     flat = maps.reshape(len(maps), -1, fingerprint.shape[-1]).mean(axis=1)
     found: Mapping[int, NDArray[Any]] = dict(zip(there.tolist(), flat, strict=True))
     return [found.get(index) for index in range(len(digests))]

@@ -7,7 +7,8 @@ from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ..options import BaseOptions, CacheOptions, TrainingOptions
+from ..data.remote import location
+from ..options import AnyPath, BaseOptions, CacheOptions, TrainingOptions
 
 _Options = TypeVar("_Options", BaseOptions, CacheOptions, TrainingOptions)
 
@@ -19,6 +20,8 @@ _MOST_OF: Mapping[str, int] = MappingProxyType(
 _LEAST_OF: Mapping[str, int] = MappingProxyType(
     {"image_size": 1, "batch_size": 1, "views": 1, "fine_tune_epochs": 1}
 )
+
+_AT_URLS = frozenset({"data", "train", "val", "bottleneck_dir"})  # whose paths may be URLs
 
 
 def checked_values(kind: type, values: object) -> dict[str, Any]:
@@ -56,6 +59,8 @@ def checked_value(name: str, annotation: Any, value: Any) -> Any:
     Raises:
         ValueError: it cannot be one.
     """
+    if get_origin(annotation) is AnyPath:  # a path, however it may be given from Python
+        (annotation,) = get_args(annotation)
     if get_origin(annotation) in (Union, UnionType):
         optional = [kind for kind in get_args(annotation) if kind is not NoneType]
         return None if value is None else checked_value(name, optional[0], value)
@@ -74,8 +79,12 @@ def checked_value(name: str, annotation: Any, value: Any) -> Any:
             return number
     # A name with a null byte can be no file's, and its readers would raise whatever they like.
     elif isinstance(value, str) and "\0" not in value:
-        return annotation(value) if annotation is Path else value
+        return _path(name, value) if annotation is Path else value
     raise ValueError(f"{name} cannot be {_shown(value)}")
+
+
+def _path(name: str, value: str) -> Path:
+    return location(value) if name in _AT_URLS else Path(value)
 
 
 def _is_count(name: str, value: Any) -> bool:

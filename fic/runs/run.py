@@ -20,6 +20,7 @@ from fic_runtime.results import check_replaceable, check_writable
 
 from ..bases.frozen import is_cache
 from ..bases.opening import AnyBase, open_base
+from ..data.remote import is_url, location
 from ..errors import CacheError, HeadError, RunError, one_line
 from ..fingerprint import Fingerprint
 from ..heads.dense import Head
@@ -317,6 +318,8 @@ def text_of_path(path: Path) -> str:
 
 def path_of_text(text: str) -> Path:
     """Return the path that `text_of_path` was given."""
+    if is_url(text):
+        return location(text)
     if os.name == "nt":  # where each name is text, and \ separates folders
         return Path(text)
     return Path(_ESCAPE.sub(lambda found: chr(int(found[1], 16)), text))
@@ -383,7 +386,9 @@ def _is_record(file: Path) -> bool:
 
 def _no_run(folder: Path, file: str) -> RunError:
     if not os.path.lexists(folder):
-        return RunError(f"{folder}: no such folder; give one that `fic train` wrote")
+        return RunError(
+            f"{folder}: no such folder, so no {file} there; give a folder that `fic train` wrote"
+        )
     if (folder / MANIFEST_FILE).is_file() or folder.suffix == ".zip":
         return RunError(
             f"{folder}: is a bundle, not a run; call `fic-runtime predict {folder}` instead"

@@ -6,7 +6,6 @@ for TensorBoard, and the progress that the user sees.
 
 import logging
 import math
-import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from ..data.dataset import Skipped, each_once
 from ..errors import TrainingError, one_line
 from ..options import TrainingOptions
 from ..progress import EpochFigures, Progress
+from .event_files import EventFile
 from .metrics import Answers
 
 log = logging.getLogger(__name__)
@@ -179,58 +179,38 @@ def _check_finite(epoch: int, losses: Sequence[float], learning_rate: str) -> No
 
 
 class _EventFiles:
-    """Each epoch's figures as TensorBoard events, written without TensorBoard itself."""
+    """Each epoch's figures as events for TensorBoard, of training and validation apart."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._writers: dict[str, Any] = {}
+        self._files: dict[str, EventFile] = {}
         if folder is not None:
-            import tensorflow as tf
-
             with self._surviving():
                 for kind in ("train", "validation"):
-                    self._writers[kind] = tf.summary.create_file_writer(os.fsencode(folder / kind))
+                    self._files[kind] = EventFile(folder / kind)
 
     def __enter__(self) -> "_EventFiles":
         return self
 
     def __exit__(self, *_: object) -> None:
         with self._surviving():
-            for writer in self._writers.values():
-                writer.close()
+            for file in self._files.values():
+                file.close()
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:
         """Go on without the files where they cannot be written: the training is worth more."""
-        if self._folder is None:
-            yield
-            return
-        import tensorflow as tf
-
         try:
             yield
-        except tf.errors.OpError as error:
-            self._writers = {}
+        except OSError as error:
+            self._files = {}
             log.warning("%s: cannot be written any more (%s)", self._folder, one_line(error))
 
     def write(self, figures: EpochFigures) -> None:
-        with self._surviving():
-            self._write(figures)
-
-    def _write(self, figures: EpochFigures) -> None:
         values = {
-            "train": {"loss": figures.loss, "accuracy": figures.accuracy},
-            "validation": {"loss": figures.val_loss, "accuracy": figures.val_accuracy},
+            "train": {"epoch_loss": figures.loss, "epoch_accuracy": figures.accuracy},
+            "validation": {"epoch_loss": figures.val_loss, "epoch_accuracy": figures.val_accuracy},
         }
-        if not self._writers:
-            return
-        import tensorflow as tf
-
-        for kind, writer in self._writers.items():
-            # `tf.summary.scalar` needs the TensorBoard package; what it writes is this.
-            metadata = tf.compat.v1.SummaryMetadata(data_class=1)  # DATA_CLASS_SCALAR
-            metadata.plugin_data.plugin_name = "scalars"
-            with writer.as_default():
-                for name, value in values[kind].items():
-                    tensor = tf.constant(value, tf.float32)
-                    tf.summary.write(f"epoch_{name}", tensor, figures.epoch, metadata)
+        with self._surviving():
+            for kind, file in self._files.items():
+                file.add(figures.epoch, values[kind])

@@ -14,6 +14,7 @@ from ..bases.opening import AnyBase, open_base
 from ..bottlenecks import prepare
 from ..bottlenecks.cached import Bottlenecks, CacheUse
 from ..bottlenecks.live import live_pictures, prepare_live
+from ..bottlenecks.single_reading import FirstReading
 from ..data import Pictures, Source, read_pictures
 from ..data.dataset import each_once
 from ..data.thumbnails import thumbnail_reader
@@ -180,20 +181,38 @@ def _prepare(
 ) -> _Parts:
     """Read and split the pictures, and make their bottlenecks."""
     options, cache = request.options, request.cache
+    reading = None if options.omit_bottlenecks else _reading(request, frozen)
     pictures = read_pictures(
         request.source,
         memo=cache.memo,
         seed=options.seed,
         on_error=cache.on_error,
         progress=progress,
+        reader=reading,
     )
     found = pictures.train.labels
     if earlier is not None:
         pictures = pictures.with_labels(earlier.labels(found))
-    prepare_parts = prepare_live if options.omit_bottlenecks else prepare
-    train, val, use = prepare_parts(pictures, frozen, cache, progress)
+    train: TrainingData
+    val: TrainingData
+    if options.omit_bottlenecks:
+        train, val, use = prepare_live(pictures, frozen, cache, progress)
+    else:
+        train, val, use = prepare(pictures, frozen, cache, progress, reading)
     _check_readable(train, val, found)
     return _Parts(pictures, train, val, use)
+
+
+def _reading(request: TrainingRequest, frozen: AnyBase) -> FirstReading:
+    """Return the reader of the pictures, which extracts what is far away, or elsewhere."""
+    extraction = None
+    if request.cache.ray is not None:
+        from ..distributed import RayExtraction
+
+        extraction = RayExtraction(frozen, request.cache, request.source)
+    return FirstReading(
+        frozen, request.source, request.cache, seed=request.options.seed, extraction=extraction
+    )
 
 
 def _check_readable(train: TrainingData, val: TrainingData, found: Sequence[str]) -> None:

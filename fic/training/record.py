@@ -49,7 +49,7 @@ def run_record(
     return {
         "base": asdict(request.base.absolute()),
         "fingerprint": fingerprint.to_dict(),
-        "bottlenecks": {**asdict(cache), "bottleneck_dir": str(cache.bottleneck_dir.absolute())},
+        "bottlenecks": _cache_record(cache),
         "training": asdict(request.options.resolved()),
         "source": asdict(request.source.absolute()),
         "images": dict(images),
@@ -65,3 +65,9 @@ def run_record(
             **made_with(),
         },
     }
+
+
+def _cache_record(cache: CacheOptions) -> dict[str, Any]:
+    values = {**asdict(cache), "bottleneck_dir": str(cache.bottleneck_dir.absolute())}
+    del values["ray"]  # where the work was done says nothing about its result
+    return values

@@ -49,7 +49,7 @@ class EarlierHead:
                 raise HeadError("--extend-classes: needs --load-weights with a run folder")
             return None
         earlier = cls(options.load_weights, options.extend_classes)
-        if not earlier.path.exists():
+        if not (earlier.path.is_dir() or earlier.path.is_file()):  # a pipe has no end
             raise HeadError(f"{earlier.path}: no such run folder or file of a head's weights")
         if options.extend_classes and earlier.run is None:
             raise HeadError(

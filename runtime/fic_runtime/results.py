@@ -323,12 +323,12 @@ def _fill(folder: Path, fresh: Path, aside: Path) -> None:
     try:
         for entry in sorted(folder.iterdir()):
             if not _IS_PART.fullmatch(entry.name):
-                shutil.move(entry, aside / entry.name)
+                shutil.move(entry, aside / entry.name, shutil.copyfile)
         for entry in sorted(fresh.iterdir()):
-            shutil.move(entry, folder / entry.name)
+            shutil.move(entry, folder / entry.name, shutil.copyfile)
     except OSError:
         for entry in sorted(aside.iterdir()):
-            shutil.move(entry, folder / entry.name)
+            shutil.move(entry, folder / entry.name, shutil.copyfile)
         raise
 
 

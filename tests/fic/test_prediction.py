@@ -117,6 +117,7 @@ def test_neither_keras_nor_tensorflow_is_imported_without_need(
     run, photo = str(tmp_path / "run"), str(shared_photos / "blue" / "0.jpg")
     options = ["--val-split", "0.25", "--epochs", "2", "--head", head]
     outputs = ["--out", run, "--weight-file", str(tmp_path / "top.keras")]
+    outputs += ["--logs", str(tmp_path / "logs")]
     source = ["--data", str(shared_photos), "--bottleneck-dir", str(cache)]
     commands = [
         ["train", *source, *base, *options, *outputs],

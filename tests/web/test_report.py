@@ -141,7 +141,8 @@ def test_the_map_shows_pictures_to_pointer_and_keyboard(browser, reports):
     browser.run(
         """
         const map = document.querySelector('[data-chart="map"] svg');
-        map.scrollIntoView({ block: "center" });
+        map.scrollIntoView({ block: "center", behavior: "instant" });
+        await new Promise((done) => setTimeout(done, 300)); // scrolling hides what is shown
         const dot = map.querySelector("[aria-label=dot] path, [aria-label=dot] circle");
         const box = dot.getBoundingClientRect();
         map.dispatchEvent(new PointerEvent("pointermove", {

@@ -263,7 +263,7 @@ def _quantize(
         draft.manifest.preprocessing,
         pictures,
         targets=options.targets,
-        calibration=[Path(file) for file in options.calibration_files or pictures],
+        calibration=_as_paths(options.calibration_files or pictures),
         limits=Limits(
             max_accuracy_drop=options.max_accuracy_drop,
             min_accuracy=options.bounds.min_accuracy,
@@ -279,10 +279,15 @@ def _files(
     pictures: Sequence[str | os.PathLike[str]] | None, geometry: Geometry
 ) -> Iterator[list[Path]]:
     if pictures is not None:
-        yield [Path(picture) for picture in pictures]
+        yield _as_paths(pictures)
         return
     with drawn_files(geometry) as drawn:
         yield drawn
+
+
+def _as_paths(files: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    # A Path as it is: it may be of a class of its own, which reads from elsewhere.
+    return [file if isinstance(file, Path) else Path(file) for file in files]
 
 
 def _first_manifest(classifier: KerasClassifier, options: BundleOptions) -> Manifest:

@@ -50,14 +50,14 @@ class Wrapping:
     preprocessing: Preprocessing
 
 
-def wrap(graph: ForeignGraph, wrapping: Wrapping, *, one_by_one: bool = False) -> onnx.ModelProto:
+def wrap(graph: ForeignGraph, wrapping: Wrapping, *, free_batch: bool = False) -> onnx.ModelProto:
     """Return a graph from uint8 `image` to float32 `bottleneck`, with all weights inside.
 
     Args:
         graph: what is wrapped.
         wrapping: how.
-        one_by_one: send the pictures of a batch through it one after the other (`Scan`), for a
-            graph that was made for one.
+        free_batch: take the number of pictures that tracing left in shapes and constants for that
+            of the input, for a graph that was made for a fixed one.
     """
     model = extract(graph, wrapping.tensor)
     inner = model.graph
@@ -69,16 +69,14 @@ def wrap(graph: ForeignGraph, wrapping: Wrapping, *, one_by_one: bool = False) -
         _rename(inner, renamed)
     builder = _Builder(graph.opset, taken)
     source = renamed.get(wrapping.picture.name, wrapping.picture.name)
-    pixels = "pixels_of_one" if one_by_one else IMAGE
-    front = builder.front(wrapping, pixels, source)
+    front = builder.front(wrapping, IMAGE, source)
+    if free_batch:
+        builder.freed(model, wrapping, source)
     tensor = renamed.get(wrapping.tensor, wrapping.tensor)
-    back = builder.back(wrapping, tensor, "features_of_one" if one_by_one else BOTTLENECK)
-    nodes = [*front, *inner.node, *back]
+    nodes = [*front, *inner.node, *builder.back(wrapping, tensor, BOTTLENECK)]
     for number, node in enumerate(nodes):
         # Quantizers call nodes by their names.
         node.name = node.name or f"{node.op_type.lower()}_node_{number}"
-    if one_by_one:
-        nodes = builder.scanned(wrapping, nodes)
     _replace(inner.node, nodes)
     inner.initializer.extend(builder.constants)
     geometry = wrapping.preprocessing.geometry
@@ -208,35 +206,48 @@ class _Builder:
             steps.append(("Transpose", [], {"perm": _NCHW_TO_NHWC}))
         return self._chain(steps, source, target)
 
-    def scanned(self, wrapping: Wrapping, nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
-        """Return one node that runs others for each picture of the batch."""
-        geometry = wrapping.preprocessing.geometry
-        sides = (geometry.height, geometry.width, 3)
-        body = helper.make_graph(
-            [
-                helper.make_node(
-                    "Reshape",
-                    ["one_picture", self._constant((1, *sides), np.int64)],
-                    ["pixels_of_one"],
-                    name="as_a_batch",
-                ),
-                *nodes,
-                helper.make_node(
-                    "Reshape",
-                    ["features_of_one", self._constant(wrapping.shape, np.int64)],
-                    ["one_bottleneck"],
-                    name="out_of_the_batch",
-                ),
-            ],
-            "one_picture",
-            [helper.make_tensor_value_info("one_picture", TensorProto.UINT8, sides)],
-            [helper.make_tensor_value_info("one_bottleneck", TensorProto.FLOAT, wrapping.shape)],
+    def freed(self, model: onnx.ModelProto, wrapping: Wrapping, source: str) -> None:
+        """Let a graph for a fixed number of pictures take any.
+
+        Tracing leaves the number in the shapes of `Reshape`, where 0 means that of the input; and
+        what is the same for each picture, such as a class token, stands there once for each.
+        """
+        graph, batch = model.graph, wrapping.picture.batch or 1
+        constants, ranks = _constants(graph), _ranks(model)
+        of_picture = {source}
+        nodes: list[onnx.NodeProto] = []
+        count = ""
+        for node in graph.node:
+            if of_picture.intersection(node.input):
+                of_picture.update(node.output)
+            if node.op_type == "Reshape" and node.input[1] in constants:
+                shape = numpy_helper.to_array(constants[node.input[1]])
+                if shape.size and shape.flat[0] == batch:
+                    node.input[1] = self._constant((0, *shape.ravel()[1:]), np.int64)
+            elif node.op_type == "Concat" and of_picture.intersection(node.output):
+                for place, name in enumerate(node.input):
+                    if name not in of_picture and ranks.get(name, 0) > 1:
+                        count = count or self._count_of_pictures(nodes)
+                        node.input[place] = self._repeated(nodes, name, ranks[name], count)
+            nodes.append(node)
+        _replace(graph.node, nodes)
+
+    def _count_of_pictures(self, nodes: list[onnx.NodeProto]) -> str:
+        shape, count = (_fresh(f"{IMAGE}_{what}", self._taken) for what in ("shape", "count"))
+        nodes.append(helper.make_node("Shape", [IMAGE], [shape], name=f"{shape}_step"))
+        first = self._constant((0,), np.int64)
+        nodes.append(helper.make_node("Gather", [shape, first], [count], name=f"{count}_step"))
+        return count
+
+    def _repeated(self, nodes: list[onnx.NodeProto], name: str, rank: int, count: str) -> str:
+        shape, output = (_fresh(f"{name}_{what}", self._taken) for what in ("shape", "repeated"))
+        # Ones leave the other sides as they are.
+        others = self._constant((1,) * (rank - 1), np.int64)
+        nodes.append(
+            helper.make_node("Concat", [count, others], [shape], name=f"{shape}_step", axis=0)
         )
-        return [
-            helper.make_node(
-                "Scan", [IMAGE], [BOTTLENECK], name="one_by_one", body=body, num_scan_inputs=1
-            )
-        ]
+        nodes.append(helper.make_node("Expand", [name, shape], [output], name=f"{output}_step"))
+        return output
 
     def _chain(
         self, steps: Sequence[tuple[str, list[str], dict[str, Any]]], source: str, target: str
@@ -260,10 +271,34 @@ class _Builder:
             return operator, [self._constant(axes, np.int64)], attributes
         return operator, [], {"axes": axes, **attributes}
 
-    def _constant(self, values: Any, dtype: type) -> str:
+    def _constant(self, values: Any, dtype: Any) -> str:
         name = _fresh("fic_constant", self._taken)
         self.constants.append(numpy_helper.from_array(np.array(values, dtype), name))
         return name
+
+
+def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Return the constants of a graph by name, those of `Constant` nodes among them."""
+    found = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            values = (one.t for one in node.attribute if one.name == "value")
+            found.update((node.output[0], value) for value in values)
+    return found
+
+
+def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+    """Return how many axes the values of a graph have, as far as that can be told."""
+    graph = model.graph
+    found = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+    except (onnx.shape_inference.InferenceError, ValueError):  # ValueError: of more than 2 GB
+        return found
+    for value in inferred.value_info:
+        if value.type.tensor_type.HasField("shape"):
+            found[value.name] = len(value.type.tensor_type.shape.dim)
+    return found
 
 
 def _names(graph: onnx.GraphProto) -> set[str]:

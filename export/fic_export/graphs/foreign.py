@@ -159,7 +159,7 @@ class ForeignGraph:
         picture = PictureInput(name=found[0].name, type=kind.elem_type, dims=dims)
         if picture.type not in INPUT_TYPES:
             raise ConversionError(
-                f"{self.path}: its input {picture.name} holds {_type_name(picture.type)}; give a "
+                f"{self.path}: its input {picture.name} holds {type_name(picture.type)}; give a "
                 "graph that takes pixels as float32, float16, float64 or uint8"
             )
         if len(dims) != 4 or not _takes_rgb(picture):
@@ -285,11 +285,6 @@ def graphs_of(attribute: onnx.AttributeProto) -> Sequence[onnx.GraphProto]:
     return [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
 
 
-def has_inner_graphs(graph: onnx.GraphProto) -> bool:
-    """Tell whether a graph holds branches or loops."""
-    return any(graphs_of(attribute) for node in graph.node for attribute in node.attribute)
-
-
 def _read_by(node: onnx.NodeProto) -> Iterator[str]:
     """Yield what a node reads, in its inner graphs too: names of those alone do no harm."""
     yield from node.input
@@ -307,9 +302,14 @@ def _check_contents(path: Path, contents: GraphContents) -> None:
             "runtime never loads; export it in operators of ONNX, without fusing them for one "
             "engine"
         )
+    if contents.control_flow:
+        raise ConversionError(
+            f"{path}: holds loops or branches ({_listed(sorted(contents.control_flow))}), which "
+            "the runtime never loads; export it without them"
+        )
     if unknown := sorted(contents.types - KNOWN_TYPES):
         raise ConversionError(
-            f"{path}: holds weights of the type {_type_name(unknown[0])}, which the runtime does "
+            f"{path}: holds weights of the type {type_name(unknown[0])}, which the runtime does "
             "not know; give the graph in float32 or float16"
         )
 
@@ -337,7 +337,8 @@ def _takes_rgb(picture: PictureInput) -> bool:
     return 3 in fixed or not all(isinstance(one, int) for one in fixed)
 
 
-def _type_name(number: int) -> str:
+def type_name(number: int) -> str:
+    """Return what NumPy calls an element type of ONNX."""
     try:
         return str(np.dtype(helper.tensor_dtype_to_np_dtype(number)))
     except (KeyError, TypeError, ValueError):

@@ -53,6 +53,16 @@ def cancel_transposes(graph: onnx.GraphProto) -> None:
         node.input[:] = [past.get(name, name) for name in node.input]
 
 
+def skip_identities_of_constants(graph: onnx.GraphProto) -> None:
+    """Let nodes read a constant itself and not its copy, which exporters make of shared ones."""
+    constants = {tensor.name for tensor in graph.initializer}
+    past: dict[str, str] = {}
+    for node in graph.node:
+        node.input[:] = [past.get(name, name) for name in node.input]
+        if node.op_type == "Identity" and node.input[0] in constants:
+            past[node.output[0]] = node.input[0]
+
+
 def skip_idle_reshapes(converted: onnx.ModelProto) -> None:
     """Let nodes read past a `Reshape` that changes nothing.
 

@@ -20,8 +20,9 @@ from fic_runtime.graphs.onnx_runtime import onnxruntime
 from fic_runtime.images import load_image
 from fic_runtime.preprocessing import Preprocessing
 
-from ..errors import ConversionError, ParityError
+from ..errors import ConversionError, ParityError, one_line
 from ..graphs.files import weights_file
+from ..graphs.surgery import skip_identities_of_constants
 from ..options import Purpose, Scheme
 
 _BATCH = 16
@@ -219,7 +220,20 @@ def _smaller(graph: bytes, scheme: Scheme, images: Sequence[NDArray[Any]]) -> by
     from .int8 import quantize_int8
 
     model = onnx.load_from_string(graph)
-    smaller = quantize_int8(model, images) if scheme == "int8" else convert_to_half(model)
+    try:
+        if scheme == "int8":
+            skip_identities_of_constants(model.graph)
+            smaller = quantize_int8(model, images)
+        else:
+            smaller = convert_to_half(model)
+    except ConversionError:
+        raise
+    # The quantizers raise whatever they meet in graphs of others.
+    except Exception as error:
+        raise ConversionError(
+            f"the base cannot be quantized ({one_line(error)}); nothing was written, export "
+            "without --quantize"
+        ) from error
     return bytes(smaller.SerializeToString(deterministic=True))
 
 

@@ -229,9 +229,16 @@ def _channel_means(
     del probe.graph.output[:]
     names = list(dict.fromkeys(names))
     means = [f"{name}_channel_mean" for name in names]
+    opset = next(one.version for one in probe.opset_import if one.domain in ("", "ai.onnx"))
+    axes = numpy_helper.from_array(np.array((0, 2, 3), np.int64), "channel_mean_axes")
+    # An attribute before opset 18, an input since then.
+    attributes: dict[str, Any] = {"axes": [0, 2, 3]} if opset < 18 else {}
+    inputs = [] if attributes else [axes.name]
+    if inputs:
+        probe.graph.initializer.append(axes)
     for name, mean in zip(names, means, strict=True):
         probe.graph.node.append(
-            helper.make_node("ReduceMean", [name], [mean], axes=[0, 2, 3], keepdims=0)
+            helper.make_node("ReduceMean", [name, *inputs], [mean], keepdims=0, **attributes)
         )
         probe.graph.output.append(helper.make_tensor_value_info(mean, TensorProto.FLOAT, [None]))
     options = onnxruntime.SessionOptions()

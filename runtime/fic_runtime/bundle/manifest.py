@@ -278,7 +278,10 @@ def read_manifest(files: BundleFiles) -> Manifest:
 def _no_bundle(files: BundleFiles) -> BundleError:
     folder = files.path(MANIFEST_FILE).parent
     if not os.path.lexists(folder):
-        return BundleError(f"{folder}: no such file or folder; give what `fic export` wrote")
+        return BundleError(
+            f"{folder}: no such file or folder, so no {MANIFEST_FILE} there; "
+            "give what `fic export` wrote"
+        )
     if os.path.lexists(files.path("run.json")):
         return BundleError(
             f"{folder}: is a run, not a bundle; make one of it with `fic export {folder}`, or take "

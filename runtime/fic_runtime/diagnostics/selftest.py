@@ -101,7 +101,8 @@ def run_selftest(
 
 def _tolerance(manifest: Manifest, name: str) -> float:
     """Return the bundle's tolerance: docs/reference/bundle-format.md, "Quantized bases"."""
-    value = (manifest.quantization.get("tolerance") or {}).get(name, TOLERANCE)
+    stated = manifest.quantization.get("tolerance") or {}
+    value = stated.get(name, TOLERANCE) if isinstance(stated, dict) else None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise BundleError(
             f"manifest.json: quantization.tolerance.{name} is {value!r} and not a number from 0 "

@@ -159,6 +159,8 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     # Not cv2.imread: it cannot open non-ASCII names on Windows.
     with decoding() as room:
         try:
+            if isinstance(path, Path) and type(path).read_bytes is not Path.read_bytes:
+                return path.read_bytes()  # of a class of its own, which knows how that is done
             with open_regular(path) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size > MAX_BYTES:

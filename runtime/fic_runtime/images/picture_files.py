@@ -210,9 +210,10 @@ def walk(folder: Path, *, above: Collection[Identity] = ()) -> Walk:
     found = Walk()
     ancestors = {*above, *folders_above(folder)}
     seen: set[Identity] = set()
-    waiting = [folder]
-    while waiting:
-        current = waiting.pop()
+    waiting, linked = [folder], list[Path]()
+    while waiting or linked:
+        # Links last, so that a folder that is reached twice has its own name.
+        current = (waiting or linked).pop()
         try:
             identity = folder_identity(current)
             if identity in ancestors:
@@ -226,7 +227,9 @@ def walk(folder: Path, *, above: Collection[Identity] = ()) -> Walk:
             found.unreadable[current] = error
             continue
         before = len(found.pictures)
-        waiting += [path for path in (_look_at(entry, current, found) for entry in entries) if path]
+        for entry in entries:
+            if (below := _look_at(entry, current, found)) is not None:
+                (linked if entry.is_symlink() else waiting).append(below)
         if len(found.pictures) > before:
             found.parents.append(current)
     return found

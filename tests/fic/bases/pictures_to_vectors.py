@@ -55,7 +55,7 @@ def conv_graph(
     step("Reshape", "one_row", output="embedding")
     shape = [batch, 3, side, side] if layout == "nchw" else [batch, side, side, 3]
     result = TensorProto.FLOAT if dtype == TensorProto.UINT8 else dtype
-    ranks = {"map": 4, "tokens": 3, "pooled": 4, "embedding": 2}
+    ranks = {"map": 4, "tokens": 3, "pooled": 4, "embedding": 2, "sum": 2}
     ends = [
         helper.make_tensor_value_info(name, result, [batch, *[None] * (ranks[name] - 1)])
         for name in outputs

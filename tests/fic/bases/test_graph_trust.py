@@ -124,7 +124,7 @@ def test_a_shared_folder_is_told_of_in_one_line_and_its_graph_kept(
     with caplog.at_level(logging.WARNING, "fic"):
         first = FrozenBase(base, warm.bottleneck_dir).graph_file()
     assert caplog.messages == [
-        f"{warm.bottleneck_dir}: others may write it; so the graph of the base is kept in "
+        f"{warm.bottleneck_dir}: others may write to it; so the graph of the base is kept in "
         f"{first.parent}"
     ]
     assert FrozenBase(base, warm.bottleneck_dir).has_graph

@@ -61,6 +61,7 @@ def difference(base: OnnxBase, pixels: np.ndarray) -> float:
         {"side": "side"},
         {"batch": 1},
         {"batch": 1, "layout": "nhwc"},
+        {"batch": 4},
         {"input_name": "image"},
         {"dtype": TensorProto.FLOAT16},
     ],
@@ -185,6 +186,44 @@ def test_a_graph_is_trained_on_exported_and_served(tmp_path: Path, photos: Path)
         export_run(run.folder, out=tmp_path / "head", head_only=True)
 
 
+@pytest.mark.quantize
+@pytest.mark.parametrize("opset", [13, 20])
+def test_a_graph_is_quantized_and_fused_in_its_own_opset(
+    opset: int, tmp_path: Path, photos: Path
+) -> None:
+    model = conv_graph(opset=opset)
+    # As exporters write constants that several nodes share.
+    model.graph.node.insert(0, helper.make_node("Identity", ["kernel"], ["same_kernel"]))
+    model.graph.node[1].input[1] = "same_kernel"
+    path = saved(model, tmp_path / "network.onnx")
+    run = quick_run(tmp_path, photos, BaseOptions(base_model=str(path), pixels="unit"))
+    manifest = export_run(
+        run.folder,
+        out=tmp_path / "bundle",
+        quantize="int8",
+        quantize_for="size",
+        max_accuracy_drop=1.0,
+        single_graph=True,
+        triton=tmp_path / "triton",
+    )
+    assert manifest.quantization["scheme"] == "int8"
+    assert manifest.single_graph["largest_difference"] < 1e-4
+    base = onnx.load(tmp_path / "bundle" / "base.onnx")
+    assert "DequantizeLinear" in {node.op_type for node in base.graph.node}
+
+
+def test_a_class_token_that_stands_there_once_is_for_each_picture(
+    tmp_path: Path, pixels: np.ndarray
+) -> None:
+    model = conv_graph(batch=1, outputs=("tokens",))
+    token = onnx.numpy_helper.from_array(np.ones((1, 1, FEATURES), np.float32), "token")
+    model.graph.initializer.append(token)
+    model.graph.node.append(helper.make_node("Concat", ["token", "tokens"], ["all"], axis=1))
+    model.graph.output[0].name = "all"
+    base = opened(saved(model, tmp_path / "network.onnx"))
+    assert difference(base, pixels) < 1e-5
+
+
 def test_a_head_alone_is_exported_for_the_deployed_base(tmp_path: Path, photos: Path) -> None:
     path = saved(conv_graph(), tmp_path / "network.onnx")
     run = quick_run(tmp_path, photos, BaseOptions(base_model=str(path), pixels="unit"))
@@ -272,8 +311,30 @@ def of_integers() -> onnx.ModelProto:
     return model
 
 
-def batch_of_four() -> onnx.ModelProto:
-    return conv_graph(batch=4)
+def fixed_batch() -> onnx.ModelProto:
+    """Return a graph that adds up its pictures."""
+    model = conv_graph(batch=2, outputs=("sum",))
+    model.graph.node.append(
+        helper.make_node("ReduceMean", ["embedding"], ["mean"], axes=[0], keepdims=1)
+    )
+    model.graph.node.append(helper.make_node("Sub", ["embedding", "mean"], ["sum"]))
+    return model
+
+
+def branches() -> onnx.ModelProto:
+    model = conv_graph()
+    yes = onnx.numpy_helper.from_array(np.array(True), "yes")
+    model.graph.initializer.append(yes)
+    part = helper.make_graph(
+        [helper.make_node("Identity", ["embedding"], ["same"])],
+        "part",
+        [],
+        [helper.make_tensor_value_info("same", TensorProto.FLOAT, None)],
+    )
+    model.graph.node.append(
+        helper.make_node("If", ["yes"], ["either"], then_branch=part, else_branch=part)
+    )
+    return model
 
 
 @pytest.mark.parametrize(
@@ -282,7 +343,8 @@ def batch_of_four() -> onnx.ModelProto:
         (custom, {}, "uses custom operators .com.microsoft.Relu."),
         (two_pictures, {}, "is computed from the inputs pixel_values, other|other, pixel_values"),
         (of_integers, {}, "holds int64"),
-        (batch_of_four, {}, "cannot be used for any number of pictures"),
+        (fixed_batch, {}, "cannot be used for any number of pictures"),
+        (branches, {}, "holds loops or branches .If"),
         (lambda: conv_graph(opset=10), {}, "is written in opset 10"),
         (lambda: conv_graph(outputs=("map", "tokens")), {}, "has the outputs map, tokens; say"),
         (conv_graph, {"layer": "embeding"}, "has no tensor 'embeding'; the nearest are embedding"),

@@ -1,10 +1,13 @@
 """What somebody who may write a cache can leave there: it costs time, and never more than that."""
 
+import fcntl
 import json
 import logging
 import os
 import resource
 import stat
+import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +20,7 @@ import pytest
 
 from fic.cache import BottleneckCache
 from fic.cache.keys import make_keys
+from fic.cache.locks import hold_exclusively
 from fic.cache.maintenance import cache_info, compact_cache, prune_cache, verify_cache
 from fic.cache.shards import row_checksums, write_shard
 from fic.digests import digest_bytes
@@ -273,3 +277,42 @@ def test_pruning_leaves_what_fic_did_not_write(folder: Path, tmp_path: Path) -> 
         writer.add(KEYS, FEATURES)
     prune_cache(tmp_path, fingerprints=[folder.name])
     assert not folder.exists()
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_OFD_SETLK"), reason="Linux alone tells readers")
+def test_a_lock_of_one_who_may_only_read_is_not_waited_for(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = os.open(folder / "lock", os.O_RDONLY)
+    fcntl.flock(reader, fcntl.LOCK_EX)
+    try:
+        with (
+            caplog.at_level(logging.WARNING, "fic"),
+            BottleneckCache(folder.parent, FINGERPRINT) as cache,
+        ):
+            assert (cache.find(KEYS) >= 0).all()
+            assert "held by one who may only read" in caplog.text
+            # Who went on so is in nobody's way, and nobody compacts what is being read.
+            with (
+                pytest.raises(CacheError, match="in use by another process"),
+                hold_exclusively(folder),
+            ):
+                raise AssertionError("compacted while it is read")
+    finally:
+        os.close(reader)
+
+
+def test_one_who_compacts_is_waited_for(folder: Path) -> None:
+    opened: list[float] = []
+
+    def use() -> None:
+        BottleneckCache(folder.parent, FINGERPRINT).close()
+        opened.append(time.monotonic())
+
+    with hold_exclusively(folder):
+        thread = threading.Thread(target=use)
+        thread.start()
+        thread.join(0.3)
+        assert opened == []
+    thread.join(10)
+    assert len(opened) == 1

@@ -31,7 +31,8 @@ FIRST = {
     "cache compact": [],
     "cache prune": [],
     "data fetch": [],
-    "audit": ["run"],
+    "audit": [*QUICK[:6], "--bottleneck-dir", "cache", "--data", "photos"],
+    "report": ["run", "--out", "new.html"],
     "": [],
 }
 PLACES = ["photos", "photos/red", "run", "run/run.json", "empty", "file.txt", "none", "out"]
@@ -47,7 +48,7 @@ FLAGS = [
     *("--weight-file", "--label-file", "--logs", "--config", "--top-k", "--json", "--csv"),
     *("--img-dir", "--bottleneck_dir", "--help", "--no-such", "--pictures", "--foreign"),
     *("--shard", "--copy", "--move", "--dataset", "--keep-data", "--public-key"),
-    *("--unused-days", "--damaged", "--extend-classes", "--base"),
+    *("--unused-days", "--damaged", "--extend-classes", "--base", "--folds", "--apply"),
 ]
 
 

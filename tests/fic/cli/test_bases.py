@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 from fic.runs import Run
+from tests.fic.bases.pictures_to_vectors import conv_graph, saved
 from tests.fic.cli.conftest import Fic
 
 
@@ -37,3 +39,20 @@ def test_an_unknown_base_is_not_shown(fic: Fic) -> None:
     shown = fic("bases", "mobilnet")
     assert (shown.code, shown.out) == (1, "")
     assert "the nearest are" in shown.err
+
+
+def test_a_base_in_a_file_is_shown_with_its_outputs(fic: Fic, tmp_path: Path) -> None:
+    path = saved(conv_graph(outputs=("map", "tokens")), tmp_path / "network.onnx")
+    shown = fic("bases", path)
+    assert shown.code == 0
+    for fact in ("ONNX graph, opset 17", "free x 3 x 32 x 32", "map, tokens", "not said"):
+        assert fact in shown.out
+    facts = json.loads(fic("bases", path, "--json").out)
+    assert facts["outputs"] == ["map", "tokens"]
+    assert facts["weights"] == {
+        "source": "file",
+        "name": str(path),
+        "path": str(path),
+        "here": True,
+    }
+    assert "no such file" in fic("bases", "other.onnx").err

@@ -26,7 +26,7 @@ def test_json_gives_the_figures_of_the_page(fic: Fic, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["gone"], "no run.json there"),
+        (["gone"], "gone: no such folder"),
         (["{run}", "--out", "gone/page.html"], "gone/page.html: cannot be written"),
         (["{run}", "--out", "."], "is a folder"),
     ],

@@ -2,7 +2,11 @@
 
 import json
 import logging
+import os
 import shutil
+import signal
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +15,8 @@ from typing import Any
 import pytest
 
 from fic.bases import models as base_models
+from fic.bottlenecks import extraction
+from fic.cache.maintenance import cache_info
 from fic.cli import cli
 from fic.options import CacheOptions
 from fic.runs import Run
@@ -230,8 +236,8 @@ def test_a_data_set_that_cannot_be_used_is_one_line(
         (["--out", "."], "holds other files"),
         (["--bottleneck-dir", "text.h5"], "text.h5"),
         (["--bottleneck-dir", "/proc/fic"], "/proc/fic"),
-        (["--logs", "text.h5/logs"], "not a directory"),
-        (["--lr", "inf", "--epochs", "3"], "use a smaller --lr"),
+        (["--logs", "text.h5/logs"], "Not a directory"),
+        (["--lr", "1e38", "--epochs", "3"], "use a smaller --lr"),
         (["--weight-file", "top.onnx"], "the name must end in .keras, .h5"),
         (["--weight-file", "text.h5/top.h5"], "text.h5/top.h5: cannot be written"),
         (["--label-file", "labels.txt"], "the name must end in .json"),
@@ -339,3 +345,26 @@ def test_pictures_with_two_labels_are_told_and_kept(train: Fic, photos: Path) ->
         shutil.copy(photos / f"red/{number}.jpg", photos / f"blue/red-{number}.jpg")
     assert "same picture in two classes: 2 (" in train("--out", "run").err
     assert len(Run(Path("run")).record["duplicates"]["two_classes"]) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are another thing there")
+def test_sigterm_commits_what_was_extracted_as_ctrl_c_does(
+    train: Fic, empty: CacheOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode, calls = extraction._decode, []
+
+    def terminated(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 8:
+            time.sleep(1)  # the first ones have come to the main thread by now
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+        return decode(*arguments)
+
+    monkeypatch.setattr(extraction, "_decode", terminated)
+    handler = signal.getsignal(signal.SIGTERM)
+    result = train("--bottlenecks-batch-size", "2")
+    assert result.code == 143
+    assert "interrupted; what was extracted so far is in the cache" in result.err
+    assert sum(entry.images for entry in cache_info(empty.bottleneck_dir)) > 0
+    assert signal.getsignal(signal.SIGTERM) is handler

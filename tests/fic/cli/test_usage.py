@@ -22,6 +22,10 @@ from tests.fic.cli.conftest import Fic, assert_one_line
         ["train", "--data", "a", "--no-such-option"],
         ["extract", "--data", "a", "--shard", "3/2"],
         ["extract", "--data", "a", "--shard", "half"],
+        ["extract", "--data", "a", "--shard", "1/2", "--ray"],
+        ["train", "--data", "a", "--ray", "auto", "--omit-bottlenecks"],
+        ["train", "--data", "a", "--out", "s3://bucket/run"],
+        ["cache", "info", "--bottleneck-dir", "s3://bucket/cache"],
         ["predict", "run"],
         ["export"],
         ["export", "run", "--base", "bundle"],
@@ -47,7 +51,7 @@ def test_wrong_usage_has_exit_code_2(fic: Fic, arguments: list[str]) -> None:
     [["predict", "nowhere", "a.jpg"], ["export", "."], ["evaluate", ".", "--data", "a"]],
 )
 def test_a_folder_without_a_run_is_one_line(fic: Fic, arguments: list[str]) -> None:
-    assert_one_line(fic(*arguments), 1, "no run.json there")
+    assert_one_line(fic(*arguments), 1, "that `fic train` wrote")
 
 
 @pytest.mark.parametrize(
@@ -68,3 +72,21 @@ def test_an_empty_argument_is_not_this_folder(fic: Fic, arguments: list[str]) ->
     done = fic(*arguments)
     assert (done.code, done.out) == (2, "")
     assert "it is empty" in done.err
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e999"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--data", "photos", "--lr"],
+        ["train", "--data", "photos", "--weight-decay"],
+        ["export", "run", "--max-difference"],
+        ["cache", "prune", "--unused-days"],
+    ],
+)
+def test_a_number_that_is_none_is_refused_by_its_option(
+    fic: Fic, arguments: list[str], value: str
+) -> None:
+    done = fic(*arguments, value)
+    assert (done.code, done.out) == (2, "")
+    assert arguments[-1] in done.err

@@ -342,3 +342,18 @@ def test_two_users_of_one_memo_are_both_right(tmp_path: Path) -> None:
         thread.join()
     assert results == [right] * 4
     shutil.rmtree(folder)
+
+
+def test_only_a_regular_file_is_read_and_not_without_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "large.jpg").write_bytes(bytes(3000))
+    monkeypatch.setattr("fic.digests._MOST_BYTES", 2000)
+    for name in ("pipe.jpg", "zero.jpg", "large.jpg"):
+        with pytest.raises(OSError, match=r"not a regular file|more than 2000 bytes"):
+            digest_file(tmp_path / name)
+    if Path("/proc/kmsg").exists():
+        (tmp_path / "kernel.jpg").symlink_to("/proc/kmsg")
+        assert digest_file(tmp_path / "kernel.jpg") == digest_bytes(b"")

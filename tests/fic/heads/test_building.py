@@ -43,3 +43,9 @@ def test_the_rest_of_a_base_comes_before_the_classifier() -> None:
     head = rest_head(rest, 3, STATISTICS)
     assert (head.input_shape, head.output_shape) == ((None, 2, 2, 5), (None, 3))
     assert rest.layers[1] in head.layers
+
+
+@pytest.mark.parametrize("text", ["mlp:65537", "mlp:999999999", "mlp:" + "9" * 5000])
+def test_a_hidden_layer_that_takes_all_memory_is_refused(text: str) -> None:
+    with pytest.raises(HeadError, match="head 'mlp"):
+        parse_head(text)

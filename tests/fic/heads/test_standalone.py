@@ -69,13 +69,30 @@ def test_the_label_file_maps_labels_to_indices(tmp_path: Path, trained: keras.Mo
 
 
 @pytest.mark.parametrize("name", ["top.h5", "top.keras", "top.weights.h5"])
-def test_a_file_that_is_there_is_replaced_and_nothing_else_stays(
+def test_a_file_of_fic_s_is_replaced_and_nothing_else_stays(
     tmp_path: Path, trained: keras.Model, name: str
 ) -> None:
-    (tmp_path / name).write_bytes(b"old")
     save_files(trained, [], weight_file=tmp_path / name)
+    before = (tmp_path / name).stat()
+    save_files(trained, [], weight_file=tmp_path / name)
+    assert (tmp_path / name).stat().st_ino != before.st_ino
     assert (tmp_path / name).stat().st_size > 1000
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["top.h5", "top.keras", "top.weights.h5"])
+def test_a_file_of_somebody_else_is_not_replaced(
+    tmp_path: Path, trained: keras.Model, name: str
+) -> None:
+    save = trained.save_weights if name.endswith(".weights.h5") else trained.save
+    save(tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(OutputError, match="is not a head that fic wrote"):
+        save_files(trained, [], weight_file=tmp_path / name)
+    (tmp_path / "labels.json").write_text('{"a": 0, "b": 1}')
+    with pytest.raises(OutputError, match="is not a label file that fic wrote"):
+        save_files(trained, ["a"], label_file=tmp_path / "labels.json")
+    assert (tmp_path / name).read_bytes() == before
 
 
 def test_a_write_that_fails_leaves_the_old_file(
@@ -85,11 +102,12 @@ def test_a_write_that_fails_leaves_the_old_file(
         Path(path).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    (tmp_path / "top.h5").write_bytes(b"old")
+    save_files(trained, [], weight_file=tmp_path / "top.h5")
+    old = (tmp_path / "top.h5").read_bytes()
     monkeypatch.setattr(trained, "save", fail)
     with pytest.raises(OutputError, match=r"top\.h5: cannot be written \(No space left"):
         save_files(trained, [], weight_file=tmp_path / "top.h5")
-    assert (tmp_path / "top.h5").read_bytes() == b"old"
+    assert (tmp_path / "top.h5").read_bytes() == old
     assert [path.name for path in tmp_path.iterdir()] == ["top.h5"]
 
 

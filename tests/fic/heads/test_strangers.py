@@ -25,7 +25,9 @@ from fic.bases.models import build_base
 from fic.bases.weights import load_file
 from fic.errors import HeadError, WeightsError
 from fic.fingerprint import Fingerprint
+from fic.heads.dense_files import read_dense
 from fic.heads.keras_files import load_head, open_head
+from fic.options import TrainingOptions
 from fic.runs import Run
 
 LABELS = ("blue", "green", "red")
@@ -387,3 +389,17 @@ def test_a_dense_head_is_read_as_it_was_trained(
     dense: Callable[..., Path], fingerprint: Fingerprint
 ) -> None:
     assert open_head(dense(), fingerprint, LABELS).output_shape == (None, 3)
+
+
+@pytest.mark.parametrize("target", ["pipe", "/dev/zero"])
+@pytest.mark.parametrize("name", ["head.keras", "head.h5", "head.weights.h5"])
+def test_weights_to_begin_with_are_a_plain_file(tmp_path: Path, name: str, target: str) -> None:
+    from fic.training.starting_head import EarlierHead
+
+    if target == "pipe":
+        os.mkfifo(tmp_path / name)
+    else:
+        (tmp_path / name).symlink_to(target)
+    assert read_dense(tmp_path / name) is None
+    with pytest.raises(HeadError, match="no such run folder or file"):
+        EarlierHead.of(TrainingOptions(load_weights=tmp_path / name))

@@ -11,6 +11,7 @@ import pytest
 
 from fic.bases import find_base
 from fic.bases.frozen import FrozenBase
+from fic.bottlenecks import cached
 from fic.bottlenecks.cached import Bottlenecks
 from fic.cache import BottleneckCache
 from fic.cache.keys import make_keys
@@ -202,6 +203,34 @@ def test_training_draws_among_the_views_and_validation_uses_the_plain_one(
     assert [drawn.tolist() for drawn in read if len(drawn) == 2] == [[60, 0]] * 6
 
 
+@pytest.mark.parametrize("is_large", [False, True], ids=["files", "blocks"])
+def test_bottlenecks_that_are_not_held_in_memory_are_each_shown_once_with_their_class(
+    keep: Keep, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    features, targets = clouds(1, 500, views=2)
+    held = list(keep(features, targets).epoch(np.random.default_rng(3), 8))
+    monkeypatch.setattr(cached, "_MOST_BYTES_HELD", 0)
+    monkeypatch.setattr(cached, "_BYTES_READ", 1000)
+    monkeypatch.setattr(cached, "_BYTES_MIXED", 5000)
+    if is_large:
+        monkeypatch.setattr(cached, "_memory_bytes", lambda: 0)
+    read = list(keep(features, targets).epoch(np.random.default_rng(3), 8))
+    index = {row.tobytes(): picture for picture, views in enumerate(features) for row in views}
+    shown = [index[row.tobytes()] for block, _ in read for row in block]
+    assert sorted(shown) == list(range(500))
+    assert targets[shown].tolist() == np.concatenate([part for _, part in read]).tolist()
+    assert {len(block) for block, _ in read[:-1]} == {8}
+    # Blocks are another order; otherwise it is the same as of bottlenecks in memory.
+    same = all(np.array_equal(one, two) for (one, _), (two, _) in zip(held, read, strict=True))
+    assert same != is_large
+
+
+def test_a_head_learns_from_blocks(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cached, "_MOST_BYTES_HELD", 0)
+    monkeypatch.setattr(cached, "_memory_bytes", lambda: 0)
+    assert fit(keep).history[-1].val_accuracy > 0.95
+
+
 def test_probabilities_are_in_the_order_of_the_pictures(keep: Keep) -> None:
     val = keep(*clouds(2, 700))
     answers = probabilities(fit(keep).model, val)
@@ -232,6 +261,15 @@ def test_tensorboard_events_hold_the_history(keep: Keep, tmp_path: Path) -> None
         }
         plugins = {v.metadata.plugin_data.plugin_name for e in events for v in e.summary.value}
         assert plugins == {"scalars"}
+
+
+def test_events_that_cannot_be_written_do_not_end_the_training(
+    keep: Keep, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    trained = fit(keep, TrainingOptions(epochs=3, logs=tmp_path / "file" / "logs"))
+    assert len(trained.history) == 3
+    assert "cannot be written any more" in caplog.text
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])

@@ -1,10 +1,11 @@
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from fic.training.metrics import evaluate
+from fic.training.metrics import answers_of, evaluate
 
 LABELS = ["cat", "dog", "emu"]
 # Four pictures: cat taken for cat, cat for dog, dog for dog, dog for dog. No emu.
@@ -98,3 +99,18 @@ def test_confusions_of_many_classes_are_listed() -> None:
     assert "confusion_matrix" not in figures
     assert figures["confusions"] == [[3, 7, 1], [3, 200, 1], [5, 5, 2]]
     assert figures["per_class"]["3"] == {"images": 2, "precision": None, "recall": 0.0, "f1": 0.0}
+
+
+def test_of_many_classes_only_a_few_numbers_are_kept() -> None:
+    """All probabilities together would be 40 MB."""
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 1000, 10_000)
+    tracemalloc.start()
+    try:
+        blocks = (random.random((100, 1000), np.float32) for _ in range(100))
+        answers = answers_of(blocks, targets)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(answers) == 10_000
+    assert 0.05 < (answers.ranks < 100).mean() < 0.15

@@ -199,7 +199,10 @@ def test_huge_manifest_is_refused_before_it_is_read(bundle):
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("nowhere", "no such file or folder; give what `fic export` wrote"),
+        (
+            "nowhere",
+            "no such file or folder, so no manifest.json there; give what",
+        ),
         ("empty", "no manifest.json there"),
         ("bundle/base.onnx", "is neither a folder nor a zip archive"),
         ("bundle/manifest.json", "is neither a folder nor a zip archive"),

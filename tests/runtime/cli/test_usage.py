@@ -5,7 +5,10 @@ import re
 import pytest
 
 FAILURES = {
-    "no bundle": (("predict", "{tmp}/none", "x.png"), r"none: no manifest\.json there"),
+    "no bundle": (
+        ("predict", "{tmp}/none", "x.png"),
+        r"none: no such file or folder, so no manifest\.json there",
+    ),
     "no picture": (("predict", "{bundle}", "{tmp}/none.png"), r"none\.png: no such file"),
     "long name": (("predict", "{bundle}", "a" * 300), "cannot be read"),
     "empty folder": (("predict", "{bundle}", "{tmp}/empty"), "empty: no pictures in this folder"),

@@ -167,3 +167,10 @@ def test_a_bundle_without_golden_results_says_so(bundle, edit):
     edit(lambda values: values["files"].pop("golden.npz"))
     with pytest.raises(BundleError, match=r"has no golden\.npz to compare with"):
         run_selftest(bundle)
+
+
+@pytest.mark.parametrize("tolerance", [[1], "0.1", 3, {"bottlenecks": [1]}])
+def test_a_tolerance_that_makes_no_sense_is_refused(bundle, edit, tolerance):
+    edit(lambda values: values.update(quantization={"tolerance": tolerance}))
+    with pytest.raises(BundleError, match=r"tolerance\.bottlenecks is .* not a number"):
+        run_selftest(bundle, device="cpu")

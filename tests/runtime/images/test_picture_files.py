@@ -141,6 +141,14 @@ def test_no_link_leads_round_in_a_circle_or_out_of_the_folder(tmp_path):
     assert listing.files.line() == "Used 2 of 3 files; left out: 1 link to a folder above"
 
 
+def test_a_folder_that_links_reach_too_has_its_own_name(tmp_path):
+    touch(tmp_path, "b/x/1.png")
+    for link in ("a", "c"):
+        (tmp_path / link).symlink_to("b")
+    (tmp_path / "b/z").symlink_to("x")
+    assert found(tmp_path) == ["b/x/1.png"]
+
+
 def test_what_is_left_out_is_counted_by_kind_and_listed(tmp_path):
     touch(tmp_path, "a.png", "1.heic", "2.HEIC", "b", "c.jpg?w=640", "d.txt", "e.jpg ")
     (tmp_path / "gone").symlink_to("nowhere")

@@ -1,0 +1,3 @@
+"""Extraction on many machines, by Ray: the driver lists pictures, nodes read and extract them."""
+
+from .extraction import RayExtraction as RayExtraction

@@ -1,0 +1,293 @@
+"""Extraction by a cluster of Ray, with nodes on this machine that come, die and lack things."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fic.bases.frozen import FrozenBase
+from fic.bottlenecks import fill_cache
+from fic.cache import BottleneckCache
+from fic.data import Source
+from fic.distributed import RayExtraction, cluster
+from fic.distributed.worker import Probe, Work, Worker, package_versions
+from fic.errors import ClusterError, DataError
+from fic.options import BaseOptions, CacheOptions
+from tests.conftest import MakePhotos
+from tests.fic.conftest import Recorder
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, of which it has many
+_STORE = 100 << 20
+
+
+def contents(cache: CacheOptions, base: BaseOptions) -> dict[bytes, bytes]:
+    """Return the rows of a cache by their keys."""
+    with BottleneckCache(cache.bottleneck_dir, fingerprint_of(cache, base)) as opened:
+        keys = np.unique(opened.keys())
+        rows = opened.read(opened.find(keys))
+        return {key.tobytes(): row.tobytes() for key, row in zip(keys, rows, strict=True)}
+
+
+def fingerprint_of(cache: CacheOptions, base: BaseOptions) -> Any:
+    return FrozenBase(base, cache.bottleneck_dir).fingerprint
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Return a cluster whose head has no processor for work."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    head = {"num_cpus": 0, "object_store_memory": _STORE, "include_dashboard": False}
+    started = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        yield started
+    finally:
+        started.shutdown()
+
+
+class Interfering(Recorder):
+    """A progress that does something when the first pictures are done."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        super().__init__()
+        self._action: Callable[[], object] | None = action
+
+    def advance(self, count: int, skipped: int = 0) -> None:
+        super().advance(count, skipped)
+        if self._action is not None:
+            action, self._action = self._action, None
+            action()
+
+
+@pytest.fixture
+def many(tmp_path: Path, make_photos: MakePhotos) -> Path:
+    return make_photos(tmp_path / "many", 60)
+
+
+def on(cache: CacheOptions, address: str, folder: Path) -> CacheOptions:
+    """Return a copy of a cache, for a cluster."""
+    shutil.copytree(cache.bottleneck_dir, folder)
+    return replace(cache, bottleneck_dir=folder, ray=address)
+
+
+@pytest.mark.slow
+def test_a_node_and_a_worker_that_die_cost_time_and_nothing_else(
+    nodes: Any, many: Path, base: BaseOptions, empty: CacheOptions, tmp_path: Path
+) -> None:
+    added = [nodes.add_node(num_cpus=1, object_store_memory=_STORE) for _ in range(3)]
+    nodes.wait_for_nodes()
+    (many / "red/broken.jpg").write_bytes(b"no picture")
+    shared = on(empty, nodes.address, tmp_path / "shared")
+    plain = fill_cache(Source(data=many), base=base, cache=replace(empty, views=2))
+
+    def interfere() -> None:
+        nodes.remove_node(added[0], allow_graceful=False)
+        raylet = added[1].all_processes["raylet"][0].process.pid
+        listed = subprocess.run(
+            ["ps", "--ppid", str(raylet), "-o", "pid=,args="], capture_output=True, text=True
+        )
+        for line in listed.stdout.splitlines():
+            if "ray::Worker" in line:
+                os.kill(int(line.split()[0]), signal.SIGKILL)
+
+    heard = Interfering(interfere)
+    use = fill_cache(
+        Source(data=many),
+        base=base,
+        cache=replace(shared, views=2),
+        progress=heard,
+        extraction=RayExtraction,
+    )
+    assert [skipped.path for skipped in use.skipped] == [many / "red/broken.jpg"]
+    assert use.skipped == plain.skipped
+    assert contents(shared, base) == contents(empty, base)
+    assert len(contents(shared, base)) == 2 * 180
+    assert heard.steps[-1]["title"] == "extracting on 3 nodes"
+    assert (heard.steps[-1]["done"], heard.steps[-1]["skipped"]) == (180, 1)
+    assert sum("died" in note for note in heard.notes) == 2
+    # What was in flight may be there twice, and no more.
+    with BottleneckCache(shared.bottleneck_dir, fingerprint_of(shared, base)) as opened:
+        assert len(opened.keys()) - len(opened) <= 2 * 2 * 2 * -(-180 // 12)
+    again = fill_cache(
+        Source(data=many), base=base, cache=replace(shared, views=2), extraction=RayExtraction
+    )
+    assert (again.extracted, again.hits) == (0, 360)
+
+
+@pytest.mark.slow
+def test_an_interrupted_driver_goes_on_where_it_was(
+    nodes: Any, many: Path, base: BaseOptions, empty: CacheOptions, tmp_path: Path
+) -> None:
+    nodes.add_node(num_cpus=1, object_store_memory=_STORE)
+    nodes.wait_for_nodes()
+    shared = on(empty, nodes.address, tmp_path / "shared")
+    command = [sys.executable, "-m", "fic", "extract", "--data", many, "--image-size", "32"]
+    command += ["--base-model", "mobilenet_0.25", "--weights", "none", "--ray", nodes.address]
+    command += ["--bottleneck-dir", shared.bottleneck_dir]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    while not list(shared.bottleneck_dir.glob("*/shard-*.h5")):
+        assert driver.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGINT)
+    _, said = driver.communicate(timeout=60)
+    before = len(contents(shared, base))
+    assert driver.returncode == 130, said
+    assert before > 0
+    assert "Traceback" not in said
+    use = fill_cache(Source(data=many), base=base, cache=shared, extraction=RayExtraction)
+    assert use.hits + use.extracted == 180
+    assert use.hits >= 45
+    assert len(contents(shared, base)) == 180
+
+
+@pytest.mark.slow
+def test_a_cluster_without_a_free_processor_is_told_and_not_waited_for(
+    nodes: Any, many: Path, base: BaseOptions, empty: CacheOptions
+) -> None:
+    busy = replace(empty, ray=nodes.address)
+    with pytest.raises(ClusterError, match="no free processor"):
+        fill_cache(Source(data=many), base=base, cache=busy, extraction=RayExtraction)
+
+
+@pytest.mark.slow
+def test_one_picture_that_cannot_be_read_stops_everything_if_wanted(
+    nodes: Any, many: Path, base: BaseOptions, empty: CacheOptions
+) -> None:
+    nodes.add_node(num_cpus=1, object_store_memory=_STORE)
+    nodes.wait_for_nodes()
+    (many / "blue/broken.jpg").write_bytes(b"no picture")
+    strict = replace(empty, ray=nodes.address, on_error="fail")
+    with pytest.raises(DataError, match=r"broken\.jpg: not a picture"):
+        fill_cache(Source(data=many), base=base, cache=strict, extraction=RayExtraction)
+
+
+@pytest.fixture
+def worker(empty: CacheOptions, base: BaseOptions) -> Worker:
+    frozen = FrozenBase(base, empty.bottleneck_dir)
+    work = Work(
+        directory=empty.bottleneck_dir,
+        fingerprint=frozen.fingerprint,
+        compression="none",
+        geometry=frozen.preprocessing.geometry,
+        batch_size=16,
+    )
+    return Worker(work, frozen.graph_file().read_bytes(), np.empty(0, "S20"), cpus=1)
+
+
+@pytest.fixture
+def probe(empty: CacheOptions, shared_photos: Path) -> Probe:
+    file = empty.bottleneck_dir / "probe"
+    file.write_bytes(b"content")
+    picture = shared_photos / "red/0.jpg"
+    return Probe(
+        versions=package_versions(),
+        file=(file, b"content"),
+        picture=(picture, picture.stat().st_size),
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, None),
+        ({"versions": {"numpy": "0.1"}}, "has numpy .* and the driver 0.1; install the same"),
+        ({"versions": {"gone": "1"}}, "has gone not at all and the driver 1"),
+        ({"file": (Path("/nowhere/probe"), b"x")}, "does not see the driver's folder /nowhere"),
+        ({"picture": (Path("/nowhere/1.jpg"), 3)}, "cannot read /nowhere/1.jpg"),
+        ({"picture": (Path(__file__), 3)}, "sees another .* than the driver"),
+    ],
+)
+def test_a_node_finds_out_what_it_lacks_before_the_work_begins(
+    worker: Worker, probe: Probe, change: dict[str, Any], says: str | None
+) -> None:
+    problem = worker.problem(replace(probe, **change))
+    if says is None:
+        assert problem is None
+    else:
+        assert problem is not None
+        assert __import__("re").search(says, problem)
+
+
+def test_a_worker_that_lacks_fic_is_told_by_the_package_that_it_lacks() -> None:
+    error = RuntimeError("The actor died: ...\nModuleNotFoundError: No module named 'fic'")
+    assert "lacks the package of 'fic'; install" in cluster.why_it_died(error)
+
+
+def test_without_ray_the_extra_is_named(
+    base: BaseOptions, empty: CacheOptions, shared_photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ClusterError, match=r'pip install "fast-image-classification\[ray\]"'):
+        fill_cache(
+            Source(data=shared_photos),
+            base=base,
+            cache=replace(empty, ray="auto"),
+            extraction=RayExtraction,
+        )
+
+
+@pytest.mark.parametrize(
+    ("address", "engine", "says"),
+    [
+        ("nonsense", "auto", "--ray nonsense: is no address"),
+        ("ray://127.0.0.1:9", "auto", "--ray ray://127.0.0.1:9: no cluster answers there"),
+        ("auto", "keras", "leave out --engine keras"),
+        ("auto", "auto", "--ray auto: no cluster found"),
+    ],
+)
+def test_a_cluster_that_cannot_be_used_gives_one_sentence(
+    base: BaseOptions,
+    empty: CacheOptions,
+    shared_photos: Path,
+    address: str,
+    engine: Any,
+    says: str,
+) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(ClusterError, match=says) as caught:
+        fill_cache(
+            Source(data=shared_photos),
+            base=base,
+            cache=replace(empty, ray=address, engine=engine),
+            extraction=RayExtraction,
+        )
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cluster_that_does_not_start_in_time_gives_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray = pytest.importorskip("ray")
+
+    def overloaded(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.\nIt has reasons.")
+
+    monkeypatch.setattr(ray, "init", overloaded)
+    with (
+        pytest.raises(ClusterError, match=r"--ray local: cannot be used .*timed out") as caught,
+        cluster.connected("local", 0),
+    ):
+        raise AssertionError("there is no cluster")
+    assert "\n" not in str(caught.value)
+
+
+def test_versions_that_differ_are_told_with_both() -> None:
+    error = RuntimeError(
+        "Version mismatch: The cluster was started with:\n    Ray: 2.9.0\n    Python: 3.10.1\n"
+        "This process on node 10.0.0.1 was started with:\n    Ray: 2.60.0\n    Python: 3.11.7"
+    )
+    told = cluster._refusal("auto", error)
+    assert "Ray 2.9.0, Python 3.10.1, Ray 2.60.0, Python 3.11.7" in told
