@@ -68,6 +68,11 @@ def taught_head(
         BundleError, ValueError: see `check_teachable`.
     """
     teaching = check_teachable(head, label)
+    if not np.isfinite(bottlenecks).all():
+        raise BundleError(
+            f"{head.path}: its base gives no numbers for one of the pictures of {label!r}, from "
+            "which nothing can be learned; leave the picture out"
+        )
     labels = head.labels if label in head.labels else (*head.labels, label)
     teaching = teaching.updated(labels.index(label), pooled(bottlenecks))
     return _made(head, labels, teaching, deployed, open_model)

@@ -93,6 +93,16 @@ def test_an_odd_label_cannot_be_taught(teachable):
         classifier.teach("c\td", [teachable / "large.png"])
 
 
+def test_nothing_is_learned_of_bottlenecks_that_are_no_numbers(teachable, monkeypatch):
+    with Classifier(teachable) as classifier:
+        rows = classifier.extract([teachable / "large.png"])
+        rows[0, 0] = np.nan
+        monkeypatch.setattr(classifier, "extract", lambda _: rows)
+        with pytest.raises(BundleError, match="gives no numbers for one of the pictures"):
+            classifier.teach(NEW, [teachable / "large.png"])
+        assert NEW not in classifier.labels
+
+
 def test_saving_replaces_only_heads(teachable, tmp_path):
     with Classifier(teachable) as classifier:
         classifier.teach(NEW, [teachable / "large.png"])
