@@ -34,7 +34,7 @@ def again(out: str) -> Run:
         out=Path(out),
         base=run.base_options,
         cache=CacheOptions(views=2),
-        options=TrainingOptions(epochs=8),
+        options=TrainingOptions(epochs=8, weight_decay=0.03),  # the default of then
     )
 
 

@@ -33,6 +33,8 @@ FIRST = {
     "data fetch": [],
     "audit": [*QUICK[:6], "--bottleneck-dir", "cache", "--data", "photos"],
     "report": ["run", "--out", "new.html"],
+    "tune": [*QUICK[:6], "--bottleneck-dir", "cache", "--data", "photos", "--folds", "2"],
+    "compare": ["--bottleneck-dir", "cache", "--data", "photos", "--base-models", "no,none"],
     "": [],
 }
 PLACES = ["photos", "photos/red", "run", "run/run.json", "empty", "file.txt", "none", "out"]
