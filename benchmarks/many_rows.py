@@ -53,9 +53,16 @@ def main() -> None:
     for rows in options.rows:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             fill(Path(folder), rows, options.features)
-            command = [sys.executable, __file__, *sys.argv[1:], "--child", folder]
-            done = subprocess.run([*command, "--rows", str(rows)], check=True, capture_output=True)
+            done = subprocess.run(child(options, folder, rows), check=True, capture_output=True)
         print(rows, json.loads(done.stdout), flush=True)
+
+
+def child(options: argparse.Namespace, folder: str, rows: int) -> list[str]:
+    """Return the command that measures so many rows in a process of its own."""
+    numbers = {name: getattr(options, name) for name in ("features", "classes", "epochs")}
+    flags = [f"--{name}" for name in ("cold", "blocks") if getattr(options, name)]
+    given = [f"--{name}={value}" for name, value in (numbers | {"rows": rows}).items()]
+    return [sys.executable, __file__, *given, *flags, "--child", folder]
 
 
 def fingerprint_of(features: int) -> Fingerprint:

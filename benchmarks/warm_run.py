@@ -29,7 +29,7 @@ from fic_runtime.devices import usable_cpus
 from fic_runtime.graphs.graph import Graph
 from fic_runtime.images import load_image
 from fic.bases import find_base
-graph, base, photos = sys.argv[1:]
+graph, base, photos = sys.stdin.read().splitlines()
 geometry = find_base(base).preprocessing().geometry
 run = Graph(Path(graph), threads=1).run
 files = [path for path in sorted(Path(photos).rglob("*")) if path.suffix == ".jpg"]
@@ -77,8 +77,14 @@ def measured(options: argparse.Namespace, work: Path) -> dict[str, float]:
     (graph,) = (work / "machine" / "bases").glob("*/base.onnx")
     arguments = [str(graph), options.base, str(options.photos)]
     done = subprocess.run(
-        [sys.executable, "-c", CEILING, *arguments],
-        **{"check": True, "capture_output": True, "text": True, "env": environment},
+        [sys.executable, "-c", CEILING],
+        **{
+            "input": "\n".join(arguments),
+            "check": True,
+            "capture_output": True,
+            "text": True,
+            "env": environment,
+        },
     )
     (photo,) = some_photos(options.photos, 1)
     return {

@@ -461,7 +461,7 @@ class ServedBase:
     ) -> None:
         if channel_order not in ("rgb", "bgr"):
             raise ValueError(f"channel_order is 'rgb' or 'bgr'; received {channel_order!r}")
-        self.max_pixels = None if max_pixels is None else chosen_max_pixels(max_pixels)
+        self.max_pixels: int | None = None if max_pixels is None else chosen_max_pixels(max_pixels)
         self._public_key = None if public_key is None else Path(public_key).absolute()
         opened = open_bundle(bundle, public_key=self._public_key)
         check_has_base(opened)

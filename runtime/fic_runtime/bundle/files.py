@@ -112,7 +112,7 @@ class CheckedFiles:
         self._files = files
         self._digests = digests
         self._otherwise = otherwise
-        self.in_folder = files.in_folder
+        self.in_folder: bool = files.in_folder
 
     def path(self, file: str) -> Path:
         """See `BundleFiles`."""
