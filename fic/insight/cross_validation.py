@@ -1,10 +1,11 @@
 """Accuracy of a recipe on pictures that neither trained nor stopped it, in folds."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import multiprocessing
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -25,6 +26,8 @@ _STOPPING = 0.1
 _MOST_EXACT = 1000
 
 _Job = TypeVar("_Job")
+_Result = TypeVar("_Result")
+_WORK: list[Callable[[Any], Any]] = []  # of a process that was forked for it
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,14 @@ def cross_validate(
     jobs = [(recipe, number) for recipe in range(len(recipes)) for number in numbers]
     right = np.zeros((len(recipes), len(pictures)), bool)
 
-    def work(job: tuple[int, int]) -> None:
+    def work(job: tuple[int, int]) -> Ints:
         recipe, number = job
         train, held = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        right[recipe, held] = answered_rightly(pictures, train, held, recipes[recipe])
+        return answered_rightly(pictures, train, held, recipes[recipe])
 
-    side_by_side(work, jobs, progress, what=what)
+    found = side_by_side(work, jobs, progress, what=what)
+    for (recipe, number), answers in zip(jobs, found, strict=True):
+        right[recipe, fold == number] = answers
     return [
         Score(np.array([own[fold == number].mean() for number in numbers]), own) for own in right
     ]
@@ -116,17 +121,17 @@ def answered_rightly(
 
 
 def side_by_side(
-    work: Callable[[_Job], None], jobs: Iterable[_Job], progress: Progress, *, what: str
-) -> None:
-    """Do all jobs, as many at once as there are processors."""
-    listed = list(jobs)
-    progress.start(what, len(listed), unit="head")
-    # Threads within threads would wait for each other, busily.
-    with (
-        threadpool_limits(1, "blas"),
-        ThreadPoolExecutor(usable_cpus(), thread_name_prefix="fold") as pool,
-    ):
-        futures = [pool.submit(work, job) for job in listed]
+    work: Callable[[_Job], _Result], jobs: Sequence[_Job], progress: Progress, *, what: str
+) -> list[_Result]:
+    """Return the result of each job; as many are done at once as there are processors.
+
+    In processes where they can be forked, which need no copy of the bottlenecks: of the small steps
+    of a head, threads of one process would spend most time in waiting for each other.
+    """
+    progress.start(what, len(jobs), unit="head")
+    with threadpool_limits(1, "blas"), _pool(work) as pool:
+        do = _forked if isinstance(pool, ProcessPoolExecutor) else work
+        futures = [pool.submit(do, job) for job in jobs]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -135,6 +140,25 @@ def side_by_side(
             for future in futures:
                 future.cancel()
             progress.finish()
+    return [future.result() for future in futures]
+
+
+def _pool(work: Callable[[Any], Any]) -> Executor:
+    if usable_cpus() > 1 and "fork" in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context("fork")
+        # The work goes with the fork: a function within a function cannot be sent.
+        return ProcessPoolExecutor(
+            usable_cpus(), mp_context=context, initializer=_remember, initargs=(work,)
+        )
+    return ThreadPoolExecutor(usable_cpus(), thread_name_prefix="fold")
+
+
+def _remember(work: Callable[[Any], Any]) -> None:
+    _WORK.append(work)
+
+
+def _forked(job: Any) -> Any:
+    return _WORK[-1](job)
 
 
 def chance_of_no_difference(first: Ints, second: Ints) -> float:

@@ -98,15 +98,17 @@ def measure_curve(
     counts = np.zeros((len(SHARES), len(numbers)))
     order = _order(pictures.targets, seed=recipe.seed)
 
-    def work(job: tuple[int, int]) -> None:
+    def work(job: tuple[int, int]) -> tuple[int, Ints]:
         share, number = job
         train = _share_of(pictures.targets, order, fold != number, SHARES[share])
         held = np.flatnonzero(fold == number)
-        counts[share, number] = len(train)
-        right[share, held] = answered_rightly(pictures, train, held, recipe)
+        return len(train), answered_rightly(pictures, train, held, recipe)
 
     jobs = [(share, number) for share in range(len(SHARES)) for number in numbers]
-    side_by_side(work, jobs, progress, what="learning curve")
+    found = side_by_side(work, jobs, progress, what="learning curve")
+    for (share, number), (count, answers) in zip(jobs, found, strict=True):
+        counts[share, number] = count
+        right[share, fold == number] = answers
     accuracies = np.stack([right[:, fold == number].mean(axis=1) for number in numbers], axis=1)
     sizes = counts.mean(axis=1)
     low, high = extrapolated(sizes, 1 - accuracies, 2 * sizes[-1])
