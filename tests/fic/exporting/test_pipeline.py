@@ -180,9 +180,12 @@ def test_another_folder_is_not_replaced(cold_run: Run, photos: Path) -> None:
         export_run(cold_run.folder, out=cold_run.folder)
 
 
-def test_a_bundle_is_exported_again_when_the_cache_is_gone(run: Run, tmp_path: Path) -> None:
+def test_a_bundle_is_exported_again_when_the_cache_is_gone(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import json
 
+    monkeypatch.chdir(tmp_path)  # whose cache is taken instead
     record = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))
     record["bottlenecks"]["bottleneck_dir"] = str(tmp_path / "new cache")
     (run.folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
