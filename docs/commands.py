@@ -79,7 +79,9 @@ def _section(command: Command) -> str:
 def _row(option: Option) -> str:
     in_words = " " in option.default or option.default in ("", "required")
     default = option.default if in_words else f"`{option.default}`"
-    cells = (f"`{option.names}`", default, option.help)
+    # Brackets are optional parts of a name, and not links.
+    words = option.help.replace("[", r"\[")
+    cells = (f"`{option.names}`", default, words)
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 
