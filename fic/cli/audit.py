@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fic_runtime.errors import printable
+
 from ..options import BaseOptions, CacheOptions
 from .option_values import SectionedCommand, from_options, parameters
 from .options import (
@@ -129,23 +131,28 @@ def _apply(decisions: Path, out: Path, *, as_json: bool) -> None:
 
 def _print(found: "Audit") -> None:
     pictures = sum(found.counts.values())
-    click.echo(f"{pictures} pictures of {len(found.counts)} classes, base {found.base}")
+    _say(f"{pictures} pictures of {len(found.counts)} classes, base {found.base}")
     leaks = f", {len(found.leaks)} of them across the split" if found.leaks else ""
-    click.echo(f"groups of duplicates: {len(found.duplicates)}{leaks}")
+    _say(f"groups of duplicates: {len(found.duplicates)}{leaks}")
     for group in found.duplicates[:_SHOWN]:
         names = ", ".join(str(path) for path in group.paths)
-        click.echo(f"  {group.kind}: {names}")
-    click.echo(f"labels likely wrong: {len(found.likely_wrong)}")
+        _say(f"  {group.kind}: {names}")
+    _say(f"labels likely wrong: {len(found.likely_wrong)}")
     for suspect in found.likely_wrong[:_SHOWN]:
-        click.echo(f"  {suspect.path}: {suspect.label}, or {suspect.suggested}?")
-    click.echo(f"pictures like no other: {len(found.outliers)}")
+        _say(f"  {suspect.path}: {suspect.label}, or {suspect.suggested}?")
+    _say(f"pictures like no other: {len(found.outliers)}")
     for outlier in found.outliers[:_SHOWN]:
-        click.echo(f"  {outlier.path}")
+        _say(f"  {outlier.path}")
     for pair in [pair for pair in found.confusions if pair.merge][:_SHOWN]:
         first, second = pair.classes
-        click.echo(f"{first} and {second} may be one class: {pair.share:.0%} taken for the other")
+        _say(f"{first} and {second} may be one class: {pair.share:.0%} taken for the other")
     if found.rare:
-        click.echo(f"classes with few pictures: {', '.join(found.rare)}")
-    click.echo(f"files that are not what they seem: {len(found.files)}")
+        _say(f"classes with few pictures: {', '.join(found.rare)}")
+    _say(f"files that are not what they seem: {len(found.files)}")
     for problem in found.files[:_SHOWN]:
-        click.echo(f"  {problem.reason}")
+        _say(f"  {problem.reason}")
+
+
+def _say(text: str) -> None:
+    # Names of files and classes may be anybody's, and hold what a terminal would obey.
+    click.echo(printable(text))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from fic_runtime.errors import printable
+
 from ..options import BaseOptions
 from .option_values import SectionedCommand, from_options
 from .options import FOLDER, LOCATION, base_options, run_cache_option, verbose_option
@@ -141,14 +143,15 @@ def evaluate(run: Path, data: Path, as_json: bool, bottleneck_dir: Path | None) 
         click.echo(json.dumps(metrics, ensure_ascii=False))
         return
     click.echo(f"accuracy {metrics['accuracy']:.4f}  top-5 {metrics['top_5']:.4f}")
-    width = max(len(label) for label in metrics["per_class"])
+    width = max(len(printable(label)) for label in metrics["per_class"])
     click.echo(f"{'CLASS':<{width}}  IMAGES  PRECISION  RECALL")
     for label, figures in metrics["per_class"].items():
         precision, recall = (
             "-" if figures[name] is None else f"{figures[name]:.4f}"
             for name in ("precision", "recall")
         )
-        click.echo(f"{label:<{width}}  {figures['images']:>6}  {precision:>9}  {recall:>6}")
+        name = printable(label)
+        click.echo(f"{name:<{width}}  {figures['images']:>6}  {precision:>9}  {recall:>6}")
 
 
 def _run_and_images(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fic_runtime.cli.process import surviving
+from fic_runtime.errors import printable
 
 from ..progress import Bars
 
@@ -34,7 +35,7 @@ class TerminalProgress(Bars):
 def _say(text: str) -> None:
     # No training is lost because nobody listens any more (`2>&1 | head`).
     with surviving(sys.stderr):
-        click.echo(text, err=True)
+        click.echo("\n".join(map(printable, text.split("\n"))), err=True)
 
 
 def report_files(files: "FileUse") -> None:
