@@ -12,21 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fic_export.errors import OutputError
 from fic_runtime.errors import ImageError
 from fic_runtime.graphs.graph import Graph
 from fic_runtime.images import load_image
-from fic_runtime.results import cannot_write, whole_file
 
 from ..bases.opening import open_base
 from ..data import Source
-from ..errors import DataError
 from ..options import BaseOptions, CacheOptions, StrPath, TrainingOptions
 from ..progress import Progress, shown
 from .cached_pictures import CachedPictures, read_cached
 from .comparing_page import render_comparison
 from .comparison import Compared, Comparison
 from .cross_validation import FOLDS, Score, chance_of_no_difference, cross_validate, folds_of
+from .page_files import check_page, write_page
 
 _TIMED = 48  # pictures
 _CALLS = 15
@@ -80,27 +78,8 @@ def compare(
     found = [_measured(source, each, cache, recipe, folds, progress) for each in bases]
     comparison = _side_by_side(found, folds)
     if page is not None:
-        _write(page, render_comparison(comparison))
+        write_page(page, render_comparison(comparison))
     return comparison
-
-
-def check_page(file: Path) -> None:
-    """Make sure that a page may be written, in place of an earlier one at most.
-
-    Raises:
-        OutputError: something else is there.
-    """
-    if file.is_dir():
-        raise OutputError(f"{file}: is a folder; give the name of a file")
-    if not file.exists():
-        return
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(4096)
-    except OSError as error:
-        raise cannot_write(file, error) from error
-    if b"Content-Security-Policy" not in start or not start.startswith(b"<!doctype html>"):
-        raise OutputError(f"{file}: is not a page of fic; give another name")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +106,6 @@ def _measured(
     progress: Progress,
 ) -> _Measured:
     pictures = read_cached(source, base, cache, progress, seed=recipe.seed)
-    if len(pictures.labels) < 2:
-        raise DataError(f"{source.paths[0]}: has one class; give at least two to choose between")
     fold = folds_of(pictures, folds, seed=recipe.seed)
     (score,) = cross_validate(pictures, fold, [recipe], progress, what=base.base_model)
     frozen = open_base(base, cache.bottleneck_dir, dtype=cache.dtype)
@@ -227,11 +204,3 @@ def _reason(rows: Sequence[Compared], recommended: Compared) -> str:
         f"{recommended.base} cannot be told from {others} on these pictures, and is the "
         f"quickest of them: {recommended.milliseconds:.1f} ms a picture"
     )
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        with whole_file(file) as part:
-            part.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise cannot_write(file, error) from error

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from fic_runtime.devices import usable_cpus
 
+from ..errors import DataError
 from ..options import TrainingOptions
 from ..progress import Progress
 from ..training.arrays import ArrayData, fit_head
@@ -59,6 +60,9 @@ def folds_of(pictures: CachedPictures, folds: int, *, seed: int) -> Ints:
     Raises:
         DataError: a class has fewer pictures than there are folds, or there is one class only.
     """
+    if len(pictures.labels) < 2:
+        (only,) = pictures.labels
+        raise DataError(f"{only!r} is the only class; give at least two to choose between")
     counts = np.bincount(pictures.targets, minlength=len(pictures.labels)).tolist()
     check_folds(counts, pictures.labels, folds)
     contents = [pictures.digests[path] for path in pictures.paths]

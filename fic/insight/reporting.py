@@ -7,9 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fic_export.errors import OutputError
-from fic_runtime.results import cannot_write, whole_file
-
 from ..cache import BottleneckCache
 from ..cache.keys import make_keys
 from ..data.file_memo import FileDigests
@@ -18,6 +15,7 @@ from ..errors import FicError
 from ..runs import Run
 from ..runs.report import ReportPictures, pictures_on_map, render_report
 from ..runs.run import REPORT_FILE, ValidationRow
+from .page_files import check_page, write_page
 
 
 def report(
@@ -43,29 +41,12 @@ def report(
         run if isinstance(run, Run) and bottleneck_dir is None else Run(folder, bottleneck_dir)
     )
     file = folder / REPORT_FILE if out is None else out
-    _check_file(file, of_run=out is None)
+    if out is not None:
+        check_page(file)
     results = trained.results()
     text = render_report(results, read_report_pictures(trained, results.validation))
-    try:
-        with whole_file(file) as part:
-            part.write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise cannot_write(file, error) from error
+    write_page(file, text)
     return file
-
-
-def _check_file(file: Path, *, of_run: bool) -> None:
-    if file.is_dir():
-        raise OutputError(f"{file}: is a folder; give the name of a file")
-    if of_run or not file.exists():
-        return
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(4096)
-    except OSError as error:
-        raise cannot_write(file, error) from error
-    if b"Content-Security-Policy" not in start or not start.startswith(b"<!doctype html>"):
-        raise OutputError(f"{file}: is not a report; give another name")
 
 
 def read_report_pictures(run: Run, validation: Sequence[ValidationRow]) -> ReportPictures:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..data import Source
-from ..errors import DataError
 from ..options import BaseOptions, CacheOptions, StrPath, TrainingOptions
 from ..progress import Progress, shown
 from ..runs.run import check_run_folder
@@ -80,8 +79,6 @@ def _tuned(
     learning_curve: bool,
 ) -> Tuning:
     pictures = read_cached(source, base, cache, progress, seed=recipe.seed)
-    if len(pictures.labels) < 2:
-        raise DataError(f"{source.paths[0]}: has one class; give at least two to choose between")
     started = time.perf_counter()
     fold = folds_of(pictures, folds, seed=recipe.seed)
     recipes = [

@@ -1,0 +1,38 @@
+"""Pages that stand alone as a file: written in place of an earlier page and of nothing else."""
+
+from pathlib import Path
+
+from fic_export.errors import OutputError
+from fic_runtime.results import cannot_write, whole_file
+
+
+def check_page(file: Path) -> None:
+    """Make sure that a page may be written, in place of an earlier one at most.
+
+    Raises:
+        OutputError: something else is there.
+    """
+    if file.is_dir():
+        raise OutputError(f"{file}: is a folder; give the name of a file")
+    if not file.exists():
+        return
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(4096)
+    except OSError as error:
+        raise cannot_write(file, error) from error
+    if b"Content-Security-Policy" not in start or not start.startswith(b"<!doctype html>"):
+        raise OutputError(f"{file}: is not a report; give another name")
+
+
+def write_page(file: Path, text: str) -> None:
+    """Write a page; it appears whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with whole_file(file) as part:
+            part.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise cannot_write(file, error) from error
