@@ -95,11 +95,12 @@ def check(fic: Fic, inputs: list[Path], examples: int) -> None:
     @given(command_lines())
     def ends_well(words: list[str]) -> None:
         words = [word.replace("\0", "") for word in words]
-        if words[:1] == ["train"] and "--out" not in words:
+        trains = words[:1] in (["train"], ["tune"])
+        if trains and "--out" not in words:
             words += ["--out", "out"]  # and not `run`, whose place it may take
         if words[:2] == ["data", "fetch"] or "--move" in words:
             return  # one asks the network, the other is told to change the pictures
-        if words[:1] == ["train"] and "run" in words[words.index("--out") :]:
+        if trains and "run" in words[words.index("--out") :]:
             return
         done = fic(*words)
         assert done.code in (0, 1, 2, 3), words
