@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,15 @@ def on(cache: CacheOptions, address: str, folder: Path) -> CacheOptions:
     return replace(cache, bottleneck_dir=folder, ray=address)
 
 
+def workers_of(node: Any) -> list[int]:
+    """Return the processes of the actors on a node of a cluster on this machine."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    listed = subprocess.run(
+        ["ps", "--ppid", str(raylet), "-o", "pid=,args="], capture_output=True, text=True
+    )
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "ray::Worker" in line]
+
+
 @pytest.mark.slow
 def test_a_node_and_a_worker_that_die_cost_time_and_nothing_else(
     nodes: Any, many: Path, base: BaseOptions, empty: CacheOptions, tmp_path: Path
@@ -93,14 +103,11 @@ def test_a_node_and_a_worker_that_die_cost_time_and_nothing_else(
     plain = fill_cache(Source(data=many), base=base, cache=replace(empty, views=2))
 
     def interfere() -> None:
+        doomed = [pid for node in added[:2] for pid in workers_of(node)]
         nodes.remove_node(added[0], allow_graceful=False)
-        raylet = added[1].all_processes["raylet"][0].process.pid
-        listed = subprocess.run(
-            ["ps", "--ppid", str(raylet), "-o", "pid=,args="], capture_output=True, text=True
-        )
-        for line in listed.stdout.splitlines():
-            if "ray::Worker" in line:
-                os.kill(int(line.split()[0]), signal.SIGKILL)
+        for pid in doomed:  # those of the lost node would work on until they miss it
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     heard = Interfering(interfere)
     use = fill_cache(
