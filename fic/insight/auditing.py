@@ -74,7 +74,7 @@ def audit(
     """
     if folds < 2:
         raise ValueError(f"{folds} folds leave nothing to train on; give at least 2")
-    source = source if isinstance(source, Source) else Source(data=Path(source))
+    source = source if isinstance(source, Source) else Source(data=source)
     if out is not None:
         source.keep_apart(out)
         check_audit_folder(out)
