@@ -19,8 +19,9 @@ from .options import (
     data_options,
     given_source,
     split_option,
+    verbose_option,
 )
-from .terminal import TerminalProgress
+from .terminal import TerminalProgress, report_files
 
 if TYPE_CHECKING:
     from ..insight.findings import Audit
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _SHOWN = 5
 _HEADINGS = {
     "Pictures": ("data", "train", "val", "val_split", "seed"),
-    "Audit": ("out", "folds", "as_json"),
+    "Audit": ("out", "folds", "as_json", "verbose"),
     "Decisions": ("apply",),
     "Base": parameters(BaseOptions),
     "Bottlenecks": parameters(CacheOptions),
@@ -59,6 +60,7 @@ _HEADINGS = {
     metavar="FILE.csv",
     help="A suspects.csv with decisions: write the data set that follows from them to --out.",
 )
+@verbose_option
 @base_options
 @partial(cache_options, views=False)
 def audit(
@@ -104,6 +106,7 @@ def audit(
         seed=seed,
         progress=TerminalProgress(),
     )
+    report_files(found.use.files)
     if as_json:
         click.echo(json.dumps(found.to_dict()))
         return

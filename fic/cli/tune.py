@@ -17,8 +17,9 @@ from .options import (
     data_options,
     given_source,
     split_option,
+    verbose_option,
 )
-from .terminal import TerminalProgress
+from .terminal import TerminalProgress, report_use
 
 if TYPE_CHECKING:
     from ..insight.comparison import Comparison
@@ -44,7 +45,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print all of it as
     cls=SectionedCommand,
     headings={
         "Pictures": _PICTURES,
-        "Tuning": ("out", "folds", "learning_curve", "as_json"),
+        "Tuning": ("out", "folds", "learning_curve", "as_json", "verbose"),
         "Base": ("base_model", *_BASE, "pixels", "preprocessor"),
         "Bottlenecks": _BOTTLENECKS,
     },
@@ -60,6 +61,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print all of it as
     help="Also measure what fewer photos give, and say what twice as many would.",
 )
 @_JSON
+@verbose_option
 @base_options
 @partial(cache_options, views=False)
 def tune(
@@ -98,8 +100,9 @@ def tune(
         learning_curve=learning_curve,
         progress=TerminalProgress(),
     )
+    report_use(found.use)
     if as_json:
-        click.echo(json.dumps(found.to_dict()))
+        click.echo(json.dumps({**found.to_dict(), **found.use.files_record()}))
         return
     _print_tuning(found)
     click.echo(f"run written to {out}; see {out / 'tuning.html'}, or `fic export {out}`")
@@ -135,7 +138,7 @@ def _names(context: click.Context, option: click.Parameter, text: str) -> list[s
     cls=SectionedCommand,
     headings={
         "Pictures": _PICTURES,
-        "Comparison": ("base_models", "out", "folds", "as_json"),
+        "Comparison": ("base_models", "out", "folds", "as_json", "verbose"),
         "Bottlenecks": _BOTTLENECKS,
     },
 )
@@ -158,6 +161,7 @@ def _names(context: click.Context, option: click.Parameter, text: str) -> list[s
 )
 @_FOLDS
 @_JSON
+@verbose_option
 @partial(cache_options, views=False)
 def compare(
     data: Path | None,
@@ -193,8 +197,9 @@ def compare(
         folds=folds,
         progress=TerminalProgress(),
     )
+    report_use(found.use)
     if as_json:
-        click.echo(json.dumps(found.to_dict()))
+        click.echo(json.dumps({**found.to_dict(), **found.use.files_record()}))
         return
     _print_comparison(found)
     click.echo(f"page written to {out}")
