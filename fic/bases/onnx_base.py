@@ -188,6 +188,9 @@ class OnnxBase:
             write_json(self._graph_note, {**note, "sha256": file_digest(file)})
         return file
 
+    def keep_weights(self) -> None:
+        """Keep nothing: the graph in the cache is the file's."""
+
     @property
     def has_graph(self) -> bool:
         """Whether the cache holds the wrapped graph, whole, of this release, and ours."""

@@ -127,7 +127,8 @@ _HEADINGS = {
     "--with-bottleneck",
     is_flag=True,
     default=ExportOptions.with_bottleneck,
-    help="With --single-graph, the bottleneck as one more output of that file.",
+    help="With --single-graph or --triton, the bottleneck as one more output of that file or "
+    "of the ensemble.",
 )
 @click.option(
     "--float-input",
@@ -141,14 +142,14 @@ _HEADINGS = {
     type=FOLDER,
     metavar="DIR",
     default=ExportOptions.triton,
-    help="Folder for a model repository of NVIDIA's Triton Inference Server: base, head, and an "
-    "ensemble from picture to probabilities.",
+    help="Folder for a model repository of NVIDIA's Triton Inference Server: base, head, the score "
+    "for unknown pictures, and an ensemble from picture to probabilities and score.",
 )
 @click.option(
     "--triton-name",
     metavar="NAME",
     default=ExportOptions.triton_name,
-    help="Name of the ensemble; its parts are NAME_base and NAME_head.",
+    help="Name of the ensemble; its parts are NAME_base, NAME_head and NAME_ood.",
 )
 @click.option(
     "--html",

@@ -124,7 +124,7 @@ def in_turn(by_class: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, str]
 def _by_class(run: Run, data: Path | None, moved: Source | None) -> dict[str, list[Path]]:
     by_class: dict[str, list[Path]] = {}
     if data is not None and moved is None:
-        dataset = read_validation(data)
+        dataset = read_validation(data, on_error="skip")
         for path, label in zip(dataset.paths, dataset.targets, strict=True):
             by_class.setdefault(dataset.labels[label], []).append(path)
         return by_class
@@ -173,5 +173,5 @@ def _of_record(run: Run) -> Dataset:
 
 
 def _read(path: Path) -> Dataset:
-    data = read_dataset(path)
+    data = read_dataset(path, on_error="skip")
     return data.train if isinstance(data, Split) else data

@@ -74,7 +74,7 @@ def audit(
     """
     if folds < 2:
         raise ValueError(f"{folds} folds leave nothing to train on; give at least 2")
-    source = source if isinstance(source, Source) else Source(data=Path(source))
+    source = source if isinstance(source, Source) else Source(data=source)
     folder = None if out is None else Path(out)
     if folder is not None:
         source.keep_apart(folder)

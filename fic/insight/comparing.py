@@ -62,7 +62,7 @@ def compare(
         OutputError: `out` cannot be written, or is something else than an earlier page.
         FicError: see `fic.training.pipeline.train`.
     """
-    source = source if isinstance(source, Source) else Source(data=Path(source))
+    source = source if isinstance(source, Source) else Source(data=source)
     names = list(dict.fromkeys(base_models))
     if len(names) < 2:
         raise ValueError("a comparison needs at least two bases")

@@ -20,6 +20,7 @@ from fic_export.errors import OutputError
 from fic_runtime.bundle.labels import is_label
 from fic_runtime.results import cannot_write, whole_file
 
+from ..data.remote import RemotePath, location
 from ..errors import DataError
 from ..runs.csv_cells import escaped, unescaped
 from .findings import Audit
@@ -205,8 +206,15 @@ def _row(file: Path, line: int, cells: Mapping[str | None, object]) -> _Row:
     if "split" in named and split not in {"train", "val"}:
         raise DataError(f"{file}, line {line}: split is {split!r}; write train or val")
     label = _label(file, line, named["label"])
-    path = Path(named["path"])
-    if not path.is_file():
+    path = location(named["path"])
+    if isinstance(path, RemotePath):
+        # Whether each is there, the training finds out. A URL was written without its credentials.
+        if "***" in named["path"]:
+            raise DataError(
+                f"{file}, line {line}: {path} lacks its credentials, which fic writes into no "
+                "file; audit pictures whose URLs hold none"
+            )
+    elif not path.is_file():
         raise DataError(
             f"{file}, line {line}: no such file: {path}; run the command in the folder where the "
             "audit ran"
