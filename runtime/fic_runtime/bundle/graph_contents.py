@@ -13,6 +13,8 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TypeAlias
 
+from ..reading import open_regular
+
 Buffer: TypeAlias = "bytes | memoryview"
 
 # Of ONNX itself. Whatever else a node names is an operator that somebody brought along.
@@ -88,7 +90,7 @@ def contents_of_file(model: Path | bytes) -> GraphContents:
     """
     if isinstance(model, bytes):
         return read_contents(model)
-    with model.open("rb") as file:
+    with open_regular(model) as file:
         if not file.seek(0, SEEK_END):
             raise ValueError("it is empty")
         # Mapped, so that weights of gigabytes are not read for the sake of a few names. It is
