@@ -1,6 +1,5 @@
 """Predictions and accuracy of a run before its export."""
 
-import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -19,15 +18,15 @@ from fic_runtime.results import check_apart
 from .bases.keras_setup import keras_settings
 from .bottlenecks import prepare
 from .bottlenecks.engines import choose_engine
-from .data import Pictures
-from .data.source import read_digests, read_validation
+from .bottlenecks.single_reading import FirstReading
+from .data import Pictures, Source
+from .data.remote import location
+from .data.source import read_validation
 from .errors import DataError
 from .heads.standalone import HeadFile
 from .options import StrPath
-from .progress import Progress, shown
+from .progress import Progress, note_files, shown
 from .runs import Run, as_run
-
-log = logging.getLogger(__name__)
 
 _BATCH = 16
 
@@ -58,7 +57,7 @@ def predict_files(
     if isinstance(run, HeadFile):
         trained = run
         if bottleneck_dir is not None:
-            trained = replace(run, bottleneck_dir=Path(bottleneck_dir))
+            trained = replace(run, bottleneck_dir=location(bottleneck_dir))
     else:
         trained = as_run(run, bottleneck_dir)
     with keras_settings():
@@ -110,12 +109,14 @@ def evaluate_run(
     from .training.head import validation_answers
     from .training.metrics import figures_of
 
-    trained, data, progress = as_run(run, bottleneck_dir), Path(data), shown(progress)
-    cache = trained.cache_options
+    trained, data, progress = as_run(run, bottleneck_dir), location(data), shown(progress)
+    cache = replace(trained.cache_options, views=1)
     if bottleneck_dir is not None and data.is_dir():
         check_apart(cache.bottleneck_dir, [data])
     dataset = read_validation(data, labels=trained.labels, on_error="skip")
-    digests, unreadable = read_digests([dataset], cache.memo, progress)
+    base = trained.frozen_base()
+    reading = FirstReading(base, Source(data=data), cache, seed=None)
+    digests, unreadable = reading([dataset], cache.memo, progress)
     readable = dataset.subset([i for i, path in enumerate(dataset.paths) if path in digests])
     pictures = Pictures(
         train=dataset.subset([]),
@@ -124,14 +125,10 @@ def evaluate_run(
         skipped=[*dataset.skipped, *unreadable],
         files=dataset.files,
     )
-    base = trained.frozen_base()
-    _, bottlenecks, use = prepare(pictures, base, cache, progress)
+    _, bottlenecks, use = prepare(pictures, base, cache, progress, reading)
     for picture in use.skipped:
         progress.note(f"skipped: {picture.reason}")
-    for detail in use.files.details():
-        log.info("%s", detail)
-    if line := use.files.line():
-        progress.note(line)
+    note_files(use.files, progress)
     if not len(bottlenecks):
         raise DataError(f"{data}: no picture there could be read")
     with bottlenecks.cache:

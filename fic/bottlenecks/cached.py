@@ -226,6 +226,7 @@ def prepare(
     except BaseException:
         cache.close()
         raise
+    base.keep_weights()
     use = replace(
         use,
         skipped=(*pictures.skipped, *_with_copies(use.skipped, pictures)),
