@@ -531,7 +531,9 @@ def _wrapped(plan: _Plan) -> "onnx.ModelProto":
                 return model
             reason = "its pictures change each other"
         except (BundleError, DeviceError) as error:
-            reason = one_line(error)
+            log.debug("%s: %s", plan.graph.path, one_line(error))
+            batch = plan.wrapping.picture.batch
+            reason = one_line(error) if batch is None else f"it was made for {batch} at a time"
     raise ConversionError(
         f"{plan.graph.path}: cannot be used for any number of pictures ({reason}); export it with "
         "a free batch"
