@@ -17,7 +17,7 @@ from .bundle.manifest import Manifest
 from .devices import CPU
 from .errors import ImageError
 from .graphs.graph import Batch, Graph, GraphOptions
-from .heads.head import Head, open_head
+from .heads.head import Head, are_finite, not_finite, open_head
 from .images import Pixels8, load_image
 from .images.batches import is_one_picture, pixel_batches
 from .images.headers import chosen_max_pixels
@@ -130,11 +130,11 @@ class Classifier:
             ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
-        return [
-            prediction
+        return answers_in_order(
+            answer
             for batch in base.batches(images, batch_size)
-            for prediction in self._predictions(base.run(batch))
-        ]
+            for answer in self._predictions(base.run(batch))
+        )
 
     @overload
     def stream(
@@ -205,8 +205,14 @@ class Classifier:
             ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
+        number = 0
         for batch in base.batches(images, batch_size):
-            yield self.bottlenecks(batch)
+            bottlenecks = self.bottlenecks(batch)
+            finite = are_finite(bottlenecks)
+            if not finite.all():
+                raise ImageError(f"picture {number + int(finite.argmin())}: {not_finite()}")
+            number += len(bottlenecks)
+            yield bottlenecks
 
     @overload
     def extract_stream(
@@ -246,7 +252,7 @@ class Classifier:
         base, _ = self._serving()
         return base.stream(
             images,
-            lambda bottlenecks: list(np.asarray(bottlenecks)),
+            finite_rows,
             batch_size=batch_size,
             workers=workers,
             on_error=on_error,
@@ -427,8 +433,31 @@ class Classifier:
             raise ValueError("this classifier is closed; make a new one")
         return serving
 
-    def _predictions(self, bottlenecks: Batch) -> list[Prediction]:
-        return self._serving()[1].predict(bottlenecks)
+    def _predictions(self, bottlenecks: Batch) -> list[Prediction | ImageError]:
+        return self._serving()[1].answers(bottlenecks)
+
+
+def finite_rows(bottlenecks: Batch) -> list[NDArray[np.float32] | ImageError]:
+    """Return each bottleneck, and an error in the place of one that is not finite."""
+    rows = np.asarray(bottlenecks)
+    return [
+        row if usable else not_finite()
+        for row, usable in zip(rows, are_finite(rows).tolist(), strict=True)
+    ]
+
+
+def answers_in_order(answers: "Iterable[Answer | ImageError]") -> "list[Answer]":
+    """Return the answers to many pictures.
+
+    Raises:
+        ImageError: one has none; the message says which.
+    """
+    found: list[Answer] = []
+    for answer in answers:
+        if isinstance(answer, ImageError):
+            raise ImageError(f"picture {len(found)}: {answer}") from answer
+        found.append(answer)
+    return found
 
 
 class ServedBase:
@@ -500,7 +529,7 @@ class ServedBase:
     def stream(
         self,
         images: Iterable["ImageSource"],
-        answer: "Callable[[Batch], Sequence[Answer]]",
+        answer: "Callable[[Batch], Sequence[Answer | ImageError]]",
         *,
         batch_size: int | None,
         workers: int | None,
@@ -510,7 +539,7 @@ class ServedBase:
 
         Args:
             images: the source.
-            answer: from n bottlenecks to n answers.
+            answer: from n bottlenecks to n answers, with an error in the place of some.
             batch_size: the most pictures computed at once.
             workers: threads that decode.
             on_error: raise the ImageError of a picture, or yield it in the picture's place.

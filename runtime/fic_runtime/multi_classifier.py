@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .bundle.manifest import Manifest
-from .classifier import ServedBase, ServingOptions
+from .classifier import ServedBase, ServingOptions, answers_in_order
 from .errors import BundleError, ImageError
 from .graphs.graph import Batch
-from .heads.head import Head
+from .heads.head import Head, answered
 from .predictions import Prediction
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class MultiClassifier:
             ImageError: it is not a picture that can be classified.
         """
         base, heads = self._serving(), self._heads
-        return _answers(heads, base.run(base.load(image)[None]))[0]
+        return answered(_answers(heads, base.run(base.load(image)[None]))[0])
 
     def predict_batch(
         self, images: Iterable["ImageSource"], batch_size: int = 32
@@ -101,11 +101,11 @@ class MultiClassifier:
             ImageError: one is not a picture that can be classified; the message says which.
         """
         base, heads = self._serving(), self._heads
-        return [
+        return answers_in_order(
             answer
             for batch in base.batches(images, batch_size)
             for answer in _answers(heads, base.run(batch))
-        ]
+        )
 
     @overload
     def stream(
@@ -220,8 +220,23 @@ def head_name(head: str | os.PathLike[str]) -> str:
     return path.stem if path.suffix.lower() == ".zip" else path.name
 
 
-def _answers(heads: Mapping[str, Head], bottlenecks: Batch) -> list[dict[str, Prediction]]:
-    by_head = {name: head.predict(bottlenecks) for name, head in heads.items()}
+def _answers(
+    heads: Mapping[str, Head], bottlenecks: Batch
+) -> list[dict[str, Prediction] | ImageError]:
+    by_head = {name: head.answers(bottlenecks) for name, head in heads.items()}
     return [
-        {name: rows[number] for name, rows in by_head.items()} for number in range(len(bottlenecks))
+        _together({name: rows[number] for name, rows in by_head.items()})
+        for number in range(len(bottlenecks))
     ]
+
+
+def _together(
+    answers: Mapping[str, Prediction | ImageError],
+) -> dict[str, Prediction] | ImageError:
+    """Return what all heads say of one picture, or why one of them says nothing."""
+    found: dict[str, Prediction] = {}
+    for name, answer in answers.items():
+        if isinstance(answer, ImageError):
+            return answer
+        found[name] = answer
+    return found

@@ -34,7 +34,7 @@ _PATIENCE = 0.5
 def stream_pictures(
     images: Iterable[Item],
     decode: Callable[[Item], NDArray[np.uint8]],
-    compute: Callable[[NDArray[np.uint8]], Sequence[Answer]],
+    compute: Callable[[NDArray[np.uint8]], Sequence[Answer | ImageError]],
     *,
     on_cpu: bool,
     batch_size: int | None,
@@ -70,7 +70,7 @@ def stream_pictures(
 def answer_stream(
     items: Iterable[Item],
     decode: Callable[[Item], NDArray[np.uint8]],
-    compute: Callable[[NDArray[np.uint8]], Sequence[Answer]],
+    compute: Callable[[NDArray[np.uint8]], Sequence[Answer | ImageError]],
     *,
     batch_size: int,
     workers: int,
@@ -87,7 +87,7 @@ def answer_stream(
     Args:
         items: the source; it is iterated in a thread of its own.
         decode: from an item to pixels of shape (height, width, 3).
-        compute: from a batch (n, height, width, 3) to n answers.
+        compute: from a batch (n, height, width, 3) to n answers, or errors in their places.
         batch_size: the most that `compute` gets at once; less where no more is decoded yet.
         workers: threads that decode.
         compute_in_workers: each worker computes what it has decoded, a batch of one;
@@ -121,7 +121,7 @@ def answer_stream(
 
 
 def _computed(
-    results: list[Any], compute: Callable[[NDArray[np.uint8]], Sequence[Answer]]
+    results: list[Any], compute: Callable[[NDArray[np.uint8]], Sequence[Answer | ImageError]]
 ) -> list[Answer | ImageError]:
     batch = [result for result in results if not isinstance(result, ImageError)]
     answers = iter(compute(np.stack(batch)) if batch else ())
