@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fic_runtime.errors import ImageError
+from fic_runtime.heads.head import are_finite
 from fic_runtime.images import load_image
 from fic_runtime.images.picture_files import find_pictures
 from fic_runtime.predictions import Prediction
@@ -18,6 +19,7 @@ from fic_runtime.results import check_apart
 from .bases.keras_setup import keras_settings
 from .bottlenecks import prepare
 from .bottlenecks.engines import choose_engine
+from .bottlenecks.extraction import no_numbers
 from .bottlenecks.single_reading import FirstReading
 from .data import Pictures, Source
 from .data.remote import location
@@ -76,15 +78,22 @@ def predict_files(
                 pixels.append(load_image(path, geometry))
             except ImageError as error:
                 errors[path] = error
-        answers = iter(())
+        answers: Iterator[tuple[NDArray[Any], bool]] = iter(())
         if pixels:
             with keras_settings():  # not around the yield: the caller's are the caller's
-                answers = iter(np.asarray(head.predict_on_batch(engine.run(np.stack(pixels)))))
+                bottlenecks = engine.run(np.stack(pixels))
+                found = np.asarray(head.predict_on_batch(bottlenecks))
+                finite = are_finite(bottlenecks) & are_finite(found)
+                answers = zip(found, finite.tolist(), strict=True)
         for path in batch:
             if path in errors:
                 yield path, errors[path]
+                continue
+            row, usable = next(answers)
+            if usable:
+                yield path, Prediction.from_probabilities(row, labels)
             else:
-                yield path, Prediction.from_probabilities(next(answers), labels)
+                yield path, ImageError(no_numbers(path))
 
 
 @keras_settings()
