@@ -18,7 +18,7 @@ from fic_runtime import (
     Prediction,
     Score,
 )
-from fic_runtime.classifier import ServedBase
+from fic_runtime.graphs.graph import Graph
 from fic_runtime.images import load_image, read_image
 
 LABELS = ("daisy", "Sonnenblume, groß", "バラ の花")
@@ -344,15 +344,19 @@ class TestNotFinite:
 
     @pytest.fixture
     def classifier(self, golden, monkeypatch):
-        run = ServedBase.run
+        run = Graph.run_outputs
 
-        def without_dark_pictures(self, pixels):
-            bottlenecks = np.array(run(self, pixels))
-            bottlenecks[pixels.reshape(len(pixels), -1).max(axis=1) == 0] = self.value
-            return bottlenecks
+        def without_dark_pictures(self, batch, names):
+            outputs = run(self, batch, names)
+            if batch.dtype == np.uint8:  # the base
+                outputs = [np.array(output) for output in outputs]
+                dark = batch.reshape(len(batch), -1).max(axis=1) == 0
+                for output in outputs:
+                    output[dark] = self.value
+            return outputs
 
-        monkeypatch.setattr(ServedBase, "run", without_dark_pictures)
-        monkeypatch.setattr(ServedBase, "value", np.nan, raising=False)
+        monkeypatch.setattr(Graph, "run_outputs", without_dark_pictures)
+        monkeypatch.setattr(Graph, "value", np.nan, raising=False)
         with Classifier(golden, device="cpu") as opened:
             yield opened
 
@@ -361,7 +365,7 @@ class TestNotFinite:
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_it_is_the_error_of_that_picture(self, classifier, photo, monkeypatch, value):
-        monkeypatch.setattr(ServedBase, "value", value)
+        monkeypatch.setattr(Graph, "value", value)
         with pytest.raises(ImageError, match=self.FAULT):
             classifier.predict(self.DARK)
         for ask in (classifier.predict_batch, classifier.extract):
