@@ -14,7 +14,7 @@ from typing import Any
 from fic_runtime.devices import usable_cpus
 from fic_runtime.errors import one_line
 
-from ..data.remote import redacted_text
+from ..data.remote import redacted, redacted_text
 from ..errors import ClusterError
 
 log = logging.getLogger(__name__)
@@ -180,18 +180,21 @@ def _free_resources() -> dict[str, dict[str, float]] | None:
 
 def _knock(address: str) -> None:
     """Find out in seconds that nobody is there, which takes Ray a minute or the process."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if address == "auto":
+    if address == "auto":  # which Ray reads from there, too
+        address = os.environ.get("RAY_ADDRESS") or "auto"
+    if address in ("auto", LOCAL):
         return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    told = f"--ray {redacted(address)}"
     if not colon or not port.isdecimal() or not host:
         raise ClusterError(
-            f"--ray {address}: is no address; give auto, ray://host:10001, host:6379, or none for "
-            "a cluster on this machine"
+            f"{told}: is no address; give auto, ray://host:10001, host:6379, or none for a cluster "
+            "on this machine"
         )
     if error := _answers(host, int(port)):
         raise ClusterError(
-            f"--ray {address}: no cluster answers there ({one_line(error)}); check the address, "
-            "and that the cluster runs"
+            f"{told}: no cluster answers there ({one_line(error)}); check the address, and that "
+            "the cluster runs"
         ) from error
 
 
@@ -205,7 +208,7 @@ def _answers(host: str, port: int) -> Exception | None:
 
 
 def _refusal(address: str, error: Exception) -> str:
-    text = one_line(error)
+    text, address = redacted_text(one_line(error)), redacted(address)
     if "ersion mismatch" in str(error):
         facts = re.findall(r"(Ray|Python): ([\w.]+)", str(error))
         versions = [f"{name} {value}" for name, value in facts]

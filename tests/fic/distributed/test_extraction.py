@@ -385,6 +385,18 @@ def test_a_worker_that_lacks_fic_is_told_by_the_package_that_it_lacks() -> None:
     assert "lacks the package of 'fic'; install" in str(cluster.what_it_lacks(error))
 
 
+def test_the_cluster_that_the_environment_names_is_knocked_at_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with (
+        pytest.raises(ClusterError, match=r"--ray 127\.0\.0\.1:9: no cluster answers"),
+        cluster.connected("auto", 0),
+    ):
+        raise AssertionError("there is no cluster")
+
+
 def test_without_ray_the_extra_is_named(
     base: BaseOptions, empty: CacheOptions, shared_photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,6 +415,7 @@ def test_without_ray_the_extra_is_named(
     [
         ("nonsense", "auto", "--ray nonsense: is no address"),
         ("ray://127.0.0.1:9", "auto", "--ray ray://127.0.0.1:9: no cluster answers there"),
+        ("ray://u:HUSH@127.0.0.1:9", "auto", r"--ray ray://\*\*\*@127.0.0.1:9: no cluster"),
         ("auto", "keras", "leave out --engine keras"),
     ],
 )
@@ -449,6 +462,7 @@ def test_a_cluster_that_does_not_answer_gives_one_sentence(
     def failing(**_: Any) -> None:
         raise error
 
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(ray, "init", failing)
     with (
         pytest.raises(ClusterError, match=says) as caught,
