@@ -27,6 +27,7 @@ from fic_runtime.images import decode_image, read_image
 from fic_runtime.preprocessing import Geometry
 
 from ..errors import DataError, one_line
+from ..options import StrPath
 
 if sys.platform == "win32":
     from pathlib import WindowsPath as _LocalPath
@@ -251,11 +252,11 @@ class _Damaged(OSError):
         super().__init__(0, text)
 
 
-def location(text: str | Path) -> Path:
+def location(text: StrPath) -> Path:
     """Return a path, remote where the text is a URL."""
     if isinstance(text, Path):
         return text
-    return RemotePath(text) if is_url(text) else Path(text)
+    return RemotePath(text) if isinstance(text, str) and is_url(text) else Path(text)
 
 
 def read_picture(path: Path, geometry: Geometry) -> NDArray[Any]:

@@ -3,7 +3,9 @@
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 from fic_runtime.devices import usable_cpus
 from fic_runtime.errors import one_line
 
+from ..data.remote import redacted_text
 from ..errors import ClusterError
 
 LOCAL = "local"
@@ -73,10 +76,14 @@ def connected(address: str, store_bytes: int) -> Iterator[Any]:
     else:
         _knock(address)
     try:
-        ray.init(address=address, **options)
+        with _own_sigterm():
+            ray.init(address=address, **options)
     except Exception as error:  # Ray raises that very class where a node does not start in time
         ray.shutdown()
         raise ClusterError(_refusal(address, error)) from error
+    except BaseException:
+        ray.shutdown()
+        raise
     try:
         yield ray
     finally:
@@ -118,8 +125,8 @@ def start_worker(
     return actor.remote(*arguments, slot.cpus)
 
 
-def why_it_died(error: Exception) -> str:
-    """Return in a few words why a worker could not start."""
+def what_it_lacks(error: Exception) -> str | None:
+    """Return in a few words what a node lacks for a worker to start there; None for a death."""
     text = str(error)
     if missing := re.search(r"No module named '([\w.]+)'", text):
         return (
@@ -128,7 +135,23 @@ def why_it_died(error: Exception) -> str:
         )
     if changed := re.search(r"(ImportError|AttributeError): ([^\n]+)", text):
         return f"has another version of fic ({changed[2]}); install the driver's"
-    return f"could not start a worker ({one_line(error)[:200]})"
+    return None
+
+
+def why_it_died(error: Exception) -> str:
+    """Return in a few words why workers could not start again and again."""
+    return f"could not start a worker ({redacted_text(one_line(error))[:200]})"
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this process's own answer to SIGTERM, which Ray replaces."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _free_resources() -> dict[str, dict[str, float]] | None:

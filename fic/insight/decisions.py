@@ -14,11 +14,13 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from fic_export.errors import OutputError
 from fic_runtime.bundle.labels import is_label
 from fic_runtime.results import cannot_write, whole_file
 
+from ..data.remote import RemotePath, location
 from ..errors import DataError
 from ..runs.csv_cells import escaped, unescaped
 from .findings import Audit
@@ -90,11 +92,14 @@ def holds_decisions(file: Path) -> bool:
     """Return whether somebody has decided something in a file of suspects."""
     try:
         with file.open(encoding="utf-8-sig", errors=ERRORS, newline="") as stream:
-            return any((row.get("decision") or "").strip() for row in csv.DictReader(stream))
+            table = _table(stream)
+            if "decision" not in (table.fieldnames or []):
+                return True  # edited into something else: not ours to replace
+            return any((row["decision"] or "").strip() for row in table)
     except FileNotFoundError:
         return False
     except (OSError, ValueError, csv.Error):
-        return True  # edited into something else: not ours to replace
+        return True
 
 
 def apply_decisions(decisions: Path, out: Path) -> Applied:
@@ -146,14 +151,8 @@ def _read(file: Path) -> list[_Row]:
     try:
         # utf-8-sig: spreadsheet programs begin the file with a byte order mark.
         with file.open(encoding="utf-8-sig", errors=ERRORS, newline="") as stream:
-            first = stream.readline()
-            stream.seek(0)
-            # Those of countries whose decimal mark is a comma write semicolons.
-            mark = ";" if first.count(";") > first.count(",") else ","
-            table = csv.DictReader(stream, strict=True, delimiter=mark)
-            columns = [name.strip().lower() for name in table.fieldnames or []]
-            table.fieldnames = columns
-            _check_columns(file, columns)
+            table = _table(stream)
+            _check_columns(file, table.fieldnames or [])
             for cells in table:
                 row = _row(file, table.line_num, cells)
                 if row.path in lines:
@@ -172,6 +171,16 @@ def _read(file: Path) -> list[_Row]:
     if not rows:
         raise DataError(f"{file}: names no pictures; give a file that `fic audit` wrote")
     return rows
+
+
+def _table(stream: TextIO) -> "csv.DictReader[str]":
+    """Return the rows of a file, however a spreadsheet program has saved it."""
+    first = stream.readline()
+    stream.seek(0)
+    # Those of countries whose decimal mark is a comma write semicolons, some tabs.
+    table = csv.DictReader(stream, strict=True, delimiter=max(",;\t", key=first.count))
+    table.fieldnames = [name.strip().lower() for name in table.fieldnames or []]
+    return table
 
 
 def _check_columns(file: Path, columns: Sequence[str]) -> None:
@@ -197,8 +206,15 @@ def _row(file: Path, line: int, cells: Mapping[str | None, object]) -> _Row:
     if "split" in named and split not in {"train", "val"}:
         raise DataError(f"{file}, line {line}: split is {split!r}; write train or val")
     label = _label(file, line, named["label"])
-    path = Path(named["path"])
-    if not path.is_file():
+    path = location(named["path"])
+    if isinstance(path, RemotePath):
+        # Whether each is there, the training finds out. A URL was written without its credentials.
+        if "***" in named["path"]:
+            raise DataError(
+                f"{file}, line {line}: {path} lacks its credentials, which fic writes into no "
+                "file; audit pictures whose URLs hold none"
+            )
+    elif not path.is_file():
         raise DataError(
             f"{file}, line {line}: no such file: {path}; run the command in the folder where the "
             "audit ran"

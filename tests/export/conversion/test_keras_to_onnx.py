@@ -14,8 +14,8 @@ from fic.bases import BASES, find_base
 from fic.bases.models import build_base
 from fic_export.conversion import convert_base, convert_head
 from fic_export.conversion.keras_models import split_model
-from fic_export.conversion.keras_to_onnx import OPSET
 from fic_export.errors import ConversionError
+from fic_export.graphs.files import OPSET
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
 
 SMALL = find_base("mobilenet_0.25")

@@ -230,7 +230,7 @@ def test_a_node_finds_out_what_it_lacks_before_the_work_begins(
 
 def test_a_worker_that_lacks_fic_is_told_by_the_package_that_it_lacks() -> None:
     error = RuntimeError("The actor died: ...\nModuleNotFoundError: No module named 'fic'")
-    assert "lacks the package of 'fic'; install" in cluster.why_it_died(error)
+    assert "lacks the package of 'fic'; install" in str(cluster.what_it_lacks(error))
 
 
 def test_without_ray_the_extra_is_named(
