@@ -10,13 +10,19 @@ The file lists every picture, the most suspect first. The column `decision` is e
 
 import csv
 import io
+import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
+from typing import TextIO
 
 from fic_export.errors import OutputError
 from fic_runtime.bundle.labels import is_label
+from fic_runtime.reading import open_regular
 from fic_runtime.results import cannot_write, whole_file
 
 from ..errors import DataError
@@ -24,6 +30,7 @@ from ..runs.csv_cells import escaped, unescaped
 from .findings import Audit
 
 _COLUMNS = ("path", "label", "suggested", "score", "problem", "split", "decision")
+_MOST_LINE = 1 << 20  # characters: what has no end of a line is not read whole
 _NEEDED = ("path", "label", "decision")
 # A name of a file that is not UTF-8 goes through as the bytes that it is.
 ERRORS = "surrogateescape"
@@ -89,12 +96,22 @@ def _problems(audit: Audit) -> Mapping[Path, list[str]]:
 def holds_decisions(file: Path) -> bool:
     """Return whether somebody has decided something in a file of suspects."""
     try:
-        with file.open(encoding="utf-8-sig", errors=ERRORS, newline="") as stream:
+        with _opened(file) as stream:
             return any((row.get("decision") or "").strip() for row in csv.DictReader(stream))
     except FileNotFoundError:
         return False
     except (OSError, ValueError, csv.Error):
         return True  # edited into something else: not ours to replace
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[TextIO]:
+    # utf-8-sig: spreadsheet programs begin the file with a byte order mark.
+    with (
+        open_regular(file) as raw,
+        TextIOWrapper(BufferedReader(raw), "utf-8-sig", ERRORS, "") as stream,  # type: ignore[type-var] # a FileIO
+    ):
+        yield stream
 
 
 def apply_decisions(decisions: Path, out: Path) -> Applied:
@@ -144,13 +161,13 @@ def _read(file: Path) -> list[_Row]:
     rows: list[_Row] = []
     lines: dict[Path, int] = {}
     try:
-        # utf-8-sig: spreadsheet programs begin the file with a byte order mark.
-        with file.open(encoding="utf-8-sig", errors=ERRORS, newline="") as stream:
-            first = stream.readline()
+        with _opened(file) as stream:
+            first = stream.readline(_MOST_LINE)
             stream.seek(0)
             # Those of countries whose decimal mark is a comma write semicolons.
             mark = ";" if first.count(";") > first.count(",") else ","
-            table = csv.DictReader(stream, strict=True, delimiter=mark)
+            content = iter(partial(stream.readline, _MOST_LINE), "")
+            table = csv.DictReader(content, strict=True, delimiter=mark)
             columns = [name.strip().lower() for name in table.fieldnames or []]
             table.fieldnames = columns
             _check_columns(file, columns)
@@ -198,7 +215,7 @@ def _row(file: Path, line: int, cells: Mapping[str | None, object]) -> _Row:
         raise DataError(f"{file}, line {line}: split is {split!r}; write train or val")
     label = _label(file, line, named["label"])
     path = Path(named["path"])
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 # no name that cannot be is an error
         raise DataError(
             f"{file}, line {line}: no such file: {path}; run the command in the folder where the "
             "audit ran"
