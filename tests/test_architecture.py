@@ -59,6 +59,7 @@ ALLOWED = {
         "prediction": {*FIC_GROUND, "training", "bases", "runs", "heads", "bottlenecks", "data"},
         "insight": {
             *(*FIC_GROUND, "training", "runs", "heads", "bottlenecks", "bases", "cache", "data"),
+            "distributed",
         },
         "cli": {
             *(*FIC_GROUND, "__init__", "bases", "bottlenecks", "cache", "data", "distributed"),

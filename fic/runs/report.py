@@ -20,7 +20,6 @@ MOST_ON_MAP = 400
 _GALLERY = 24
 _BINS = 10
 _Z = 1.959964  # of the normal distribution, for 95 %
-_MOST_CLASSES_IN_MATRIX = 500
 _FEW_CLASSES = 12  # whose matrix leaves room for a table beside it
 _MOST_ROWS = 500
 _MOST_CONFUSIONS = 20
@@ -247,13 +246,13 @@ _CURVES = {
 def _confusion_section(val: Mapping[str, Any], charts: Charts) -> Section:
     labels = [page.shortened(label) for label in val["per_class"]]
     cells = _matrix_cells(val)
-    if len(labels) <= _MOST_CLASSES_IN_MATRIX:
-        matrix = charts.add(
+    if len(labels) <= page.MOST_IN_MATRIX:
+        matrix = charts.matrix(
             "confusions",
-            {"kind": "matrix", "labels": labels, "cells": cells},
+            labels,
+            cells,
             label=f"confusion matrix of {len(labels)} classes; the table names the most frequent "
             "confusions",
-            caption="Rows are the true classes, columns the answers.",
         )
     else:
         matrix = page.paragraph(

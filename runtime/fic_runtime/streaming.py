@@ -37,7 +37,7 @@ _PATIENCE = 0.5
 def stream_pictures(
     images: Iterable[Item],
     decode: Callable[[Item], NDArray[np.uint8]],
-    compute: Callable[[NDArray[np.uint8]], Sequence[Answer]],
+    compute: Callable[[NDArray[np.uint8]], Sequence[Answer | ImageError]],
     *,
     on_cpu: bool,
     batch_size: int | None,
@@ -112,7 +112,7 @@ def answer_all(
 def answer_stream(
     items: Iterable[Item],
     decode: Callable[[Item], NDArray[np.uint8]],
-    compute: Callable[[NDArray[np.uint8]], Sequence[Answer]],
+    compute: Callable[[NDArray[np.uint8]], Sequence[Answer | ImageError]],
     *,
     batch_size: int,
     workers: int,
@@ -131,7 +131,7 @@ def answer_stream(
         items: the source; it is iterated in a thread of its own, or by the workers in turn where it
             has a length and they compute.
         decode: from an item to pixels of shape (height, width, 3).
-        compute: from a batch (n, height, width, 3) to n answers.
+        compute: from a batch (n, height, width, 3) to n answers, or errors in their places.
         batch_size: the most that `compute` gets at once; less where no more is decoded yet.
         workers: threads that decode.
         compute_in_workers: each worker computes what it has decoded, a batch of one;
@@ -172,7 +172,7 @@ def answer_stream(
 
 
 def _computed(
-    results: list[Any], compute: Callable[[NDArray[np.uint8]], Sequence[Answer]]
+    results: list[Any], compute: Callable[[NDArray[np.uint8]], Sequence[Answer | ImageError]]
 ) -> list[Answer | ImageError]:
     batch = [result for result in results if not isinstance(result, ImageError)]
     answers = iter(compute(np.stack(batch)) if batch else ())

@@ -280,3 +280,38 @@ def test_a_locked_folder_of_a_class_is_named(
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(DataError, match=r"b/locked: cannot be read: Permission denied"):
         read_folder(tmp_path)
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lock all folders of the name `locked`; the tests may run as root, whom nothing stops."""
+    really = os.scandir
+
+    def scandir(folder: Path) -> object:
+        if Path(folder).name == "locked":
+            raise PermissionError(13, "Permission denied", folder)
+        return really(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+@pytest.mark.usefixtures("locked")
+def test_a_locked_folder_inside_a_class_is_skipped_and_named_where_errors_are_skipped(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path, "a/1.jpg", "a/locked/2.jpg", "b/1.jpg")
+    with pytest.raises(DataError, match="locked: cannot be read: Permission denied"):
+        read_folder(tmp_path)
+    dataset = read_folder(tmp_path, on_error="skip")
+    assert names(dataset) == ["1.jpg", "1.jpg"]
+    [skipped] = dataset.skipped
+    assert skipped.path == tmp_path / "a/locked"
+    assert skipped.reason.endswith("cannot be read: Permission denied; check its permissions")
+
+
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("place", ["locked/1.jpg", "a/locked/1.jpg"])
+def test_no_class_vanishes_since_its_folder_is_locked(tmp_path: Path, place: str) -> None:
+    put(tmp_path, place, "b/1.jpg", "c/1.jpg")
+    with pytest.raises(DataError, match="locked: cannot be read"):
+        read_folder(tmp_path, on_error="skip")
