@@ -59,11 +59,15 @@ warnings.simplefilter("ignore")  # Python 3.12 warns of every fork beside thread
 image = np.zeros((50, 60, 3), np.uint8)
 classifier = Classifier(sys.argv[1], threads=2)
 expected = classifier.predict(image).probabilities
+classifier.predict_batch([image] * 4)  # opens a session of one thread
 for number in range(20):
     child = os.fork()
     if not child:
         if number % 2:
             assert np.array_equal(classifier.predict(image).probabilities, expected)
+        if number % 4 > 1:
+            for answer in classifier.predict_batch([image] * 4):
+                assert np.array_equal(answer.probabilities, expected)
         if number % 3 == 0:
             classifier.close()
         sys.exit(0)

@@ -161,20 +161,11 @@ class Graph:
     def _opened_with_one_thread(self) -> "tuple[Graph, ...]":
         """Return the graph with one thread; nothing where its weights would be there twice."""
         options = self._options._replace(threads=1)
-        session = None
         try:
-            if self._shared is not None:
-                session = self._shared.session(options)
-            elif _size(model := self._model()) < LEAST_BYTES:
-                session = new_session(model, options)
-            elif _size(model) <= MOST_BYTES:
-                with passing_cache() as cache:
-                    opened = cached_session(model, self._digest or "", self._options, cache)
-                    if opened.shared is not None:
-                        session = opened.shared.session(options)
-                        self._session, self._shared = opened
+            session = self._session_beside(options)
         except Exception as error:  # onnxruntime's errors share no base class but this one
             log.info("%s: has no session of one thread (%s)", self._name, one_line(error))
+            return ()
         if session is None:
             return ()
         graph = copy(self)
@@ -182,6 +173,23 @@ class Graph:
         graph._reopening = threading.Lock()
         _graphs.add(graph)
         return (graph,)
+
+    def _session_beside(self, options: SessionOptions) -> Any:
+        """Return a session that shares the weights with the one that is open, None if it cannot."""
+        session = self._shared_session(options)
+        if session is not None:
+            return session
+        model = self._model()
+        if _size(model) < LEAST_BYTES:
+            return new_session(model, options)
+        if _size(model) > MOST_BYTES:
+            return None
+        with passing_cache() as cache:
+            opened = cached_session(model, self._digest or "", self._options, cache)
+            if opened.shared is None:
+                return None
+            self._session, self._shared = opened
+            return opened.shared.session(options)
 
     def run(self, batch: Batch) -> NDArray[Any]:
         """Return the output for a batch, whose first dimension is the number of items.
@@ -293,18 +301,18 @@ class Graph:
                         "forked; start it with multiprocessing's 'spawn', or make the classifier "
                         "in it"
                     )
-                self._session = self._shared_session()
+                self._session = self._shared_session(self._options)
             if self._session is None:
                 self._session, self._shared = _open_session(
                     self._model(), self._name, self._options, self._digest, strict=True
                 )
             return self._session
 
-    def _shared_session(self) -> Any:
-        """Return a session over the weights that the parent mapped, if it did."""
+    def _shared_session(self, options: SessionOptions) -> Any:
+        """Return a session over the weights that are mapped, if they are and their file is left."""
         if self._shared is not None:
             with suppress(Exception):  # onnxruntime's errors share no base class but this one
-                return self._shared.session(self._options)
+                return self._shared.session(options)
         return None
 
     def _leave_to_parent(self) -> None:
@@ -317,6 +325,7 @@ class Graph:
 
         self._reopening = threading.Lock()
         self._callers = Callers(self.threads)
+        self._one_thread = None
         if self._session is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(getattr(self._session, "_sess", None)))
             self._session = None

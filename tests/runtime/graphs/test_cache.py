@@ -444,4 +444,6 @@ def test_an_entry_that_goes_while_it_is_used_changes_no_answer(golden, folder):
     before = graph.run(picture(graph))
     shutil.rmtree(folder)
     np.testing.assert_array_equal(graph.run(picture(graph)), before)
-    np.testing.assert_array_equal(graph.with_one_thread().run(picture(graph)), before)
+    alone = graph.with_one_thread()
+    assert alone.threads == 1
+    np.testing.assert_array_equal(alone.run(picture(graph)), before)
