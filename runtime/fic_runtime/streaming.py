@@ -11,6 +11,7 @@ for ever, and what is ready when it is asked for becomes the batch.
 """
 
 import atexit
+import itertools
 import os
 import queue
 import threading
@@ -18,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Generic, Literal, TypeVar, cast, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,18 +96,7 @@ def answer_all(
     """
     if not isinstance(images, Sized):
         return _answer_iterator(images, decode, compute, workers=workers, interrupt=interrupt)
-    answers = answer_stream(
-        images,
-        decode,
-        compute,
-        batch_size=1,
-        workers=workers,
-        compute_in_workers=True,
-        caller_works=True,
-        on_error="raise",
-        interrupt=interrupt,
-    )
-    return cast("Generator[Answer, None, None]", answers)  # errors are raised
+    return _answer_list(images, decode, compute, workers=workers, interrupt=interrupt)
 
 
 def answer_stream(
@@ -117,7 +107,6 @@ def answer_stream(
     batch_size: int,
     workers: int,
     compute_in_workers: bool,
-    caller_works: bool = False,
     on_error: OnError,
     interrupt: Callable[[], object] = lambda: None,
 ) -> Generator[Answer | ImageError, None, None]:
@@ -136,8 +125,6 @@ def answer_stream(
         workers: threads that decode.
         compute_in_workers: each worker computes what it has decoded, a batch of one;
             otherwise only the thread of the consumer computes.
-        caller_works: the thread of the consumer is one of the workers, where the source has a
-            length.
         on_error: raise the ImageError of an item, or yield it in the item's place.
         interrupt: ends what `compute` is at work on, at Ctrl-C.
     """
@@ -154,7 +141,7 @@ def answer_stream(
     number = 0
     ahead: _Present[Item, Any] | _Ahead[Item, Any]
     if compute_in_workers and isinstance(items, Sized):
-        ahead = _Present(items, work, workers=workers, bound=bound, caller_works=caller_works)
+        ahead = _Present(items, work, workers=workers, bound=bound)
     else:
         ahead = _Ahead(items, work, workers=workers, bound=bound)
     with closing(ahead):
@@ -177,6 +164,33 @@ def _computed(
     batch = [result for result in results if not isinstance(result, ImageError)]
     answers = iter(compute(np.stack(batch)) if batch else ())
     return [result if isinstance(result, ImageError) else next(answers) for result in results]
+
+
+def _answer_list(
+    items: Iterable[Item],
+    decode: Callable[[Item], NDArray[np.uint8]],
+    compute: Callable[[NDArray[np.uint8]], Sequence[Answer]],
+    *,
+    workers: int,
+    interrupt: Callable[[], object],
+) -> Generator[Answer, None, None]:
+    def work(item: Item) -> Answer:
+        return compute(decode(item)[None])[0]
+
+    present = _Present(items, work, workers=workers, bound=2 * workers, caller_works=True)
+    with closing(present) as ahead:
+        for number in itertools.count():
+            try:
+                results = ahead.take(1)
+            except ImageError as error:
+                raise ImageError(f"picture {number}: {error}") from error
+            except KeyboardInterrupt:  # before the workers are waited for
+                interrupt()
+                raise
+            if not results:
+                return
+            yield results[0]
+            ahead.allow_one_more()
 
 
 def _answer_iterator(
@@ -225,7 +239,7 @@ class _Present(Generic[Item, Result]):
         *,
         workers: int,
         bound: int,
-        caller_works: bool,
+        caller_works: bool = False,
     ) -> None:
         self._items = iter(items)
         self._work = work

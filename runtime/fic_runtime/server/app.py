@@ -59,8 +59,8 @@ def create_app(
     without that it starts at the first request.
 
     Args:
-        classifier: or a bundle's path. One of your own has `threads=1`, which gives the most
-            answers a second where several pictures come at once; closing it is yours.
+        classifier: or a bundle's path. One of your own may have any number of threads: pictures
+            that come at once have one each; closing it is yours.
         name: of the model; by default that of the bundle's folder. Several heads have their own.
         limits: what the server takes on.
         check: raises a FicError where this device does not give what it should; called once, in a
