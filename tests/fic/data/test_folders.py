@@ -139,7 +139,7 @@ def test_a_missing_folder_and_a_file_are_told_apart(tmp_path: Path) -> None:
     put(tmp_path, "data.zip")
     with pytest.raises(DataError, match="no such folder"):
         read_folder(tmp_path / "data")
-    with pytest.raises(DataError, match="is a file, not a folder; .* unpack it"):
+    with pytest.raises(DataError, match=r"is a file, not a folder; .* unpack it"):
         read_folder(tmp_path / "data.zip")
 
 
