@@ -1,6 +1,5 @@
 """Predictions and accuracy of a run before its export."""
 
-import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -26,10 +25,8 @@ from .data.source import read_validation
 from .errors import DataError
 from .heads.standalone import HeadFile
 from .options import StrPath
-from .progress import Progress, shown
+from .progress import Progress, note_files, shown
 from .runs import Run, as_run
-
-log = logging.getLogger(__name__)
 
 _BATCH = 16
 
@@ -131,10 +128,7 @@ def evaluate_run(
     _, bottlenecks, use = prepare(pictures, base, cache, progress, reading)
     for picture in use.skipped:
         progress.note(f"skipped: {picture.reason}")
-    for detail in use.files.details():
-        log.info("%s", detail)
-    if line := use.files.line():
-        progress.note(line)
+    note_files(use.files, progress)
     if not len(bottlenecks):
         raise DataError(f"{data}: no picture there could be read")
     with bottlenecks.cache:

@@ -13,6 +13,7 @@ from ..options import BaseOptions, CacheOptions
 from .option_values import SectionedCommand, from_options, parameters
 from .options import FOLDER, base_options, cache_options
 from .questions import ANSWER, PICTURES, asked, fold_options, picture_options
+from .terminal import report_files
 
 if TYPE_CHECKING:
     from ..insight.findings import Audit
@@ -77,6 +78,7 @@ def audit(out: Path | None, as_json: bool, apply: Path | None, **options: Any) -
         base=from_options(BaseOptions, options),
         seed=options["seed"],
     )
+    report_files(found.use.files)
     if as_json:
         click.echo(json.dumps(found.to_dict()))
         return

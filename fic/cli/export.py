@@ -10,7 +10,7 @@ from fic_export.options import Purpose, Scheme
 
 from ..options import ExportOptions, OptionsError, ReliabilityOptions
 from .option_values import SectionedCommand, flags, from_options
-from .options import FOLDER, LOCATION, Number, run_cache_option
+from .options import FOLDER, LOCATION, Number, run_cache_option, verbose_option
 from .terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 _HEADINGS = {
     "Bundle": ("out", "head_only", "base", "with_feature_map", "teachable", "sign"),
-    "Comparison": ("max_difference", "min_agreement", "assert_accuracy", "pictures", "data"),
+    "Comparison": (
+        "max_difference",
+        "min_agreement",
+        "assert_accuracy",
+        "pictures",
+        "data",
+        "verbose",
+    ),
     "Probabilities": ("calibrate", "known", "foreign", "false_rejection"),
     "Quantization": (
         *("quantize", "for", "max_accuracy_drop", "calibration_pictures", "calibration_data"),
@@ -220,6 +227,7 @@ _HEADINGS = {
     default=ExportOptions.teachable,
     help="Let a device learn more classes from pictures: `fic-runtime teach`.",
 )
+@verbose_option
 @run_cache_option
 def export(run: Path, out: Path | None, html: Path | None, web: Path | None, **values: Any) -> None:
     """Export a run as a bundle that needs no TensorFlow.

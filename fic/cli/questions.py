@@ -7,11 +7,19 @@ import click
 
 from ..options import CacheOptions
 from .option_values import from_options
-from .options import SEED, Command, add_options, data_options, given_source, split_option
+from .options import (
+    SEED,
+    Command,
+    add_options,
+    data_options,
+    given_source,
+    split_option,
+    verbose_option,
+)
 from .terminal import TerminalProgress
 
 PICTURES = ("data", "train", "val", "val_split", "seed")
-ANSWER = ("out", "folds", "learning_curve", "as_json")
+ANSWER = ("out", "folds", "learning_curve", "as_json", "verbose")
 
 
 def picture_options(command: Command) -> Command:
@@ -33,6 +41,7 @@ def fold_options(command: Command) -> Command:
             help="Number of folds; the pictures of one are judged by heads trained on the others.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object."),
+        verbose_option,
     )
 
 

@@ -11,6 +11,7 @@ from ..options import BaseOptions, CacheOptions, TrainingOptions
 from .option_values import SectionedCommand, from_options, parameters
 from .options import FOLDER, base_options, cache_options
 from .questions import ANSWER, PICTURES, asked, fold_options, picture_options
+from .terminal import report_use
 
 if TYPE_CHECKING:
     from ..insight.comparison import Comparison
@@ -58,8 +59,9 @@ def tune(out: Path, learning_curve: bool, as_json: bool, **options: Any) -> None
         options=TrainingOptions(seed=options["seed"]),
         learning_curve=learning_curve,
     )
+    report_use(found.use)
     if as_json:
-        click.echo(json.dumps(found.to_dict()))
+        click.echo(json.dumps({**found.to_dict(), **found.use.files_record()}))
         return
     _print_tuning(found)
     click.echo(f"run written to {out}; see {out / 'tuning.html'}, or `fic export {out}`")
@@ -137,8 +139,9 @@ def compare(base_models: list[str], out: Path, as_json: bool, **options: Any) ->
         out=out,
         options=TrainingOptions(seed=options["seed"]),
     )
+    report_use(found.use)
     if as_json:
-        click.echo(json.dumps(found.to_dict()))
+        click.echo(json.dumps({**found.to_dict(), **found.use.files_record()}))
         return
     _print_comparison(found)
     click.echo(f"page written to {out}")

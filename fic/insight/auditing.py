@@ -131,6 +131,7 @@ def _inspect(
         agreement=float((errors.probabilities.argmax(axis=1) == pictures.targets).mean()),
         cache={"hits": use.hits, "extracted": use.extracted},
         seconds=time.perf_counter() - started,
+        use=use,
     )
     judged = errors.probabilities.argmax(axis=1)
     pairs, times = np.unique(

@@ -186,6 +186,7 @@ def _side_by_side(found: Sequence[_Measured], folds: int) -> Comparison:
         rows=rows,
         recommended=recommended.base,
         reason=_reason(rows, recommended),
+        use=best.pictures.use,
     )
 
 

@@ -12,7 +12,8 @@ for ever, and what is ready when it is asked for becomes the batch.
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from typing import Any, Generic, Literal, TypeVar, get_args
@@ -126,6 +127,60 @@ def _computed(
     batch = [result for result in results if not isinstance(result, ImageError)]
     answers = iter(compute(np.stack(batch)) if batch else ())
     return [result if isinstance(result, ImageError) else next(answers) for result in results]
+
+
+def answer_all(
+    items: Iterable[Item],
+    decode: Callable[[Item], NDArray[np.uint8]],
+    compute: Callable[[NDArray[np.uint8]], Sequence[Answer]],
+    *,
+    workers: int,
+    interrupt: Callable[[], object] = lambda: None,
+) -> Generator[Answer, None, None]:
+    """Yield one answer for each item, in order, each computed alone by one of several threads.
+
+    For items that are all there, or whose source does not wait: it is iterated in the thread of the
+    caller. What an iterator gives is decoded before the next is asked for, since it may then be
+    gone, or another picture in the same array.
+
+    Args:
+        items: the source.
+        decode: from an item to pixels of shape (height, width, 3).
+        compute: from a batch (1, height, width, 3) to one answer.
+        workers: threads.
+        interrupt: ends what `compute` is at work on, at Ctrl-C.
+
+    Raises:
+        ImageError: one is not a picture; the message says which.
+    """
+
+    def load(number: int, item: Item) -> NDArray[np.uint8]:
+        try:
+            return decode(item)
+        except ImageError as error:
+            raise ImageError(f"picture {number}: {error}") from error
+
+    def answer(pixels: NDArray[np.uint8]) -> Answer:
+        return compute(pixels[None])[0]
+
+    due: deque[Future[Answer]] = deque()
+    lasting = isinstance(items, Sized)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="fic-batch")
+    try:
+        for number, item in enumerate(items):
+            if lasting:
+                due.append(pool.submit(lambda *of: answer(load(*of)), number, item))
+            else:
+                due.append(pool.submit(answer, load(number, item)))
+            if len(due) > 2 * workers:
+                yield due.popleft().result()
+        while due:
+            yield due.popleft().result()
+    except KeyboardInterrupt:  # before the workers are waited for
+        interrupt()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Exhausted(Exception):

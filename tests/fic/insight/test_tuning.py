@@ -148,6 +148,7 @@ def test_a_run_is_trained_on_what_was_chosen(photos: Path, base: BaseOptions) ->
 
 def test_bases_are_compared_on_the_same_folds(photos: Path, base: BaseOptions) -> None:
     out = photos.with_name("comparison.html")
+    (photos / "red/notes.txt").write_text("no picture", "utf-8")
     found = fic.compare(
         photos,
         ["mobilenet_0.25", "mobilenet_v2_0.35"],
@@ -162,6 +163,8 @@ def test_bases_are_compared_on_the_same_folds(photos: Path, base: BaseOptions) -
     assert any(row.pareto for row in found.rows)
     assert all(row.milliseconds > 0 and row.images_per_second > 0 for row in found.rows)
     assert found.recommended in found.reason
+    assert found.use.files.line() == "Used 30 of 31 files; left out: 1 .txt"
+    json.dumps({**found.to_dict(), **found.use.files_record()})
     assert f"Take {found.recommended}" in out.read_text("utf-8")
 
 
