@@ -9,11 +9,12 @@ import logging
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fic_runtime.bundle.manifest import MOST_FEATURES
 from fic_runtime.bundle.opening import file_digest
 from fic_runtime.errors import BundleError, DeviceError
 from fic_runtime.preprocessing import Preprocessing
@@ -21,9 +22,10 @@ from fic_runtime.preprocessing import Preprocessing
 from ..data.remote import local
 from ..digests import digest_bytes
 from ..errors import BaseOptionError, WeightsError
-from ..fingerprint import Fingerprint
-from ..options import BaseOptions, CacheDtype
+from ..fingerprint import Fingerprint, bottleneck_shape
+from ..options import BaseOptions, CacheDtype, Pooling
 from .files import BaseFile
+from .machine import GRAPH, NOTE, believed_folder
 from .memos import own_digest, read_json, write_atomically, write_json, write_with_weights
 from .preprocessor import RULES, PixelRule, Processor, find_image_size
 
@@ -166,11 +168,13 @@ class OnnxBase:
     def graph_file(self) -> Path:
         """Return the wrapped graph, beside its bottlenecks in the cache; makes it once.
 
+        It lies elsewhere where others may write in the cache.
+
         Raises:
             ConversionError: the graph cannot be used.
             CacheError: it cannot be written into the cache.
         """
-        file = self.folder / "base.onnx"
+        file = self._graph_folder / GRAPH
         if not self.has_graph:
             from fic_export.graphs.files import is_large, weights_file, write_graph
 
@@ -196,7 +200,7 @@ class OnnxBase:
         """Whether the cache holds the wrapped graph, whole, of this release, and ours."""
         from fic_export.graphs.files import weights_file
 
-        file, note = self.folder / "base.onnx", read_json(self._graph_note)
+        file, note = self._graph_folder / GRAPH, read_json(self._graph_note)
         if note.get("made_with") != _maker():
             return False
         beside = file.with_name(weights_file(file.name))
@@ -205,7 +209,12 @@ class OnnxBase:
 
     @property
     def _graph_note(self) -> Path:
-        return self.folder / "base.json"
+        return self._graph_folder / NOTE
+
+    @cached_property
+    def _graph_folder(self) -> Path:
+        """A folder where nobody else can put a graph of theirs, as for all bases."""
+        return believed_folder(self.cache_dir, self.folder, self)
 
     @cached_property
     def _facts(self) -> "_Facts":
@@ -215,7 +224,7 @@ class OnnxBase:
         digest = digest_foreign(self.file.path)
         recipe = self._recipe_file(digest)
         facts = _Facts.remembered(read_json(recipe))
-        if facts is None:
+        if facts is None or facts.digest != digest:
             facts = self._plan.facts(digest)
             write_json(recipe, facts.to_dict())
         if self.options.layer is None and facts.outputs > 1:
@@ -330,7 +339,11 @@ class _Facts:
     def remembered(cls, values: dict[str, Any]) -> "_Facts | None":
         try:
             preprocessing = Preprocessing.from_dict(values["preprocessing"])
-            shape = tuple(int(side) for side in values["shape"])
+            shape = bottleneck_shape(values["shape"])
+            if not (isinstance(values["tensor"], str) and type(values["outputs"]) is int):
+                return None
+            if values["pooling"] not in (None, *get_args(Pooling)):
+                return None
             return cls(**{**values, "shape": shape, "preprocessing": preprocessing})
         except (BundleError, KeyError, TypeError, ValueError):
             return None
@@ -466,6 +479,16 @@ def _probed(
             f"{picture.batch or 1} pictures, and a bottleneck is a float for each of them; give "
             "another --bottleneck-tensorname"
         )
+    if not 0 < result[0].size <= MOST_FEATURES:
+        raise ConversionError(
+            f"{file.path}: {tensor} has {result[0].size} numbers for a picture, and a bottleneck "
+            f"has at most {MOST_FEATURES}; give another --bottleneck-tensorname"
+        )
+    if not np.isfinite(result[:1]).all():
+        raise ConversionError(
+            f"{file.path}: {tensor} is not finite for a picture of random pixels; give a graph "
+            "whose weights are numbers, and what its pixels must become"
+        )
     return result[:1], layout, sized
 
 
@@ -508,7 +531,9 @@ def _wrapped(plan: _Plan) -> "onnx.ModelProto":
                 return model
             reason = "its pictures change each other"
         except (BundleError, DeviceError) as error:
-            reason = one_line(error)
+            log.debug("%s: %s", plan.graph.path, one_line(error))
+            batch = plan.wrapping.picture.batch
+            reason = one_line(error) if batch is None else f"it was made for {batch} at a time"
     raise ConversionError(
         f"{plan.graph.path}: cannot be used for any number of pictures ({reason}); export it with "
         "a free batch"
@@ -526,9 +551,10 @@ def _takes_batches(model: "onnx.ModelProto", plan: _Plan) -> bool:
         together = graph.run(pixels)
         alone = np.concatenate([graph.run(one[None]) for one in pixels])
     scale = float(np.abs(alone).max()) or 1.0
-    return together.shape == alone.shape and bool(
-        np.abs(together - alone).max() <= _CHECK_TOLERANCE * scale
-    )
+    if together.shape != alone.shape:
+        return False
+    with np.errstate(invalid="ignore"):  # what is not finite is not the same
+        return bool(np.abs(together - alone).max() <= _CHECK_TOLERANCE * scale)
 
 
 def _maker() -> dict[str, str]:

@@ -166,7 +166,7 @@ class BottleneckCache:
 
     def announce(self, rows: NDArray[np.int64]) -> None:
         """Let the system read rows ahead that `read` will soon be asked for, if it can."""
-        with self._guard, suppress(OSError):  # which the reading will tell of
+        with self._guard, suppress(OSError, DamagedShard):  # which the reading will tell of
             self._files.announce_rows(
                 self._paths, self._owners(rows), self._rows[rows], row_size(self.fingerprint)
             )

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fic_runtime.errors import printable
+
 if TYPE_CHECKING:
     from ..bases import Base
     from ..bases.figures import WeightsPlace
@@ -102,7 +104,7 @@ def _print_file(name: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts, indent=2))
         return
-    click.echo(facts["name"])
+    click.echo(printable(facts["name"]))
     facts = {
         **facts,
         "input": " x ".join(map(str, facts["input"])),
@@ -112,7 +114,7 @@ def _print_file(name: str, *, as_json: bool) -> None:
     }
     for key, value in facts.items():
         if key != "name" and value:
-            click.echo(f"  {key:<12} {value}")
+            click.echo(printable(f"  {key:<12} {value}"))
 
 
 def _weights(base: "Base", weights: "WeightsPlace") -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ..graphs.protobuf import MOST_FIELDS, read_fields
+from ..reading import open_regular
 
 Buffer: TypeAlias = "bytes | memoryview"
 
@@ -86,7 +87,7 @@ def contents_of_file(model: Path | bytes) -> GraphContents:
     """
     if isinstance(model, bytes):
         return read_contents(model)
-    with model.open("rb") as file:
+    with open_regular(model) as file:
         if not file.seek(0, SEEK_END):
             raise ValueError("it is empty")
         # Mapped, so that weights of gigabytes are not read for the sake of a few names. It is
