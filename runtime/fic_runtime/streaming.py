@@ -11,7 +11,6 @@ for ever, and what is ready when it is asked for becomes the batch.
 """
 
 import atexit
-import itertools
 import os
 import queue
 import threading
@@ -19,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Generic, Literal, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +30,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 OnError = Literal["raise", "yield"]
+ComputeThreads = Literal["caller", "workers", "all"]
 # How long, in seconds, the end of a stream waits for a source that has not yet given its next item.
 _PATIENCE = 0.5
 
@@ -65,7 +65,7 @@ def stream_pictures(
         compute,
         batch_size=size,
         workers=threads,
-        compute_in_workers=one_at_a_time,
+        threads="workers" if one_at_a_time else "caller",
         on_error=on_error,
         interrupt=interrupt,
     )
@@ -96,7 +96,17 @@ def answer_all(
     """
     if not isinstance(images, Sized):
         return _answer_iterator(images, decode, compute, workers=workers, interrupt=interrupt)
-    return _answer_list(images, decode, compute, workers=workers, interrupt=interrupt)
+    answers = answer_stream(
+        images,
+        decode,
+        compute,
+        batch_size=1,
+        workers=workers,
+        threads="all",
+        on_error="raise",
+        interrupt=interrupt,
+    )
+    return cast("Generator[Answer, None, None]", answers)  # errors are raised
 
 
 def answer_stream(
@@ -106,7 +116,7 @@ def answer_stream(
     *,
     batch_size: int,
     workers: int,
-    compute_in_workers: bool,
+    threads: ComputeThreads,
     on_error: OnError,
     interrupt: Callable[[], object] = lambda: None,
 ) -> Generator[Answer | ImageError, None, None]:
@@ -123,8 +133,8 @@ def answer_stream(
         compute: from a batch (n, height, width, 3) to n answers, or errors in their places.
         batch_size: the most that `compute` gets at once; less where no more is decoded yet.
         workers: threads that decode.
-        compute_in_workers: each worker computes what it has decoded, a batch of one;
-            otherwise only the thread of the consumer computes.
+        threads: where `compute` runs: in each worker, on what it has decoded, a batch of one; in
+            that of the caller alone; or in all of them, where the source has a length.
         on_error: raise the ImageError of an item, or yield it in the item's place.
         interrupt: ends what `compute` is at work on, at Ctrl-C.
     """
@@ -135,19 +145,20 @@ def answer_stream(
             pixels = decode(item)
         except ImageError as error:
             return error
-        return compute(pixels[None])[0] if compute_in_workers else pixels
+        return pixels if threads == "caller" else compute(pixels[None])[0]
 
     bound = 2 * batch_size + 2 * workers
     number = 0
     ahead: _Present[Item, Any] | _Ahead[Item, Any]
-    if compute_in_workers and isinstance(items, Sized):
-        ahead = _Present(items, work, workers=workers, bound=bound)
+    if threads != "caller" and isinstance(items, Sized):
+        caller_works = threads == "all"
+        ahead = _Present(items, work, workers=workers, bound=bound, caller_works=caller_works)
     else:
         ahead = _Ahead(items, work, workers=workers, bound=bound)
     with closing(ahead):
         try:
             while results := ahead.take(batch_size):
-                for answer in results if compute_in_workers else _computed(results, compute):
+                for answer in _computed(results, compute) if threads == "caller" else results:
                     if isinstance(answer, ImageError) and on_error == "raise":
                         raise ImageError(f"picture {number}: {answer}") from answer
                     yield answer
@@ -164,33 +175,6 @@ def _computed(
     batch = [result for result in results if not isinstance(result, ImageError)]
     answers = iter(compute(np.stack(batch)) if batch else ())
     return [result if isinstance(result, ImageError) else next(answers) for result in results]
-
-
-def _answer_list(
-    items: Iterable[Item],
-    decode: Callable[[Item], NDArray[np.uint8]],
-    compute: Callable[[NDArray[np.uint8]], Sequence[Answer]],
-    *,
-    workers: int,
-    interrupt: Callable[[], object],
-) -> Generator[Answer, None, None]:
-    def work(item: Item) -> Answer:
-        return compute(decode(item)[None])[0]
-
-    present = _Present(items, work, workers=workers, bound=2 * workers, caller_works=True)
-    with closing(present) as ahead:
-        for number in itertools.count():
-            try:
-                results = ahead.take(1)
-            except ImageError as error:
-                raise ImageError(f"picture {number}: {error}") from error
-            except KeyboardInterrupt:  # before the workers are waited for
-                interrupt()
-                raise
-            if not results:
-                return
-            yield results[0]
-            ahead.allow_one_more()
 
 
 def _answer_iterator(
@@ -239,7 +223,7 @@ class _Present(Generic[Item, Result]):
         *,
         workers: int,
         bound: int,
-        caller_works: bool = False,
+        caller_works: bool,
     ) -> None:
         self._items = iter(items)
         self._work = work
