@@ -234,6 +234,7 @@ def export(run: Path, out: Path | None, html: Path | None, web: Path | None, **v
 
     Base and head become two ONNX graphs. Before anything is written, real pictures go both through
     Keras and through the exported graphs; past a bound nothing is written and the exit code is 3.
+    With a base of an ONNX file, that file takes the place of the base in Keras.
 
     \b
       fic export run --out bundle
@@ -276,12 +277,12 @@ def _lines(manifest: "Manifest", out: Path, options: ExportOptions) -> Iterator[
     parity = manifest.parity
     yield (
         f"{'head' if options.head_only else 'bundle'} written to {out}: on {parity['pictures']} "
-        f"pictures Keras and the bundle agree for {parity['top_1_agreement']:.1%}, largest "
-        f"difference {parity['largest_difference']:.1e}"
+        f"pictures {parity['reference']} and the bundle agree for "
+        f"{parity['top_1_agreement']:.1%}, largest difference {parity['largest_difference']:.1e}"
     )
     if parity["runtime_accuracy"] is not None:
         yield (
-            f"accuracy on them: Keras {parity['keras_accuracy']:.4f}, bundle "
+            f"accuracy on them: {parity['reference']} {parity['keras_accuracy']:.4f}, bundle "
             f"{parity['runtime_accuracy']:.4f}"
         )
     yield from reliability_lines(manifest)

@@ -17,7 +17,7 @@ from .bundle.manifest import Manifest
 from .devices import CPU
 from .errors import ImageError
 from .graphs.graph import Batch, Graph, GraphOptions
-from .heads.head import Head, open_head
+from .heads.head import Head, are_finite, not_finite, open_head
 from .images import Pixels8, load_image
 from .images.batches import check_several, pixel_batches
 from .images.headers import chosen_max_pixels
@@ -136,7 +136,7 @@ class Classifier:
             ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
-        return list(base.answers(images, self._predictions, batch_size))
+        return answers_in_order(base.answers(images, self._predictions, batch_size))
 
     @overload
     def stream(
@@ -198,7 +198,7 @@ class Classifier:
             ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
-        rows = list(base.answers(images, _rows, batch_size))
+        rows = answers_in_order(base.answers(images, finite_rows, batch_size))
         if not rows:
             return np.empty((0, *self.manifest.base.output.item_shape), np.float32)
         return np.stack(rows)
@@ -212,8 +212,14 @@ class Classifier:
             ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
+        number = 0
         for batch in base.batches(images, batch_size):
-            yield self.bottlenecks(batch)
+            bottlenecks = self.bottlenecks(batch)
+            finite = are_finite(bottlenecks)
+            if not finite.all():
+                raise ImageError(f"picture {number + int(finite.argmin())}: {not_finite()}")
+            number += len(bottlenecks)
+            yield bottlenecks
 
     @overload
     def extract_stream(
@@ -253,7 +259,7 @@ class Classifier:
         base, _ = self._serving()
         return base.stream(
             images,
-            _rows,
+            finite_rows,
             batch_size=batch_size,
             workers=workers,
             on_error=on_error,
@@ -434,8 +440,31 @@ class Classifier:
             raise ValueError("this classifier is closed; make a new one")
         return serving
 
-    def _predictions(self, bottlenecks: Batch) -> list[Prediction]:
-        return self._serving()[1].predict(bottlenecks)
+    def _predictions(self, bottlenecks: Batch) -> list[Prediction | ImageError]:
+        return self._serving()[1].answers(bottlenecks)
+
+
+def finite_rows(bottlenecks: Batch) -> list[NDArray[np.float32] | ImageError]:
+    """Return each bottleneck, and an error in the place of one that is not finite."""
+    rows = np.asarray(bottlenecks)
+    return [
+        row if usable else not_finite()
+        for row, usable in zip(rows, are_finite(rows).tolist(), strict=True)
+    ]
+
+
+def answers_in_order(answers: "Iterable[Answer | ImageError]") -> "list[Answer]":
+    """Return the answers to many pictures.
+
+    Raises:
+        ImageError: one has none; the message says which.
+    """
+    found: list[Answer] = []
+    for answer in answers:
+        if isinstance(answer, ImageError):
+            raise ImageError(f"picture {len(found)}: {answer}") from answer
+        found.append(answer)
+    return found
 
 
 class ServedBase:
@@ -541,7 +570,7 @@ class ServedBase:
     def stream(
         self,
         images: Iterable["ImageSource"],
-        answer: "Callable[[Batch], Sequence[Answer]]",
+        answer: "Callable[[Batch], Sequence[Answer | ImageError]]",
         *,
         batch_size: int | None,
         workers: int | None,
@@ -551,7 +580,7 @@ class ServedBase:
 
         Args:
             images: the source.
-            answer: from n bottlenecks to n answers.
+            answer: from n bottlenecks to n answers, with an error in the place of some.
             batch_size: the most pictures computed at once.
             workers: threads that decode.
             on_error: raise the ImageError of a picture, or yield it in the picture's place.
@@ -618,7 +647,3 @@ class ServedBase:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc] # on purpose: the other process opens it
-
-
-def _rows(bottlenecks: Batch) -> list[NDArray[np.float32]]:
-    return list(np.asarray(bottlenecks))

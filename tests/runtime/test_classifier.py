@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
-from fic_runtime import BundleError, Classifier, ImageError, Prediction, Score
+from fic_runtime import (
+    BundleError,
+    Classifier,
+    ImageError,
+    MultiClassifier,
+    Prediction,
+    Score,
+)
+from fic_runtime.graphs.graph import Graph
 from fic_runtime.images import load_image, read_image
 
 LABELS = ("daisy", "Sonnenblume, groß", "バラ の花")
@@ -328,3 +337,63 @@ def test_the_files_may_go_once_a_classifier_is_open(bundle, photo):
     for file in bundle.iterdir():
         file.unlink()
     assert classifier.predict(photo).index == 1
+
+
+class TestNotFinite:
+    """A base may give infinite values, or none at all, for some pictures: those have no answer."""
+
+    @pytest.fixture
+    def classifier(self, golden, monkeypatch):
+        run = Graph.run_outputs
+
+        def without_dark_pictures(self, batch, names):
+            outputs = run(self, batch, names)
+            if batch.dtype == np.uint8:  # the base
+                outputs = [np.array(output) for output in outputs]
+                dark = batch.reshape(len(batch), -1).max(axis=1) == 0
+                for output in outputs:
+                    output[dark] = self.value
+            return outputs
+
+        monkeypatch.setattr(Graph, "run_outputs", without_dark_pictures)
+        monkeypatch.setattr(Graph, "value", np.nan, raising=False)
+        with Classifier(golden, device="cpu") as opened:
+            yield opened
+
+    DARK = np.zeros((40, 40, 3), np.uint8)
+    FAULT = "the base gives no finite values for it"
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_it_is_the_error_of_that_picture(self, classifier, photo, monkeypatch, value):
+        monkeypatch.setattr(Graph, "value", value)
+        with pytest.raises(ImageError, match=self.FAULT):
+            classifier.predict(self.DARK)
+        for ask in (classifier.predict_batch, classifier.extract):
+            with pytest.raises(ImageError, match=f"picture 2: {self.FAULT}"):
+                ask([photo, photo, self.DARK], batch_size=2)
+
+    @pytest.mark.parametrize("batch_size", [None, 2])
+    @pytest.mark.parametrize("stream", ["stream", "extract_stream"])
+    def test_a_stream_goes_on_with_the_next_picture(self, classifier, photo, stream, batch_size):
+        ask = getattr(classifier, stream)
+        found = list(ask([photo, self.DARK, photo], batch_size, on_error="yield"))
+        assert [isinstance(answer, ImageError) for answer in found] == [False, True, False]
+        with pytest.raises(ImageError, match=f"picture 1: {self.FAULT}"):
+            list(ask([photo, self.DARK, photo], batch_size))
+
+    def test_several_heads_have_no_answer_either(self, golden, photo, classifier):
+        with MultiClassifier(golden, [golden], device="cpu") as several:
+            with pytest.raises(ImageError, match=self.FAULT):
+                several.predict(self.DARK)
+            found = list(several.stream([photo, self.DARK], on_error="yield"))
+        assert [isinstance(answer, ImageError) for answer in found] == [False, True]
+
+    def test_a_head_of_such_weights_answers_nothing(self, bundle, replace, golden):
+        bias = struct.pack("<f", 0.1234567)
+        graph = (golden / "head.onnx").read_bytes()
+        replace("head.onnx", graph.replace(bias, struct.pack("<f", np.nan)))
+        with (
+            Classifier(bundle, device="cpu") as opened,
+            pytest.raises(ImageError, match=self.FAULT),
+        ):
+            opened.predict(golden / "large.png")

@@ -16,6 +16,9 @@ _PROVIDER_OPTIONS = {CUDA: {"use_tf32": "0"}}
 ONNX_ALONE = ("session.load_model_format", "ONNX")
 # Other kernels for int8, which lose nothing of the sums where the quick ones would (`.int8_sums`).
 EXACT_INT8 = ("session.x64quantprecision", "1")
+# Threads wait busily for the next part of a run, and no longer for the next run: a single one is as
+# quick, and what the program does between two is not disturbed.
+IDLE_BETWEEN_RUNS = ("session.force_spinning_stop", "1")
 # Weights in a file of their own, which begin where processors like them to.
 _OPTIMISED_WEIGHTS = "session.optimized_model_external_initializers_file_name"
 _LEAST_OPTIMISED_WEIGHTS = "session.optimized_model_external_initializers_min_size_in_bytes"
@@ -61,6 +64,7 @@ def new_session(model: Path | bytes, settings: SessionOptions) -> Any:
     options.intra_op_num_threads = settings.threads
     options.log_severity_level = 4  # what matters comes back as an exception
     options.add_session_config_entry(*ONNX_ALONE)
+    options.add_session_config_entry(*IDLE_BETWEEN_RUNS)
     if int8_sums_saturate():
         options.add_session_config_entry(*EXACT_INT8)
     if settings.lean_memory:
