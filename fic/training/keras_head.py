@@ -4,8 +4,10 @@ Model, loss and optimizer are Keras's. The loop is fic's own (`fic.training.epoc
 upkeep of Keras's `fit` costs more than the arithmetic of a head (`docs/why/training.md`).
 """
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -13,11 +15,19 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ..data import Dataset
+from ..data.dataset import Skipped
 from ..options import TrainingOptions
 from .data import TrainingData
 from .epochs import TrainingPass, Validation, take_steps, validation_of
 from .metrics import answers_of
 from .objective import decayed_weights, training_objective
+
+# Steps in one call, and bytes of bottlenecks that it takes at most: the call into TensorFlow takes
+# half a millisecond, and the step of a small head a third of one.
+_MOST_STEPS = 16
+_MOST_BYTES = 16 << 20
+
+_Batches: TypeAlias = Generator[tuple[NDArray[Any], NDArray[Any]], None, Sequence[Skipped]]
 
 
 class KerasLearner:
@@ -35,11 +45,14 @@ class KerasLearner:
         self._val = val
         self._batch_size = options.batch_size
         self._random = np.random.default_rng(options.seed)
-        self._step = _training_step(head, train.dataset, options)
+        self._steps = _training_steps(head, train.dataset, options)
 
     def train(self) -> TrainingPass:
         """Take a step for each batch of the training bottlenecks."""
-        return take_steps(self._step, self._train.epoch(self._random, self._batch_size))
+        size = 4 * self._batch_size * math.prod(self._train.shape)
+        most = max(1, min(_MOST_STEPS, _MOST_BYTES // size))
+        batches = self._train.epoch(self._random, self._batch_size)
+        return take_steps(self._steps, _together(batches, most))
 
     def validate(self) -> Validation:
         """Measure the head on the validation bottlenecks."""
@@ -56,8 +69,35 @@ class KerasLearner:
         self._head.set_weights(weights)
 
 
-def _training_step(head: keras.Model, pictures: Dataset, options: TrainingOptions) -> Any:
-    """Return a compiled function from bottlenecks and targets to summed loss and right answers."""
+def _together(batches: _Batches, most: int) -> _Batches:
+    """Yield so many batches as one, one after the other in it."""
+    waiting: list[tuple[NDArray[Any], NDArray[Any]]] = []
+    with closing(batches):
+        while True:
+            try:
+                waiting.append(next(batches))
+            except StopIteration as end:
+                if waiting:
+                    yield _joined(waiting)
+                skipped: Sequence[Skipped] = end.value
+                return skipped
+            if len(waiting) == most:
+                yield _joined(waiting)
+                waiting.clear()
+
+
+def _joined(batches: Sequence[tuple[NDArray[Any], NDArray[Any]]]) -> Any:
+    if len(batches) == 1:
+        return batches[0]
+    bottlenecks, targets = zip(*batches, strict=True)
+    return np.concatenate(bottlenecks), np.concatenate(targets)
+
+
+def _training_steps(head: keras.Model, pictures: Dataset, options: TrainingOptions) -> Any:
+    """Return a compiled function that takes a step for each batch of bottlenecks and targets.
+
+    It returns summed loss and right answers.
+    """
     variables = head.trainable_variables
     optimizer = _optimizer(head, options)
     optimizer.build(variables)
@@ -65,16 +105,28 @@ def _training_step(head: keras.Model, pictures: Dataset, options: TrainingOption
     objective = training_objective(head, pictures, options, decay=decay)
     bottleneck = tf.TensorSpec((None, *head.input_shape[1:]), tf.float32)
 
-    @tf.function(input_signature=[bottleneck, tf.TensorSpec((None,), tf.int64)])  # type: ignore[untyped-decorator] # no types
     def step(bottlenecks: Any, targets: Any) -> Any:
         with tf.GradientTape() as tape:
             answers = head(bottlenecks, training=True)
             losses, loss = objective(answers, targets)
         optimizer.apply(tape.gradient(loss, variables), variables)
         right = tf.equal(tf.argmax(answers, axis=1), targets)
-        return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.float32))
+        figures = tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.float32))
+        return tf.cast(tf.stack(figures), tf.float64)
 
-    return step
+    @tf.function(input_signature=[bottleneck, tf.TensorSpec((None,), tf.int64)])  # type: ignore[untyped-decorator] # no types
+    def steps(bottlenecks: Any, targets: Any) -> Any:
+        count = tf.shape(targets)[0]
+
+        def take(start: Any, sums: Any) -> Any:
+            stop = start + options.batch_size
+            return stop, sums + step(bottlenecks[start:stop], targets[start:stop])
+
+        begin = tf.constant(0), tf.zeros(2, tf.float64)
+        _, sums = tf.while_loop(lambda start, _: start < count, take, begin, parallel_iterations=1)
+        return sums
+
+    return steps
 
 
 def _optimizer(head: keras.Model, options: TrainingOptions) -> keras.optimizers.Optimizer:

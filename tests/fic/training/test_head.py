@@ -253,6 +253,24 @@ def test_bottlenecks_are_read_ahead_in_the_order_of_the_files(
     assert sum(count for _, count in told) == size
 
 
+def test_many_steps_in_one_call_are_those_of_single_calls(
+    keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+    for steps in (1, 16):
+        monkeypatch.setattr("fic.training.keras_head._MOST_STEPS", steps)
+        keras.utils.set_random_seed(0)
+        layers = [keras.Input((FEATURES,)), keras.layers.Dropout(0.2), keras.layers.Dense(3)]
+        head = keras.Sequential([*layers, keras.layers.Softmax()])
+        data = keep(*clouds(1, 500))
+        options = TrainingOptions(epochs=2, batch_size=9)
+        trained.append(train_head(head, data, data, options, Silence()))
+    one, many = trained
+    assert one.history == many.history
+    for single, joined in zip(one.model.get_weights(), many.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(single, joined)
+
+
 def test_a_head_learns_from_blocks(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cached, "_MOST_BYTES_HELD", 0)
     monkeypatch.setattr(cached, "_memory_bytes", lambda: 0)
