@@ -100,7 +100,7 @@ ALLOWED = {
         "watching": {"errors", "predictions"},
         "images": RUNTIME_GROUND,
         "graphs": RUNTIME_GROUND,
-        "bundle": {*RUNTIME_GROUND, "graphs.spec"},
+        "bundle": {*RUNTIME_GROUND, "graphs.spec", "graphs.protobuf"},
         "heads": {*RUNTIME_GROUND, "graphs", "bundle"},
         "explaining": {*RUNTIME_GROUND, "heads", "images", "bundle", "graphs"},  # it runs a graph
         "classifier": {*RUNTIME_GROUND, "explaining", "heads", "images", "bundle", "graphs"},

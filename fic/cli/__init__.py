@@ -10,12 +10,13 @@ import click
 from fic_runtime.cli.process import (
     ending_on_signals,
     exit_code_of,
+    interruption_behind,
     prepare_streams,
     silence,
     silence_broken,
     surviving,
 )
-from fic_runtime.errors import FicError
+from fic_runtime.errors import FicError, printable
 
 from ..bases.keras_setup import quiet_tensorflow
 from .audit import audit
@@ -29,6 +30,7 @@ from .train import extract, train
 from .tune import compare, tune
 from .verify import verify
 
+_INTERRUPTED = "interrupted; what was extracted so far is in the cache"
 _EPILOG = """\b
 A first classifier, from a folder with one sub-folder of photos per class:
   fic train --data photos --out run
@@ -69,9 +71,18 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Log progress.")
 def cli(verbose: bool) -> None:
     """Train an image classifier in seconds and ship it without TensorFlow."""
-    logging.basicConfig(
-        format="fic: %(message)s", level=logging.INFO if verbose else logging.WARNING
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OwnLines("fic: %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+
+
+class _OwnLines(logging.Formatter):
+    """Keeps messages of this project to one printable line, whatever names of others are in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line = super().formatMessage(record)
+        return printable(line) if record.name.partition(".")[0].startswith("fic") else line
 
 
 for command in (
@@ -100,7 +111,7 @@ def main() -> None:
         _complain(str(error))
         status = error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
-        _complain("interrupted; what was extracted so far is in the cache")
+        _complain(_INTERRUPTED)
         status = exit_code_of(error.__cause__ or error)  # click raises its own from the first
     except MemoryError:
         _complain("the memory of this machine does not suffice; take smaller batches or less")
@@ -112,6 +123,11 @@ def main() -> None:
         silence_broken(sys.stdout)
         _complain(_describe(error))
         status = 1
+    except Exception as error:
+        if (interruption := interruption_behind(error)) is None:
+            raise
+        _complain(_INTERRUPTED)
+        status = exit_code_of(interruption)
     sys.exit(status)
 
 

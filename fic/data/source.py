@@ -197,7 +197,7 @@ def read_dataset(
         return read_csv(path, labels=labels, on_error=on_error)
     if isinstance(path, RemotePath):
         return read_remote_folder(path, labels=labels)
-    return read_folder(path, labels=labels)
+    return read_folder(path, labels=labels, on_error=on_error)
 
 
 def is_split(source: Source) -> bool:

@@ -13,14 +13,16 @@ from ..data.file_memo import FileDigests
 from ..data.remote import local
 from ..data.thumbnails import thumbnail_reader
 from ..errors import FicError
+from ..options import StrPath
 from ..runs import Run
-from ..runs.report import ReportPictures, pictures_on_map, render_report
+from ..runs.report import render_report
+from ..runs.report_pictures import ReportPictures, pictures_on_map
 from ..runs.run import REPORT_FILE, ValidationRow
 from .page_files import check_page, write_page
 
 
 def report(
-    run: Run | Path | str, *, out: Path | None = None, bottleneck_dir: Path | None = None
+    run: Run | StrPath, *, out: StrPath | None = None, bottleneck_dir: StrPath | None = None
 ) -> Path:
     """Write the report of a run, and return its file.
 
@@ -41,7 +43,7 @@ def report(
     trained = (
         run if isinstance(run, Run) and bottleneck_dir is None else Run(folder, bottleneck_dir)
     )
-    file = folder / REPORT_FILE if out is None else out
+    file = folder / REPORT_FILE if out is None else Path(out)
     if out is not None:
         check_page(file)
     results = trained.results()

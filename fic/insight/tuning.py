@@ -106,4 +106,5 @@ def _tuned(
         chosen=chosen,
         curve=curve,
         seconds=time.perf_counter() - started,
+        use=pictures.use,
     )
