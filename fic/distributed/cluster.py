@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 LOCAL = "local"
 """The address of a new cluster on this machine alone."""
 
+_CLIENT = "ray://"
 _CONNECT_SECONDS = 10.0
 _LEAST_STORE = 128 << 20  # bytes of the object store of a cluster on this machine
 
@@ -44,6 +45,8 @@ def import_ray() -> Any:
     """
     # No reports about the use of the cluster to Ray's makers, unless the user wants them.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Nor a new connection in place of one that is lost, for which it would wait for minutes.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     try:
         import ray
     except ImportError as error:
@@ -127,13 +130,15 @@ def start_worker(
     return actor.remote(*arguments, slot.cpus)
 
 
-def head_answers(ray: Any) -> bool:
-    """Tell whether the head of the cluster is there; Ray itself ends the process when it is not."""
-    try:
-        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
-    except Exception as error:  # of Ray's client, which notices by itself
-        log.debug("the head of the cluster has no known address (%s)", error)
-        return True
+def head_answers(ray: Any, address: str) -> bool:
+    """Tell whether the head of the cluster is there; Ray itself waits for it, or ends the process.
+
+    Args:
+        address: what `connected` was given.
+    """
+    if not address.startswith(_CLIENT):
+        address = ray.get_runtime_context().gcs_address
+    host, _, port = address.removeprefix(_CLIENT).rpartition(":")
     return _answers(host, int(port)) is None
 
 
@@ -184,7 +189,7 @@ def _knock(address: str) -> None:
         address = os.environ.get("RAY_ADDRESS") or "auto"
     if address in ("auto", LOCAL):
         return
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    host, colon, port = address.removeprefix(_CLIENT).rpartition(":")
     told = f"--ray {redacted(address)}"
     if not colon or not port.isdecimal() or not host:
         raise ClusterError(

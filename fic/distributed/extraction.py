@@ -96,7 +96,7 @@ class RayExtraction:
         with (
             connected(address, len(graph) + known.nbytes) as ray,
             _probe(directory, absolute) as probe,
-            _crew(ray, work, graph, known, probe) as crew,
+            _crew(ray, address, work, graph, known, probe) as crew,
         ):
             nodes = len({slot.node for slot in crew.slots})
             cpus = sum(slot.cpus for slot in crew.slots)
@@ -110,7 +110,10 @@ class RayExtraction:
                     skipped = len(outcome.skipped)
                     progress.advance(_count(outcome), skipped)
                     yield _renamed(outcome, names)
-            except ConnectionError as error:  # of Ray's client
+            except Exception as error:
+                if isinstance(error, FicError) or ray.is_initialized():
+                    raise
+                # Ray's client says so with errors of any class.
                 raise ClusterError(_gone("the connection to the cluster is lost")) from error
             finally:
                 progress.finish()
@@ -141,8 +144,9 @@ class _Chunk:
 class _Crew:
     """The workers, and the chunks that they have."""
 
-    def __init__(self, ray: Any, arguments: tuple[Any, ...], probe: Probe) -> None:
+    def __init__(self, ray: Any, address: str, arguments: tuple[Any, ...], probe: Probe) -> None:
         self._ray = ray
+        self._address = address
         self._arguments = arguments
         self._probe = probe
         self._places: list[_Place] = []
@@ -199,7 +203,7 @@ class _Crew:
                 raise ClusterError(_gone("all workers of the cluster are gone"))
             if time.monotonic() - looked > _LOOK_SECONDS:
                 looked = time.monotonic()
-                if head_answers(self._ray):
+                if head_answers(self._ray, self._address):
                     self._start_where_free()
                     answered = looked
                 elif looked - answered > _HEAD_SECONDS:
@@ -223,7 +227,7 @@ class _Crew:
 
     def stop(self) -> None:
         """End all workers."""
-        with suppress(ConnectionError):
+        with suppress(Exception):  # of any class, where the connection is lost and they end anyway
             for place in (*self._places, *self._starting.values()):
                 self._ray.kill(place.actor)
 
@@ -290,9 +294,11 @@ class _Crew:
 
 
 @contextmanager
-def _crew(ray: Any, work: Work, graph: bytes, known: Keys, probe: Probe) -> Iterator[_Crew]:
+def _crew(
+    ray: Any, address: str, work: Work, graph: bytes, known: Keys, probe: Probe
+) -> Iterator[_Crew]:
     # Through the object store: each node gets graph and keys once.
-    crew = _Crew(ray, (work, ray.put(graph), ray.put(known)), probe)
+    crew = _Crew(ray, address, (work, ray.put(graph), ray.put(known)), probe)
     try:
         crew.start()
         yield crew
