@@ -30,7 +30,7 @@ def report(run: Path, out: Path | None, as_json: bool, bottleneck_dir: Path | No
     """
     from ..insight import report as write_report
     from ..runs import Run
-    from ..runs.report import report_figures
+    from ..runs.figures import report_figures
 
     file = write_report(run, out=out, bottleneck_dir=bottleneck_dir)
     if as_json:

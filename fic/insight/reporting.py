@@ -15,7 +15,8 @@ from ..data.thumbnails import thumbnail_reader
 from ..errors import FicError
 from ..options import StrPath
 from ..runs import Run
-from ..runs.report import ReportPictures, pictures_on_map, render_report
+from ..runs.report import render_report
+from ..runs.report_pictures import ReportPictures, pictures_on_map
 from ..runs.run import REPORT_FILE, ValidationRow
 from .page_files import check_page, write_page
 

@@ -25,7 +25,8 @@ from ..heads.keras_files import check_files, save_files
 from ..options import BaseOptions, CacheOptions, StrPath, TrainingOptions
 from ..progress import Progress, shown
 from ..runs import Run, write_run
-from ..runs.report import ReportPictures, pictures_on_map, render_report
+from ..runs.report import render_report
+from ..runs.report_pictures import ReportPictures, pictures_on_map
 from ..runs.run import RUN_FILE, RunResults, ValidationRow, check_run_folder, previous_run
 from .data import TrainingData
 from .head import TrainedHead, train_head, validation_answers

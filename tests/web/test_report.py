@@ -9,7 +9,8 @@ import pytest
 
 from fic.data.thumbnails import thumbnail_reader
 from fic.digests import digest_file
-from fic.runs.report import ReportPictures, render_report
+from fic.runs.report import render_report
+from fic.runs.report_pictures import ReportPictures
 from fic.runs.run import RunResults, ValidationRow
 from fic.training.metrics import evaluate
 
