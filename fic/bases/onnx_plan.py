@@ -143,7 +143,7 @@ def wrap_graph(plan: Plan) -> "onnx.ModelProto":
         try:
             if _takes_batches(model, plan):
                 return model
-            reason = "its pictures change each other"
+            reason = "pictures do not give together what they give alone"
         except (BundleError, DeviceError) as error:
             log.debug("%s: %s", plan.graph.path, one_line(error))
             batch = plan.wrapping.picture.batch
