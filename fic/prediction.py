@@ -1,8 +1,7 @@
 """Predictions and accuracy of a run before its export."""
 
-import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from fic_runtime.errors import ImageError
 from fic_runtime.heads.head import are_finite
 from fic_runtime.images import load_image
-from fic_runtime.images.picture_files import find_pictures
+from fic_runtime.images.picture_files import FileUse, Listing, list_pictures
 from fic_runtime.predictions import Prediction
 from fic_runtime.results import check_apart
 
@@ -21,17 +20,34 @@ from .bases.keras_setup import keras_settings
 from .bottlenecks import prepare
 from .bottlenecks.engines import choose_engine
 from .bottlenecks.extraction import no_numbers
-from .data import Pictures
-from .data.source import read_digests, read_validation
+from .bottlenecks.single_reading import FirstReading
+from .data import Pictures, Source
+from .data.remote import location
+from .data.source import read_validation
 from .errors import DataError
 from .heads.standalone import HeadFile
 from .options import StrPath
-from .progress import Progress, shown
+from .progress import Progress, note_files, shown
 from .runs import Run, as_run
 
-log = logging.getLogger(__name__)
-
 _BATCH = 16
+
+
+class Answers(Iterator[tuple[Path, Prediction | ImageError]]):
+    """Each picture with its answer, in turn, and what became of all files that were found.
+
+    Attributes:
+        files: what became of them; `files.left_out` are those that are no pictures.
+    """
+
+    def __init__(
+        self, pairs: Iterator[tuple[Path, Prediction | ImageError]], files: FileUse
+    ) -> None:
+        self._pairs = pairs
+        self.files = files
+
+    def __next__(self) -> tuple[Path, Prediction | ImageError]:
+        return next(self._pairs)
 
 
 def predict_files(
@@ -39,7 +55,7 @@ def predict_files(
     images: StrPath | Iterable[StrPath],
     *,
     bottleneck_dir: StrPath | None = None,
-) -> Iterator[tuple[Path, Prediction | ImageError]]:
+) -> Answers:
     """Classify image files and folders of them, in natural order.
 
     Args:
@@ -47,8 +63,9 @@ def predict_files(
         images: files and folders, or one of them.
         bottleneck_dir: the cache that holds or gets the converted base, if not the one of `run`.
 
-    Yields:
-        Each file with its prediction, or with the error of a file that cannot be read.
+    Returns:
+        An iterator over each file with its prediction, or with the error of a file that cannot be
+        read; its `files` tells what was left out.
 
     Raises:
         RunError, HeadError: the run or the head cannot be used.
@@ -60,12 +77,18 @@ def predict_files(
     if isinstance(run, HeadFile):
         trained = run
         if bottleneck_dir is not None:
-            trained = replace(run, bottleneck_dir=Path(bottleneck_dir))
+            trained = replace(run, bottleneck_dir=location(bottleneck_dir))
     else:
         trained = as_run(run, bottleneck_dir)
+    listing = images if isinstance(images, Listing) else list_pictures(map(Path, images))
+    return Answers(_answers(trained, listing.pictures), listing.files)
+
+
+def _answers(
+    trained: Run | HeadFile, files: Sequence[Path]
+) -> Iterator[tuple[Path, Prediction | ImageError]]:
     with keras_settings():
         labels, head = trained.labels, trained.quick_head()
-        files = find_pictures(map(Path, images))
         base = trained.frozen_base()
         few = len(files) <= _BATCH
         engine = choose_engine(trained.cache_options.engine, base, few=few).engine
@@ -110,7 +133,8 @@ def evaluate_run(
     Of a CSV file with the column `split`, the pictures marked `val` are taken.
 
     Returns:
-        The figures of `fic.training.metrics.figures_of`.
+        The figures of `fic.training.metrics.figures_of`, and which files were skipped and left out,
+        by the names that they have in `run.json`.
 
     Raises:
         RunError: the run cannot be used.
@@ -119,12 +143,14 @@ def evaluate_run(
     from .training.head import validation_answers
     from .training.metrics import figures_of
 
-    trained, data, progress = as_run(run, bottleneck_dir), Path(data), shown(progress)
-    cache = trained.cache_options
+    trained, data, progress = as_run(run, bottleneck_dir), location(data), shown(progress)
+    cache = replace(trained.cache_options, views=1)
     if bottleneck_dir is not None and data.is_dir():
         check_apart(cache.bottleneck_dir, [data])
     dataset = read_validation(data, labels=trained.labels, on_error="skip")
-    digests, unreadable = read_digests([dataset], cache.memo, progress)
+    base = trained.frozen_base()
+    reading = FirstReading(base, Source(data=data), cache, seed=None)
+    digests, unreadable = reading([dataset], cache.memo, progress)
     readable = dataset.subset([i for i, path in enumerate(dataset.paths) if path in digests])
     pictures = Pictures(
         train=dataset.subset([]),
@@ -133,16 +159,12 @@ def evaluate_run(
         skipped=[*dataset.skipped, *unreadable],
         files=dataset.files,
     )
-    base = trained.frozen_base()
-    _, bottlenecks, use = prepare(pictures, base, cache, progress)
+    _, bottlenecks, use = prepare(pictures, base, cache, progress, reading)
     for picture in use.skipped:
         progress.note(f"skipped: {picture.reason}")
-    for detail in use.files.details():
-        log.info("%s", detail)
-    if line := use.files.line():
-        progress.note(line)
+    note_files(use.files, progress)
     if not len(bottlenecks):
         raise DataError(f"{data}: no picture there could be read")
     with bottlenecks.cache:
         answers = validation_answers(trained.quick_head(), bottlenecks)
-    return figures_of(answers, trained.labels)
+    return {**figures_of(answers, trained.labels), **use.files_record()}

@@ -1,9 +1,16 @@
 """Progress of long work: bars where somebody watches, and elsewhere nothing."""
 
+import logging
 import sys
 import warnings
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from fic_runtime.images.picture_files import FileUse
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +120,20 @@ def shown(progress: Progress | bool | None) -> Progress:
     if isinstance(progress, bool):
         return Bars() if progress else Silence()
     return progress
+
+
+def note_files(files: "FileUse", progress: Progress, *, place: Path | None = None) -> None:
+    """Say on one line what became of the files that were found, unless all of them were used.
+
+    Args:
+        files: what became of them; each that was left out is logged.
+        progress: hears of the line.
+        place: where they were found, if that is not where a run was trained.
+    """
+    for detail in files.details():
+        log.info("%s", detail)
+    if line := files.line():
+        progress.note(line if place is None else f"{place}: {line}")
 
 
 def epoch_line(figures: EpochFigures, epochs: int) -> str:

@@ -27,6 +27,7 @@ from ..digests import digest_bytes, digest_file
 from ..errors import DataError, WeightsError
 from ..fingerprint import LAST_LAYER, Fingerprint, bottleneck_shape
 from ..options import BaseOptions, CacheDtype
+from .kept_files import found_file, keep_file
 from .keras_file import KerasFile
 from .machine import (
     GRAPH,
@@ -48,6 +49,7 @@ log = logging.getLogger(__name__)
 _RECIPE = re.compile(r"[0-9a-f]{32}\.json")
 _FOLDER = re.compile(r".+-[0-9a-f]{16}")
 _DIGEST = re.compile(r"[0-9a-f]{1,128}")
+_NO_FILES = ("imagenet", "none")  # of --weights
 _MOST_ENTRIES = 10_000  # of a folder that are looked at to tell whether it is a cache
 
 
@@ -226,6 +228,18 @@ class FrozenBase:
             self._machine.keep_graph(self.folder.name, data, _converter())
         return file
 
+    def keep_weights(self) -> None:
+        """Keep a copy of the user's file of weights in the cache, for a run that is moved."""
+        if self._given_file is not None and self.folder.is_dir():
+            keep_file(self._given_file, self.folder)
+
+    @property
+    def _given_file(self) -> Path | None:
+        """The file of weights, or of the whole base, that the user named."""
+        if self._own is not None:
+            return self._own.file.path
+        return Path(self.options.weights) if self.options.weights not in _NO_FILES else None
+
     @property
     def has_graph(self) -> bool:
         """Whether the converted base is at hand: whole, of this release's converter, and ours."""
@@ -256,11 +270,13 @@ class FrozenBase:
         from .weights import load_file
 
         options = self.options
-        tuned = self._tuned_weights
-        log.info("building %s with weights %s", self.spec.name, tuned or options.weights)
+        tuned, weights = self._tuned_weights, options.weights
+        if self._given is not None and weights not in _NO_FILES:
+            weights = str(found_file(Path(weights), self.folder))
+        log.info("building %s with weights %s", self.spec.name, tuned or weights)
         model = build_base(
             self.spec,
-            weights=options.weights if tuned is None else "none",
+            weights=weights if tuned is None else "none",
             size=options.image_size,
             layer=options.layer,
             pooling=options.pooling,
@@ -279,7 +295,8 @@ class FrozenBase:
                 f"{self.spec.name}: the weights that {options.weights!r} stands for now are not "
                 "those of the run; give it the old ones back, or train again"
             )
-        if self._remembered is not None and digest != self._remembered[0]:
+        # With a run's fingerprint nothing else needs to be known, such as a file that is gone.
+        if self._given is None and self._remembered and digest != self._remembered[0]:
             raise WeightsError(
                 f"{self.spec.name}: the weights that {options.weights!r} stands for now are not "
                 f"those of the cached bottlenecks; delete {self._recipe_file} and run again"
@@ -317,7 +334,7 @@ class FrozenBase:
         # A file of weights counts by its content, so a replaced file is another recipe. The
         # weights of ImageNet belong to the release of Keras.
         options = replace(self.options, base_model=self.spec.name)
-        if options.weights not in ("imagenet", "none"):
+        if options.weights not in _NO_FILES:
             try:
                 content = digest_file(options.weights).hex()
             except OSError as error:

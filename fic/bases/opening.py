@@ -1,13 +1,16 @@
 """Opens the base that options name: a row of the table, a file, or a repository of the hub."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from ..data.remote import local
 from ..errors import BaseOptionError
 from ..fingerprint import Fingerprint
 from ..options import BaseOptions, CacheDtype
 from .files import HUB, KERAS_SUFFIX, is_file, local_file
 from .frozen import FrozenBase
+from .kept_files import found_file
 from .onnx_base import OnnxBase
 
 AnyBase: TypeAlias = FrozenBase | OnnxBase
@@ -43,6 +46,9 @@ def open_base(
     if file.path.suffix.casefold() == KERAS_SUFFIX:
         from .keras_file import open_keras_file
 
+        if fingerprint is not None:
+            folder = local(cache_dir) / fingerprint.folder_name
+            file = replace(file, path=found_file(file.path, folder))
         return FrozenBase(
             options,
             cache_dir,

@@ -10,7 +10,7 @@ from fic_export.options import Purpose, Scheme
 
 from ..options import ExportOptions, OptionsError, ReliabilityOptions
 from .option_values import SectionedCommand, flags, from_options
-from .options import FOLDER, LOCATION, Number, run_cache_option
+from .options import FOLDER, LOCATION, Number, run_cache_option, verbose_option
 from .terminal import TerminalProgress
 
 if TYPE_CHECKING:
@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 _HEADINGS = {
     "Bundle": ("out", "head_only", "base", "with_feature_map", "teachable", "sign"),
-    "Comparison": ("max_difference", "min_agreement", "assert_accuracy", "pictures", "data"),
+    "Comparison": (
+        "max_difference",
+        "min_agreement",
+        "assert_accuracy",
+        "pictures",
+        "data",
+        "verbose",
+    ),
     "Probabilities": ("calibrate", "known", "foreign", "false_rejection"),
     "Quantization": (
         *("quantize", "for", "max_accuracy_drop", "calibration_pictures", "calibration_data"),
@@ -127,7 +134,8 @@ _HEADINGS = {
     "--with-bottleneck",
     is_flag=True,
     default=ExportOptions.with_bottleneck,
-    help="With --single-graph, the bottleneck as one more output of that file.",
+    help="With --single-graph or --triton, the bottleneck as one more output of that file or "
+    "of the ensemble.",
 )
 @click.option(
     "--float-input",
@@ -141,14 +149,14 @@ _HEADINGS = {
     type=FOLDER,
     metavar="DIR",
     default=ExportOptions.triton,
-    help="Folder for a model repository of NVIDIA's Triton Inference Server: base, head, and an "
-    "ensemble from picture to probabilities.",
+    help="Folder for a model repository of NVIDIA's Triton Inference Server: base, head, the score "
+    "for unknown pictures, and an ensemble from picture to probabilities and score.",
 )
 @click.option(
     "--triton-name",
     metavar="NAME",
     default=ExportOptions.triton_name,
-    help="Name of the ensemble; its parts are NAME_base and NAME_head.",
+    help="Name of the ensemble; its parts are NAME_base, NAME_head and NAME_ood.",
 )
 @click.option(
     "--html",
@@ -219,12 +227,14 @@ _HEADINGS = {
     default=ExportOptions.teachable,
     help="Let a device learn more classes from pictures: `fic-runtime teach`.",
 )
+@verbose_option
 @run_cache_option
 def export(run: Path, out: Path | None, html: Path | None, web: Path | None, **values: Any) -> None:
     """Export a run as a bundle that needs no TensorFlow.
 
     Base and head become two ONNX graphs. Before anything is written, real pictures go both through
     Keras and through the exported graphs; past a bound nothing is written and the exit code is 3.
+    With a base of an ONNX file, that file takes the place of the base in Keras.
 
     \b
       fic export run --out bundle
@@ -267,12 +277,12 @@ def _lines(manifest: "Manifest", out: Path, options: ExportOptions) -> Iterator[
     parity = manifest.parity
     yield (
         f"{'head' if options.head_only else 'bundle'} written to {out}: on {parity['pictures']} "
-        f"pictures Keras and the bundle agree for {parity['top_1_agreement']:.1%}, largest "
-        f"difference {parity['largest_difference']:.1e}"
+        f"pictures {parity['reference']} and the bundle agree for "
+        f"{parity['top_1_agreement']:.1%}, largest difference {parity['largest_difference']:.1e}"
     )
     if parity["runtime_accuracy"] is not None:
         yield (
-            f"accuracy on them: Keras {parity['keras_accuracy']:.4f}, bundle "
+            f"accuracy on them: {parity['reference']} {parity['keras_accuracy']:.4f}, bundle "
             f"{parity['runtime_accuracy']:.4f}"
         )
     yield from reliability_lines(manifest)

@@ -1,7 +1,6 @@
 """`fic predict` and `fic evaluate`."""
 
 import csv
-import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -42,9 +41,9 @@ _HEADINGS = {
 @verbose_option
 @click.option(
     "--bottleneck-dir",
-    type=FOLDER,
-    metavar="DIR",
-    help="Folder of the bottleneck cache.  [default: that of the run's training; with "
+    type=LOCATION,
+    metavar="DIR|URL",
+    help="Folder or URL of the bottleneck cache.  [default: that of the run's training; with "
     "--weight-file: bottlenecks]",
 )
 @click.option(
@@ -86,7 +85,6 @@ def predict(
     """
     from fic_runtime.cli.answers import answer_json, answer_line, table_head, table_row
     from fic_runtime.errors import ImageError
-    from fic_runtime.images.picture_files import list_pictures
 
     from ..prediction import predict_files
 
@@ -105,8 +103,8 @@ def predict(
     if as_csv:
         table.writerow(table_head(top_k=top_k))
     failed = False
-    listing = list_pictures(images)
-    for path, answer in predict_files(run, listing, bottleneck_dir=bottleneck_dir):
+    answers = predict_files(run, images, bottleneck_dir=bottleneck_dir)
+    for path, answer in answers:
         if isinstance(answer, ImageError):
             failed = True
             click.echo(f"fic: {answer}", err=True)
@@ -116,7 +114,7 @@ def predict(
             click.echo(answer_json(path, answer, top_k=top_k))
         elif not isinstance(answer, ImageError):
             click.echo(answer_line(path, answer, top_k=top_k))
-    report_files(listing.files)
+    report_files(answers.files)
     if failed:
         context.exit(1)
 
@@ -136,11 +134,13 @@ def predict(
 @run_cache_option
 def evaluate(run: Path, data: Path, as_json: bool, bottleneck_dir: Path | None) -> None:
     """Measure the accuracy of a run on labeled pictures."""
+    from fic_runtime.cli.answers import json_line
+
     from ..prediction import evaluate_run
 
     metrics = evaluate_run(run, data, bottleneck_dir=bottleneck_dir, progress=TerminalProgress())
     if as_json:
-        click.echo(json.dumps(metrics, ensure_ascii=False))
+        click.echo(json_line(metrics))
         return
     click.echo(f"accuracy {metrics['accuracy']:.4f}  top-5 {metrics['top_5']:.4f}")
     width = max(len(printable(label)) for label in metrics["per_class"])

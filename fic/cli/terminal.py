@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,8 @@ from ..progress import Bars
 
 if TYPE_CHECKING:
     from fic_runtime.images.picture_files import FileUse
+
+    from ..bottlenecks.cached import CacheUse
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,20 @@ def _say(text: str) -> None:
     # No training is lost because nobody listens any more (`2>&1 | head`).
     with surviving(sys.stderr):
         click.echo("\n".join(map(printable, text.split("\n"))), err=True)
+
+
+def report_use(use: "CacheUse") -> None:
+    """Name the pictures that were skipped, and say what became of all files."""
+    report_skipped([picture.reason for picture in use.skipped])
+    report_files(use.files)
+
+
+def report_skipped(reasons: Sequence[str]) -> None:
+    """Say how many pictures could not be read, and why each one could not."""
+    if reasons:
+        _say(f"pictures skipped: {len(reasons)}")
+    for reason in reasons:
+        _say(f"  {printable(reason)}")
 
 
 def report_files(files: "FileUse") -> None:

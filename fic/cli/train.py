@@ -27,7 +27,7 @@ from .options import (
     verbose_option,
     whole_network_options,
 )
-from .terminal import TerminalProgress, report_files
+from .terminal import TerminalProgress, report_files, report_skipped, report_use
 
 if TYPE_CHECKING:
     from fic_runtime.images.picture_files import FileUse
@@ -98,7 +98,7 @@ def train(
         label_file=label_file,
     )
     record, figures = run.record, run.metrics["val"]
-    _print_skipped(record["skipped_files"])
+    report_skipped([each["reason"] for each in record["skipped_files"]])
     report_files(_files_of(record))
     click.echo(
         f"validation accuracy {figures['accuracy']:.4f} on {figures['images']} pictures, "
@@ -159,14 +159,13 @@ def extract(
         progress=TerminalProgress(),
         extraction=extraction,
     )
-    record = use.files_record()
-    report_files(use.files)
+    report_use(use)
     if as_json:
+        record = use.files_record()
         counts = {name: getattr(use, name) for name in ("hits", "extracted", "engine", "seconds")}
         skipped = record.pop("skipped_files")
         click.echo(json.dumps({**counts, "skipped": skipped, **record}))
         return
-    _print_skipped(record["skipped_files"])
     click.echo(
         f"{use.extracted} bottlenecks extracted in {use.seconds:.1f} s, {use.hits} from the cache"
     )
@@ -236,11 +235,3 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise click.BadParameter(f"{text!r} is not I/N with 1 <= I <= N", param_hint="--shard")
     return int(part), int(parts)
-
-
-def _print_skipped(skipped: list[dict[str, str]]) -> None:
-    if not skipped:
-        return
-    click.echo(f"pictures skipped: {len(skipped)}", err=True)
-    for picture in skipped:
-        click.echo(f"  {picture['reason']}", err=True)

@@ -21,16 +21,27 @@ from fic_runtime.images.picture_files import (
 )
 
 from ..errors import DataError
-from .dataset import Dataset
-from .sides import side_of, sides_among
+from ..options import SkipOrFail
+from .dataset import Dataset, Skipped
+from .sides import paired_sides, side_of, sides_among
 
 LAYOUT = "a data set is a folder with one folder of pictures per class"
 
 # Alone among other folders, these may be a class with folders below it: of trains, of tests.
 _MAY_BE_A_CLASS = frozenset({"train", "test", "val", "valid", "dev", "eval", "trn", "tst"})
+# Beside a side such a folder is none either: what it holds has no label.
+_BESIDE_SIDES = frozenset(
+    {"unlabeled", "unlabelled", "unsup", "unsupervised", "pred", "predict", "submission"}
+)
+_PACKED = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
 
 
-def read_folder(folder: str | Path, *, labels: Sequence[str] | None = None) -> Dataset:
+def read_folder(
+    folder: str | Path,
+    *,
+    labels: Sequence[str] | None = None,
+    on_error: SkipOrFail = "fail",
+) -> Dataset:
     """List the pictures of a folder whose sub-folders are the classes.
 
     Class names are in Unicode's composed form (NFC) and sorted by code point, so that every
@@ -41,6 +52,7 @@ def read_folder(folder: str | Path, *, labels: Sequence[str] | None = None) -> D
         folder: the folder to read.
         labels: the classes of the training set, when this is the validation set: it may lack
             some of them, but may not add any.
+        on_error: whether folders below a class that cannot be read are skipped, or end the reading.
 
     Raises:
         DataError: the folder cannot be read, or does not hold what a data set must.
@@ -64,13 +76,14 @@ def read_folder(folder: str | Path, *, labels: Sequence[str] | None = None) -> D
         if name not in class_folders:
             continue
         found = walk(class_folders[name], above=above)
-        _check_class(class_folders[name], found, needed=labels is None)
+        _check_class(class_folders[name], found, needed=labels is None, on_error=on_error)
         paths += sorted(found.pictures, key=lambda path: path.parts)
         targets += [target] * len(found.pictures)
         total.add(found)
     if not paths:
         raise DataError(f"{folder}: no pictures of any class; {LAYOUT}")
-    return Dataset(tuple(paths), tuple(targets), names, folder, total.use())
+    locked = [Skipped(path, _why_unreadable(path, why)) for path, why in total.unreadable.items()]
+    return Dataset(tuple(paths), tuple(targets), names, folder, total.use(), tuple(locked))
 
 
 def _class_folders(folder: Path) -> dict[str, Path]:
@@ -78,7 +91,9 @@ def _class_folders(folder: Path) -> dict[str, Path]:
     if not folder.exists():
         raise DataError(f"{folder}: no such folder; {LAYOUT}")
     if not folder.is_dir():
-        raise DataError(f"{folder}: is a file, not a folder; {LAYOUT}, or a file of the name *.csv")
+        packed = folder.suffix.lower() in _PACKED
+        remedy = "unpack it and give the folder" if packed else "or a file of the name *.csv"
+        raise DataError(f"{folder}: is a file, not a folder; {LAYOUT}, {remedy}")
     found: dict[str, Path] = {}
     for entry in _entries(folder):
         if is_rubbish(entry.name) or not is_folder(entry) or leads_above(entry):
@@ -120,7 +135,9 @@ def _refuse_sides(
 
     Classes may be called so all the same, if they hold pictures and not folders of classes.
     """
-    named = [name for name in class_folders if side_of(name) and name not in (labels or ())]
+    others = [name for name in class_folders if name not in (labels or ())]
+    pairs = paired_sides(others)
+    named = [name for name in others if side_of(name) or name in pairs]
     below = {name: set(_folders_in(class_folders[name])) for name in named}
     nested = [name for name in named if below[name]]
     if not nested or (len(named) == 1 and not _looks_split(named[0], below, class_folders)):
@@ -140,6 +157,8 @@ def _looks_split(
     """Tell whether the only folder that is named like a side is one, and no class of trains."""
     if name.casefold() not in _MAY_BE_A_CLASS:
         return True
+    if any(other.casefold() in _BESIDE_SIDES for other in class_folders):
+        return True
     return any(
         len(below[name].intersection(_folders_in(path))) > 1
         for other, path in class_folders.items()
@@ -153,10 +172,11 @@ def _folders_in(folder: Path) -> list[str]:
     ]
 
 
-def _check_class(folder: Path, found: Walk, *, needed: bool) -> None:
+def _check_class(folder: Path, found: Walk, *, needed: bool, on_error: SkipOrFail) -> None:
     """Refuse a class that cannot be used as it is found."""
-    for locked, error in found.unreadable.items():
-        raise _unreadable(locked, error)
+    if on_error == "fail" or (needed and not found.pictures):
+        for locked, error in found.unreadable.items():
+            raise DataError(_why_unreadable(locked, error)) from error
     if not found.pictures and needed:
         kinds = FileUse(left_out=tuple(found.left_out)).kinds()
         others = f", but {kinds}" if kinds else ""
@@ -164,7 +184,7 @@ def _check_class(folder: Path, found: Walk, *, needed: bool) -> None:
             f"{folder}: no pictures of a format that fic reads ({_formats()}){others}; "
             f"add some or remove the folder"
         )
-    if found.pictures and not any(map(os.path.exists, found.pictures)):
+    if found.pictures and all(map(_is_broken_link, found.pictures)):
         raise DataError(
             f"{folder}: holds only links that lead nowhere; "
             f"put the pictures back or make the links anew"
@@ -178,15 +198,20 @@ def _check_class(folder: Path, found: Walk, *, needed: bool) -> None:
         )
 
 
+def _is_broken_link(path: Path) -> bool:
+    # Of what lies in a locked folder nothing can be told: reading it says so.
+    return os.path.islink(path) and not os.path.exists(path)  # noqa: PTH110, PTH114 # Path's raise
+
+
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         return sorted_entries(folder)
     except OSError as error:
-        raise _unreadable(folder, error) from error
+        raise DataError(_why_unreadable(folder, error)) from error
 
 
-def _unreadable(folder: Path, error: OSError) -> DataError:
-    return DataError(f"{folder}: cannot be read: {error.strerror}; check its permissions")
+def _why_unreadable(folder: Path, error: OSError) -> str:
+    return f"{folder}: cannot be read: {error.strerror}; check its permissions"
 
 
 def _formats() -> str:

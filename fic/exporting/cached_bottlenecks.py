@@ -13,7 +13,7 @@ from ..cache.keys import make_keys
 from ..cache.remote import open_cache
 from ..data import Dataset, Source, read_pictures
 from ..errors import CacheError, DataError
-from ..progress import Progress
+from ..progress import Progress, note_files
 from ..runs import Run
 from .whereabouts import recorded_source
 
@@ -75,7 +75,7 @@ def cached_bottlenecks(
 
     Args:
         run: the run.
-        progress: hears of the reading.
+        progress: hears of the reading, and of files that are left out.
         source: where the pictures are now, if they have moved.
 
     Returns:
@@ -94,6 +94,7 @@ def cached_bottlenecks(
         )
     except (DataError, CacheError) as error:
         return f"its pictures cannot be read: {error}"
+    note_files(pictures.files, progress)
     cache = open_cache(run.cache_options.bottleneck_dir, run.frozen_base().fingerprint)
     features = cache.fingerprint.shape[-1]
     most = min(max(_PICTURES, _PER_CLASS * len(run.labels)), _BYTES // (4 * features))

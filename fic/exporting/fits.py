@@ -6,7 +6,6 @@ classes.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -37,16 +36,15 @@ from fic_runtime.graphs.graph import Graph
 from fic_runtime.heads.ood_scores import pooled
 from fic_runtime.heads.statistics import ClassStatistics
 from fic_runtime.images import load_image
-from fic_runtime.images.picture_files import find_pictures
+from fic_runtime.images.picture_files import list_pictures
 from fic_runtime.preprocessing import Geometry
 
 from ..bases.opening import AnyBase
-from ..data import Source
 from ..errors import DataError, RunError
 from ..options import ReliabilityOptions
-from ..progress import Progress
+from ..progress import Progress, note_files
 from ..runs import Run
-from .cached_bottlenecks import CachedPart, RunBottlenecks, cached_bottlenecks
+from .cached_bottlenecks import CachedPart, RunBottlenecks
 
 if TYPE_CHECKING:
     import keras
@@ -65,67 +63,58 @@ class Reliability:
 
 
 def measure_reliability(
-    run: Run,
+    found: RunBottlenecks | str,
     base: AnyBase,
     head: "keras.Model",
     options: ReliabilityOptions,
     progress: Progress,
-    source: Source | None = None,
 ) -> Reliability:
     """Fit both on the bottlenecks of the run that the cache has; say why where that cannot be.
-
-    `source` is where the run's pictures are now, if they have moved.
 
     Raises:
         DataError: none of the pictures of `options.foreign` can be read.
     """
     if not (options.calibrate or options.known):
         return Reliability()
-    found = cached_bottlenecks(run, progress, source)
     if isinstance(found, str):
         if options.known:
             progress.note(f"no score for unknown pictures: {found}")
         return Reliability(Calibration(reason=found) if options.calibrate else None)
-    with closing(found):
-        val = _answers(found.val, lambda block: np.asarray(head.predict_on_batch(block)))
-        calibration = None
-        if options.calibrate:
-            calibration = _calibration(head, val, found.val.targets)
-        temperature = 1.0 if calibration is None else calibration.temperature
-        if not options.known:
-            return Reliability(calibration)
+    val = _answers(found.val, lambda block: np.asarray(head.predict_on_batch(block)))
+    calibration = None
+    if options.calibrate:
+        calibration = _calibration(head, val, found.val.targets)
+    temperature = 1.0 if calibration is None else calibration.temperature
+    if not options.known:
+        return Reliability(calibration)
 
-        def answer(bottlenecks: NDArray[Any]) -> NDArray[Any]:
-            return with_temperature(np.asarray(head.predict_on_batch(bottlenecks)), temperature)
+    def answer(bottlenecks: NDArray[Any]) -> NDArray[Any]:
+        return with_temperature(np.asarray(head.predict_on_batch(bottlenecks)), temperature)
 
-        val = Answers(
-            features=val.features, probabilities=with_temperature(val.probabilities, temperature)
-        )
-        score = _ood_score(found, val, base, answer, _linear(head), options, progress)
-        return Reliability(calibration, score)
+    val = Answers(
+        features=val.features, probabilities=with_temperature(val.probabilities, temperature)
+    )
+    score = _ood_score(found, val, base, answer, _linear(head), options, progress)
+    return Reliability(calibration, score)
 
 
-def teaching_of(run: Run, progress: Progress, source: Source | None = None) -> ClassStatistics:
+def teaching_of(run: Run, found: RunBottlenecks | str) -> ClassStatistics:
     """Fit the statistics on the training bottlenecks that the cache has.
-
-    `source` is where the run's pictures are now, if they have moved.
 
     Raises:
         RunError: the cache has none of them, or none of some class.
     """
-    found = cached_bottlenecks(run, progress, source)
     if isinstance(found, str):
         raise RunError(f"{run.folder}: cannot be made teachable: {found}")
-    with closing(found):
-        train = found.train
-        features = np.concatenate([pooled(block) for block in train.blocks()])
-        missing = sorted(set(range(len(run.labels))) - set(train.targets.tolist()))
-        if missing:
-            raise RunError(
-                f"{run.folder}: cannot be made teachable, the cache has no training picture of "
-                f"{run.labels[missing[0]]!r}; run `fic extract` on the pictures first"
-            )
-        return fit_teaching(features, train.targets, len(run.labels))
+    train = found.train
+    features = np.concatenate([pooled(block) for block in train.blocks()])
+    missing = sorted(set(range(len(run.labels))) - set(train.targets.tolist()))
+    if missing:
+        raise RunError(
+            f"{run.folder}: cannot be made teachable, the cache has no training picture of "
+            f"{run.labels[missing[0]]!r}; run `fic extract` on the pictures first"
+        )
+    return fit_teaching(features, train.targets, len(run.labels))
 
 
 def _calibration(head: "keras.Model", val: Answers, targets: NDArray[Any]) -> Calibration:
@@ -187,8 +176,9 @@ def _outliers(
         pictures = drawn = outlier_pictures(geometry)
         count = len(drawn)
     else:
-        files = find_pictures([folder])
-        pictures, count = _readable(files, geometry), len(files)
+        listing = list_pictures([folder])
+        note_files(listing.files, progress, place=folder)
+        pictures, count = _readable(listing, geometry), len(listing)
     graph = Graph(base.graph_file(), device="cpu")
     features, probabilities = [], []
     progress.start("looking at outliers", count, unit="image")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ..data import Dataset, Source, Split
 from ..data.remote import location, read_picture
 from ..data.source import read_dataset, read_validation
 from ..errors import FicError, RunError
+from ..progress import Progress, Silence, note_files
 from ..runs import Run
 from .whereabouts import validation_rows
 
@@ -28,7 +30,8 @@ def comparison_pictures(
     data: Path | None,
     geometry: Geometry,
     number: int,
-    moved: Source | None = None,
+    moved: Source | None,
+    progress: Progress,
 ) -> list[tuple[Path, str]]:
     """Return readable validation pictures with their labels, one of each class in turn.
 
@@ -39,12 +42,13 @@ def comparison_pictures(
         geometry: what they are read for.
         number: how many at most.
         moved: where the run's pictures are now, if they have moved; its validation pictures then.
+        progress: hears of files of `data` that are left out.
 
     Raises:
         RunError: there are none.
         DataError: `data` cannot be used.
     """
-    chosen = _readable(_by_class(run, data, moved), geometry, number)
+    chosen = _readable(_by_class(run, data, moved, progress), geometry, number)
     if not chosen:
         raise RunError(
             f"{data or run.folder}: none of its pictures can be read; "
@@ -58,7 +62,8 @@ def calibration_files(
     data: Path | None,
     geometry: Geometry,
     number: int,
-    moved: Source | None = None,
+    moved: Source | None,
+    progress: Progress,
 ) -> list[Path]:
     """Return readable training pictures, one of each class in turn, in an order that is mixed.
 
@@ -68,12 +73,13 @@ def calibration_files(
         geometry: what they are read for.
         number: how many at most.
         moved: where the run's pictures are now, if they have moved.
+        progress: hears of files of `data` that are left out.
 
     Raises:
         RunError: there are none.
         DataError: `data` cannot be used.
     """
-    chosen = _readable(training_pictures(run, data, moved), geometry, number)
+    chosen = _readable(training_pictures(run, data, moved, progress), geometry, number)
     if not chosen:
         raise RunError(
             f"{data or run.folder}: none of its training pictures can be read; "
@@ -82,7 +88,12 @@ def calibration_files(
     return [path for path, _ in chosen]
 
 
-def training_pictures(run: Run, data: Path | None = None, moved: Source | None = None) -> ByClass:
+def training_pictures(
+    run: Run,
+    data: Path | None = None,
+    moved: Source | None = None,
+    progress: Progress | None = None,
+) -> ByClass:
     """Return the training pictures of each class, in an order that is mixed but always the same.
 
     Those of a folder or file that was split are all that were not validated on.
@@ -91,6 +102,7 @@ def training_pictures(run: Run, data: Path | None = None, moved: Source | None =
         data: folder or CSV file of training pictures instead of the run's own; of a CSV file with
             the column `split`, those marked `train`.
         moved: where the run's pictures are now, if they have moved.
+        progress: hears of files of `data` that are left out.
 
     Raises:
         RunError: none of them is where it was.
@@ -98,6 +110,7 @@ def training_pictures(run: Run, data: Path | None = None, moved: Source | None =
     """
     if data is not None:
         dataset, taken = _read(data), set[Path]()
+        note_files(dataset.files, progress or Silence(), place=data)
     else:
         dataset = _of_record(run) if moved is None else _read(moved.train or moved.paths[0])
         taken = {row.path for row in validation_rows(run, moved)}
@@ -121,10 +134,13 @@ def in_turn(by_class: Mapping[str, Sequence[Path]]) -> Iterator[tuple[Path, str]
     return (pair for pair in turns if pair is not None)
 
 
-def _by_class(run: Run, data: Path | None, moved: Source | None) -> dict[str, list[Path]]:
+def _by_class(
+    run: Run, data: Path | None, moved: Source | None, progress: Progress
+) -> dict[str, list[Path]]:
     by_class: dict[str, list[Path]] = {}
     if data is not None and moved is None:
-        dataset = read_validation(data)
+        dataset = read_validation(data, on_error="skip")
+        note_files(dataset.files, progress, place=data)
         for path, label in zip(dataset.paths, dataset.targets, strict=True):
             by_class.setdefault(dataset.labels[label], []).append(path)
         return by_class
@@ -173,5 +189,5 @@ def _of_record(run: Run) -> Dataset:
 
 
 def _read(path: Path) -> Dataset:
-    data = read_dataset(path)
-    return data.train if isinstance(data, Split) else data
+    data = read_dataset(path, on_error="skip")
+    return replace(data.train, files=data.files) if isinstance(data, Split) else data

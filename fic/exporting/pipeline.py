@@ -1,6 +1,7 @@
 """`fic export`: a run becomes a bundle."""
 
 from collections.abc import Mapping
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,18 @@ from fic_export.triton import check_triton, export_triton
 from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.bundle.places import check_bundle_place
+from fic_runtime.heads.statistics import ClassStatistics
 from fic_runtime.images.picture_files import find_pictures
 
 from ..bases.keras_setup import keras_settings
 from ..bases.opening import AnyBase
+from ..data import Source
 from ..errors import DataError, RunError
 from ..options import ExportOptions, StrPath
 from ..progress import Progress, shown
 from ..runs import Run, as_run
-from .fits import measure_reliability, teaching_of
+from .cached_bottlenecks import cached_bottlenecks
+from .fits import Reliability, measure_reliability, teaching_of
 from .pictures import calibration_files, comparison_pictures
 from .whereabouts import check_apart_from_pictures, moved_source
 
@@ -82,7 +86,12 @@ def export_run(
     finally:
         progress.finish()
     if options.triton is not None:
-        export_triton(out, options.triton, name=options.triton_name)
+        export_triton(
+            out,
+            options.triton,
+            name=options.triton_name,
+            with_bottleneck=options.with_bottleneck,
+        )
     return manifest
 
 
@@ -128,13 +137,14 @@ def _gathered(
     """Return what is exported, and how, from a run and its cache."""
     geometry = base.preprocessing.geometry
     moved = moved_source(run, options.data)
-    chosen = comparison_pictures(run, options.data, geometry, options.max_pictures, moved)
+    chosen = comparison_pictures(run, options.data, geometry, options.max_pictures, moved, progress)
     numbers = {label: number for number, label in enumerate(run.labels)}
     labelled = all(label in numbers for _, label in chosen)
     calibration = None
     if options.quantize == "int8":
         calibration = calibration_files(
-            run, options.calibration_data, geometry, options.max_calibration_pictures, moved
+            *(run, options.calibration_data, geometry, options.max_calibration_pictures),
+            *(moved, progress),
         )
     graph = None
     if options.deployed is None:
@@ -143,7 +153,7 @@ def _gathered(
     classifier = KerasClassifier(
         base=base.reference, head=run.head(), labels=run.labels, preprocessing=base.preprocessing
     )
-    measured = measure_reliability(run, base, classifier.head, options.reliability, progress, moved)
+    measured, teaching = _fitted(run, base, classifier, options, progress, moved)
     # The matrix grows with the square of the classes, and devices have no use for it.
     metrics = {
         name: value
@@ -163,7 +173,7 @@ def _gathered(
         max_accuracy_drop=options.max_accuracy_drop,
         calibration=measured.calibration,
         ood_score=measured.ood_score,
-        teaching=teaching_of(run, progress, moved) if options.teachable else None,
+        teaching=teaching,
         with_feature_map=options.with_feature_map,
         single_graph=options.single_graph,
         with_bottleneck=options.with_bottleneck,
@@ -172,3 +182,21 @@ def _gathered(
         origin={**_origin(base), **base.source},
         metrics=metrics,
     )
+
+
+def _fitted(
+    run: Run,
+    base: AnyBase,
+    classifier: KerasClassifier,
+    options: ExportOptions,
+    progress: Progress,
+    moved: Source | None,
+) -> tuple[Reliability, ClassStatistics | None]:
+    """Return all that is fitted on the cached bottlenecks, which are looked for once."""
+    reliability = options.reliability
+    if not (reliability.calibrate or reliability.known or options.teachable):
+        return Reliability(), None
+    found = cached_bottlenecks(run, progress, moved)
+    with nullcontext() if isinstance(found, str) else closing(found):
+        measured = measure_reliability(found, base, classifier.head, reliability, progress)
+        return measured, teaching_of(run, found) if options.teachable else None

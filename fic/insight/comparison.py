@@ -1,8 +1,10 @@
 """Bases side by side, for people and for programs."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from ..bottlenecks.cached import CacheUse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class Comparison:
         rows: the bases, the most accurate first.
         recommended: the quickest of those that cannot be told from the most accurate one.
         reason: why, in a sentence.
+        use: use of the cache; the files that were skipped or left out.
     """
 
     pictures: int
@@ -53,7 +56,15 @@ class Comparison:
     rows: Sequence[Compared]
     recommended: str
     reason: str
+    use: CacheUse = field(default=CacheUse(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return asdict(self)
+        """Return what JSON can hold; of the files, `use.files_record()` does so."""
+        return {
+            "pictures": self.pictures,
+            "classes": self.classes,
+            "folds": self.folds,
+            "rows": [asdict(row) for row in self.rows],
+            "recommended": self.recommended,
+            "reason": self.reason,
+        }

@@ -25,6 +25,7 @@ from fic_runtime.bundle.labels import is_label
 from fic_runtime.reading import open_regular
 from fic_runtime.results import cannot_write, whole_file
 
+from ..data.remote import RemotePath, location
 from ..errors import DataError
 from ..runs.csv_cells import escaped, unescaped
 from .findings import Audit
@@ -97,11 +98,14 @@ def holds_decisions(file: Path) -> bool:
     """Return whether somebody has decided something in a file of suspects."""
     try:
         with _opened(file) as stream:
-            return any((row.get("decision") or "").strip() for row in csv.DictReader(stream))
+            table = _table(stream)
+            if "decision" not in (table.fieldnames or []):
+                return True  # edited into something else: not ours to replace
+            return any((row["decision"] or "").strip() for row in table)
     except FileNotFoundError:
         return False
     except (OSError, ValueError, csv.Error):
-        return True  # edited into something else: not ours to replace
+        return True
 
 
 @contextmanager
@@ -162,15 +166,8 @@ def _read(file: Path) -> list[_Row]:
     lines: dict[Path, int] = {}
     try:
         with _opened(file) as stream:
-            first = stream.readline(_MOST_LINE)
-            stream.seek(0)
-            # Those of countries whose decimal mark is a comma write semicolons.
-            mark = ";" if first.count(";") > first.count(",") else ","
-            content = iter(partial(stream.readline, _MOST_LINE), "")
-            table = csv.DictReader(content, strict=True, delimiter=mark)
-            columns = [name.strip().lower() for name in table.fieldnames or []]
-            table.fieldnames = columns
-            _check_columns(file, columns)
+            table = _table(stream)
+            _check_columns(file, table.fieldnames or [])
             for cells in table:
                 row = _row(file, table.line_num, cells)
                 if row.path in lines:
@@ -189,6 +186,17 @@ def _read(file: Path) -> list[_Row]:
     if not rows:
         raise DataError(f"{file}: names no pictures; give a file that `fic audit` wrote")
     return rows
+
+
+def _table(stream: TextIO) -> "csv.DictReader[str]":
+    """Return the rows of a file, however a spreadsheet program has saved it."""
+    first = stream.readline(_MOST_LINE)
+    stream.seek(0)
+    lines = iter(partial(stream.readline, _MOST_LINE), "")
+    # Those of countries whose decimal mark is a comma write semicolons, some tabs.
+    table = csv.DictReader(lines, strict=True, delimiter=max(",;\t", key=first.count))
+    table.fieldnames = [name.strip().lower() for name in table.fieldnames or []]
+    return table
 
 
 def _check_columns(file: Path, columns: Sequence[str]) -> None:
@@ -214,8 +222,15 @@ def _row(file: Path, line: int, cells: Mapping[str | None, object]) -> _Row:
     if "split" in named and split not in {"train", "val"}:
         raise DataError(f"{file}, line {line}: split is {split!r}; write train or val")
     label = _label(file, line, named["label"])
-    path = Path(named["path"])
-    if not os.path.isfile(path):  # noqa: PTH113 # no name that cannot be is an error
+    path = location(named["path"])
+    if isinstance(path, RemotePath):
+        # Whether each is there, the training finds out. A URL was written without its credentials.
+        if "***" in named["path"]:
+            raise DataError(
+                f"{file}, line {line}: {path} lacks its credentials, which fic writes into no "
+                "file; audit pictures whose URLs hold none"
+            )
+    elif not os.path.isfile(path):  # noqa: PTH113 # no name that cannot be is an error
         raise DataError(
             f"{file}, line {line}: no such file: {path}; run the command in the folder where the "
             "audit ran"

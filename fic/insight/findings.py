@@ -1,10 +1,11 @@
 """What an audit found, for people and for programs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..bottlenecks.cached import CacheUse
 from .cached_pictures import Side
 from .duplicates import DuplicateGroup
 from .file_checks import FileProblem
@@ -52,6 +53,7 @@ class Audit:
         agreement: share of the labels that classifiers agree with that did not see the picture.
         cache: bottlenecks found in the cache, and extracted.
         seconds: how long it took.
+        use: use of the cache; the files that were skipped or left out, which `files` names too.
     """
 
     base: str
@@ -65,6 +67,7 @@ class Audit:
     agreement: float
     cache: Mapping[str, int]
     seconds: float
+    use: CacheUse = field(default=CacheUse(), repr=False)
 
     @property
     def likely_wrong(self) -> list[Suspect]:

@@ -1,9 +1,10 @@
 """Recipes that are tried, what the folds say of them, and which one is chosen."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..bottlenecks.cached import CacheUse
 from ..runs import Run
 from .learning_curve import LearningCurve
 
@@ -63,6 +64,7 @@ class Tuning:
         curve: the learning curve of the chosen one, if it was asked for.
         seconds: that it took without extraction and the final training.
         run: trained on the chosen one.
+        use: use of the cache; the files that were skipped or left out.
     """
 
     base: str
@@ -73,6 +75,7 @@ class Tuning:
     curve: LearningCurve | None
     seconds: float
     run: Run | None = None
+    use: CacheUse = field(default=CacheUse(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold, as `run.json` has it under `tuning`."""

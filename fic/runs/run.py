@@ -116,7 +116,7 @@ class Run:
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))
         if self.bottleneck_dir is not None:
-            object.__setattr__(self, "bottleneck_dir", Path(self.bottleneck_dir))
+            object.__setattr__(self, "bottleneck_dir", location(self.bottleneck_dir))
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -261,7 +261,7 @@ class Run:
 
     def _files(self, name: str, why: str) -> dict[Path, str]:
         try:
-            return {Path(row["file"]): str(row[why]) for row in self.record.get(name, ())}
+            return {location(row["file"]): str(row[why]) for row in self.record.get(name, ())}
         except (KeyError, TypeError) as error:
             raise RunError(f"{self.folder / RUN_FILE}: {name!r} is damaged; train again") from error
 

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
@@ -93,19 +94,17 @@ class MultiClassifier:
         return answered(_answers(heads, base.run(base.load(image)[None]))[0])
 
     def predict_batch(
-        self, images: Iterable["ImageSource"], batch_size: int = 32
+        self, images: Iterable["ImageSource"], batch_size: int | None = None
     ) -> list[dict[str, Prediction]]:
-        """Classify many pictures, `batch_size` at a time, and return them in the same order.
+        """Classify many pictures, and return what each head says of them in the same order.
+
+        `batch_size` is that of `Classifier.predict_batch`.
 
         Raises:
             ImageError: one is not a picture that can be classified; the message says which.
         """
         base, heads = self._serving(), self._heads
-        return answers_in_order(
-            answer
-            for batch in base.batches(images, batch_size)
-            for answer in _answers(heads, base.run(batch))
-        )
+        return answers_in_order(base.answers(images, partial(_answers, heads), batch_size))
 
     @overload
     def stream(

@@ -2,7 +2,8 @@
 
 What is being written lies in a hidden folder `.NAME-….fic-part` beside the result, which the writer
 locks; one that can be locked is of a dead process, and the next writer of the same result sweeps
-it. Where folders cannot be locked (Windows, some network file systems) nothing is swept.
+it. Where folders cannot be locked (Windows, most network file systems) it sweeps one in which
+nothing was written for a day.
 
 The cache of bottlenecks and the one of optimised graphs write by rules of their own, since many
 processes share them: see `fic.cache.locks` and `fic_runtime.graphs.cache`.
@@ -13,6 +14,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -36,6 +38,7 @@ _IS_PART = re.compile(r"\..*-[0-9a-f]{12}\.fic-part", re.DOTALL)
 _OLD = "old"
 # A folder that containers mount, or that lies in a folder of somebody else.
 _CANNOT_BE_RENAMED = frozenset({errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES})
+_ABANDONED_AFTER = 24 * 3600.0  # seconds; only where folders cannot be locked
 _PROBE_BYTES = 1 << 14  # no result is smaller but some heads
 
 
@@ -237,8 +240,13 @@ def _work_in(home: Path, name: str, *, sweep: bool = True) -> Iterator[Path]:
     while True:
         work = home / f".{name[:_START_OF_NAME]}-{os.urandom(6).hex()}{_PART}"
         work.mkdir(mode=0o700)
-        lock = _locked(work)
-        if work.exists():  # a sweep may have come between
+        try:
+            lock = _locked(work)
+        except BlockingIOError:
+            continue  # a sweep came between, which removes it
+        except OSError:
+            lock = None
+        if work.exists():
             break
         _release(lock)
     try:
@@ -261,8 +269,11 @@ def _sweep(home: Path) -> None:
         return
     for name in sorted(names):
         work = home / name
-        lock = _locked(work)
-        if lock is None:
+        try:
+            lock = _locked(work)
+        except OSError:
+            continue
+        if lock is None and not _is_abandoned(work):
             continue
         try:
             # Killed between two renames: what was moved aside is all that there is.
@@ -277,19 +288,35 @@ def _sweep(home: Path) -> None:
 
 
 def _locked(work: Path) -> int | None:
-    """Return what holds the lock of a folder; None where it is held, or cannot be locked."""
+    """Return what holds the lock of a folder; None where folders cannot be locked.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: it is no folder, or another user's.
+    """
     if sys.platform == "win32":
+        if work.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), work)
         return None
-    try:
-        descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return None
+    descriptor = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:  # ENOLCK, EOPNOTSUPP; EBADF of NFS, which locks what is open for writing
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _is_abandoned(work: Path) -> bool:
+    """Return whether nothing in a folder was written for long, by the clock of its disk or ours."""
+    try:
+        newest = max(entry.lstat().st_mtime for entry in (work, *work.rglob("*")))
+    except OSError:
+        return False  # it is being written, or removed
+    return time.time() - newest > _ABANDONED_AFTER
 
 
 def _release(lock: int | None) -> None:

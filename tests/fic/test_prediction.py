@@ -47,6 +47,17 @@ def test_a_bad_picture_is_an_answer_in_its_place(cold_run: Run, photos: Path) ->
     assert sum(isinstance(answer, Prediction) for answer in answers.values()) == 7
 
 
+def test_what_was_left_out_is_known_with_the_answers(cold_run: Run, photos: Path) -> None:
+    (photos / "red/notes.txt").write_text("no picture", "utf-8")
+    answers = predict_files(cold_run, photos)
+    assert [left_out.path for left_out in answers.files.left_out] == [photos / "red/notes.txt"]
+    assert len(list(answers)) == answers.files.used == 24
+    (photos / "red/0.jpg").write_bytes(b"no picture")
+    figures = evaluate_run(cold_run, photos)
+    assert figures["left_out_files"] == [{"file": str(photos / "red/notes.txt"), "kind": ".txt"}]
+    assert [each["file"] for each in figures["skipped_files"]] == [str(photos / "red/0.jpg")]
+
+
 def test_only_bad_pictures_are_no_crash(cold_run: Run, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     ((_, answer),) = predict_files(cold_run.folder, [tmp_path / "a.jpg"])

@@ -10,6 +10,7 @@ from zipfile import ZipFile
 
 import pytest
 
+from fic_runtime import results
 from fic_runtime.errors import OutputError
 from fic_runtime.results import (
     check_apart,
@@ -341,6 +342,29 @@ def test_what_a_living_process_writes_is_not_swept(tmp_path):
     finally:
         other.communicate("\n")
     assert contents(tmp_path / "bundle") == {"manifest.json": "new"}
+
+
+def test_without_locks_only_what_is_a_day_old_is_swept(tmp_path, monkeypatch):
+    def unlockable(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    if sys.platform != "win32":
+        monkeypatch.setattr(results.fcntl, "flock", unlockable)
+    new, old, linked, own = (
+        tmp_path / f".bundle-{digit * 12}.fic-part" for digit in ("0", "1", "2", "3")
+    )
+    for work in (new, old, own):
+        (work / "new").mkdir(parents=True)
+        (work / "new/weights").write_text("half")
+    (tmp_path / "mine/old").mkdir(parents=True)
+    (tmp_path / "mine/old/precious").write_text("mine")
+    linked.symlink_to(tmp_path / "mine")
+    for path in (old / "new/weights", old / "new", old, own / "new", own):
+        os.utime(path, (1, 1))  # of `own` one file was written just now
+    write(tmp_path / "bundle")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"bundle", "mine", new.name, own.name, linked.name}
+    assert (tmp_path / "mine/old/precious").is_file()
 
 
 def test_a_place_is_tried_and_left_as_it_was(earlier):

@@ -4,6 +4,7 @@ Of several heads, text and tables have a line for each head, JSON has one object
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,13 @@ def answer_json(path: Path, answer: Prediction | ImageError, *, top_k: int) -> s
 
 
 def json_line(values: Mapping[str, Any]) -> str:
-    """Return values as one line of JSON, readable and without what a terminal would obey."""
-    return printable_json(json.dumps(values, ensure_ascii=False))
+    """Return values as one line of JSON, readable and without what a terminal would obey.
+
+    JSON is UTF-8. Where the output has another encoding (files on Windows) it is ASCII, which is
+    the same in all that people use.
+    """
+    encoding = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "")
+    return printable_json(json.dumps(values, ensure_ascii=encoding != "utf8"))
 
 
 def table_cell(text: str) -> str:

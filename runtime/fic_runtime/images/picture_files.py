@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
 
-from ..errors import ImageError
+from ..errors import ImageError, printable
 from .headers import SNIFFED, is_picture, other_format
 from .loading import is_pattern, read_file
 
@@ -107,9 +107,9 @@ class FileUse:
     def details(self) -> Iterator[str]:
         """Yield a line for each file that is left out, or used for its content."""
         for each in self.left_out:
-            yield f"left out: {each.path} ({each.kind})"
+            yield printable(f"left out: {each.path} ({each.kind})")
         for path in self.by_content:
-            yield f"a picture by content only: {path}"
+            yield printable(f"a picture by content only: {path}")
 
 
 @dataclass(frozen=True)

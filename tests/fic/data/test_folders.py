@@ -139,7 +139,7 @@ def test_a_missing_folder_and_a_file_are_told_apart(tmp_path: Path) -> None:
     put(tmp_path, "data.zip")
     with pytest.raises(DataError, match="no such folder"):
         read_folder(tmp_path / "data")
-    with pytest.raises(DataError, match="is a file, not a folder"):
+    with pytest.raises(DataError, match=r"is a file, not a folder; .* unpack it"):
         read_folder(tmp_path / "data.zip")
 
 
@@ -183,6 +183,8 @@ SPLIT_NAMES = [
     ),
     *(("train", "holdout"), ("train", "hold-out"), ("Train Set", "Eval Set"), ("train", "eval")),
     *(("train_dir", "val_dir"), ("seg_train", "seg_test"), ("train2017", "val2017")),
+    *(("x_train", "x_test"), ("1-train", "2-val"), ("Flowers (train)", "flowers (test)")),
+    *(("trainA", "testA", "trainB"), ("trainval", "held_out"), ("train.zip", "val.zip")),
     *(("val", "test"), ("train", "val", "test"), ("train", "test", "sample"), ("train", "test1")),
 ]
 
@@ -198,6 +200,11 @@ def test_a_split_is_never_taken_for_classes(tmp_path: Path, sides: tuple[str, ..
         assert f"(--train {train} --val {val})" in str(caught.value)
 
 
+def test_a_class_with_the_word_of_a_side_in_its_name_is_a_class(tmp_path: Path) -> None:
+    put(tmp_path, "steam train/a/1.jpg", "crash test/b/1.jpg", "test tube/c/1.jpg")
+    assert read_folder(tmp_path).labels == ("crash test", "steam train", "test tube")
+
+
 def test_an_unlabeled_test_set_beside_a_training_set_is_no_class(tmp_path: Path) -> None:
     put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/1.jpg")
     with pytest.raises(DataError, match="is already split into test and train"):
@@ -209,6 +216,12 @@ def test_one_side_beside_folders_of_the_same_classes_is_no_class(
     tmp_path: Path, other: str
 ) -> None:
     put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", f"{other}/a/1.jpg", f"{other}/b/1.jpg")
+    with pytest.raises(DataError, match="is already split into train; give"):
+        read_folder(tmp_path)
+
+
+def test_a_side_beside_pictures_without_labels_is_no_class(tmp_path: Path) -> None:
+    put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "unlabeled/1.jpg")
     with pytest.raises(DataError, match="is already split into train; give"):
         read_folder(tmp_path)
 
@@ -280,3 +293,38 @@ def test_a_locked_folder_of_a_class_is_named(
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(DataError, match=r"b/locked: cannot be read: Permission denied"):
         read_folder(tmp_path)
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lock all folders of the name `locked`; the tests may run as root, whom nothing stops."""
+    really = os.scandir
+
+    def scandir(folder: Path) -> object:
+        if Path(folder).name == "locked":
+            raise PermissionError(13, "Permission denied", folder)
+        return really(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+@pytest.mark.usefixtures("locked")
+def test_a_locked_folder_inside_a_class_is_skipped_and_named_where_errors_are_skipped(
+    tmp_path: Path,
+) -> None:
+    put(tmp_path, "a/1.jpg", "a/locked/2.jpg", "b/1.jpg")
+    with pytest.raises(DataError, match="locked: cannot be read: Permission denied"):
+        read_folder(tmp_path)
+    dataset = read_folder(tmp_path, on_error="skip")
+    assert names(dataset) == ["1.jpg", "1.jpg"]
+    [skipped] = dataset.skipped
+    assert skipped.path == tmp_path / "a/locked"
+    assert skipped.reason.endswith("cannot be read: Permission denied; check its permissions")
+
+
+@pytest.mark.usefixtures("locked")
+@pytest.mark.parametrize("place", ["locked/1.jpg", "a/locked/1.jpg"])
+def test_no_class_vanishes_since_its_folder_is_locked(tmp_path: Path, place: str) -> None:
+    put(tmp_path, place, "b/1.jpg", "c/1.jpg")
+    with pytest.raises(DataError, match="locked: cannot be read"):
+        read_folder(tmp_path, on_error="skip")

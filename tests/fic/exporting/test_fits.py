@@ -10,6 +10,7 @@ import pytest
 from fic.data import Source
 from fic.errors import DataError
 from fic.exporting import ReliabilityOptions, export_run
+from fic.exporting.cached_bottlenecks import cached_bottlenecks
 from fic.exporting.fits import measure_reliability
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.runs import Run
@@ -18,7 +19,8 @@ from fic_runtime.classifier import Classifier
 
 def measure(run: Run, recorder: Any, **options: Any) -> Any:
     return measure_reliability(
-        run, run.frozen_base(), run.head(), ReliabilityOptions(**options), recorder
+        cached_bottlenecks(run, recorder),
+        *(run.frozen_base(), run.head(), ReliabilityOptions(**options), recorder),
     )
 
 

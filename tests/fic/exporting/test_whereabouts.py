@@ -1,16 +1,19 @@
 """Runs, pictures and caches that were moved to another machine."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fic.bases import find_base
+from fic.bases.models import build_base
 from fic.data import Source
-from fic.errors import DataError
+from fic.errors import DataError, WeightsError
 from fic.exporting import export_run
 from fic.exporting.whereabouts import moved_source, validation_rows
-from fic.options import ReliabilityOptions
+from fic.options import BaseOptions, ReliabilityOptions
 from fic.runs import Run
 from fic_export.errors import OutputError
 
@@ -45,6 +48,47 @@ def test_data_and_cache_suffice_for_all_that_an_export_does(fit: Any, tmp_path: 
     assert manifest.calibration["reason"] == "fewer than 50 validation pictures in the cache"
     assert (there / "bundle/teaching.npz").is_file()
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("kind", ["weights", "whole model"])
+def test_a_moved_run_needs_no_file_of_weights_that_stayed_behind(
+    kind: str, fit: Any, base: BaseOptions, tmp_path: Path
+) -> None:
+    model = build_base(find_base(base.base_model), weights="none", size=32, seed=5)
+    file = tmp_path / "own/mine.weights.h5"
+    file.parent.mkdir()
+    own = replace(base, weights=str(file))
+    model.save_weights(file)
+    if kind == "whole model":
+        model.save(file.with_name("mine.keras"))
+        own = BaseOptions(base_model=str(file.with_name("mine.keras")), pixels="symmetric")
+    fit(base=own)
+    shutil.rmtree(file.parent)
+    there = move(tmp_path, "run", "photos", "cache")
+    manifest = export_run(
+        there / "run",
+        out=there / "bundle",
+        data=there / "photos",
+        bottleneck_dir=there / "cache",
+        reliability=ReliabilityOptions(calibrate=False, known=False),
+    )
+    assert manifest.parity["top_1_agreement"] == 1
+    assert not file.parent.exists()
+
+
+def test_a_kept_copy_of_weights_is_believed_no_more_than_the_file(
+    fit: Any, base: BaseOptions, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.weights.h5"
+    for seed, name in ((5, file), (6, tmp_path / "others.weights.h5")):
+        model = build_base(find_base(base.base_model), weights="none", size=32, seed=seed)
+        model.save_weights(name)
+    run = fit(base=replace(base, weights=str(file)))
+    file.unlink()
+    [kept] = (tmp_path / "cache").glob("*/given.weights.h5")
+    shutil.copyfile(tmp_path / "others.weights.h5", kept)
+    with pytest.raises(WeightsError, match="are not those of the run"):
+        Run(run.folder).frozen_base().reference  # noqa: B018 # built when it is asked for
 
 
 @pytest.mark.parametrize("kind", ["folder", "list", "two folders"])

@@ -1,4 +1,7 @@
 import json
+import os
+import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,13 +13,19 @@ import fic
 from fic.bottlenecks.cached import CacheUse
 from fic.cli import cli
 from fic.data import Source
-from fic.errors import DataError
+from fic.errors import DataError, TrainingError
 from fic.insight.cached_pictures import CachedPictures
-from fic.insight.cross_validation import chance_of_no_difference, cross_validate, folds_of
+from fic.insight.cross_validation import (
+    chance_of_no_difference,
+    cross_validate,
+    folds_of,
+    side_by_side,
+)
 from fic.insight.learning_curve import extrapolated, measure_curve
 from fic.insight.trials import Candidate, Tried, choose
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.progress import Silence
+from fic_runtime.devices import usable_cpus
 from tests.conftest import MakePhotos
 
 WIDTH = 12
@@ -71,6 +80,18 @@ def test_a_head_is_measured_on_pictures_that_it_has_not_seen() -> None:
         (score,) = cross_validate(own, fold, [recipe], Silence(), what="heads")
         assert low <= score.accuracy <= high
         assert len(score.folds) == 5
+
+
+@pytest.mark.skipif(usable_cpus() < 2 or sys.platform != "linux", reason="trains in one process")
+def test_a_process_that_dies_is_one_sentence() -> None:
+    parent = os.getpid()
+
+    def work(_: int) -> None:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(TrainingError, match="trying heads: a process was ended from outside"):
+        side_by_side(work, [1, 2, 3], Silence(), what="trying heads")
 
 
 def test_the_same_content_is_in_one_fold() -> None:
@@ -148,6 +169,7 @@ def test_a_run_is_trained_on_what_was_chosen(photos: Path, base: BaseOptions) ->
 
 def test_bases_are_compared_on_the_same_folds(photos: Path, base: BaseOptions) -> None:
     out = photos.with_name("comparison.html")
+    (photos / "red/notes.txt").write_text("no picture", "utf-8")
     found = fic.compare(
         photos,
         ["mobilenet_0.25", "mobilenet_v2_0.35"],
@@ -162,6 +184,8 @@ def test_bases_are_compared_on_the_same_folds(photos: Path, base: BaseOptions) -
     assert any(row.pareto for row in found.rows)
     assert all(row.milliseconds > 0 and row.images_per_second > 0 for row in found.rows)
     assert found.recommended in found.reason
+    assert found.use.files.line() == "Used 30 of 31 files; left out: 1 .txt"
+    json.dumps({**found.to_dict(), **found.use.files_record()})
     assert f"Take {found.recommended}" in out.read_text("utf-8")
 
 

@@ -163,6 +163,17 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decoded(serve, gol
     assert "past the limit of 33554432 pixels" in answer.json()["error"]
 
 
+@pytest.mark.parametrize(("given", "limit"), [({}, 100), ({"max_pixels": 120}, 120)])
+def test_the_limit_of_pixels_is_that_of_the_environment_unless_one_is_given(
+    serve, golden, monkeypatch, given, limit
+):
+    monkeypatch.setenv("FIC_MAX_PIXELS", "100")
+    client = serve(golden, limits=Limits(**given))
+    answer = client.post("/predict", content=png(11, 11))
+    assert answer.status_code == 400
+    assert f"past the limit of {limit} pixels" in answer.json()["error"]
+
+
 def test_the_limits_of_bytes_and_pictures_hold(serve, golden, picture):
     client = serve(golden, limits=Limits(max_bytes=5 * len(picture), max_pictures=2))
     assert client.post("/predict", content=bytes(5 * len(picture) + 1)).status_code == 413
