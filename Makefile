@@ -141,7 +141,7 @@ docs: .venv-docs/installed ## build the site in site/, strictly; see site/index.
 
 .venv-fuzz/installed: $(SOURCES) runtime/pyproject.toml | python
 	$(PYTHON) -m venv .venv-fuzz
-	.venv-fuzz/$(BIN)/pip install --quiet ./runtime pillow h5py click
+	.venv-fuzz/$(BIN)/pip install --quiet ./runtime pillow h5py click onnx threadpoolctl
 	.venv-fuzz/$(BIN)/pip install --quiet --only-binary=:all: atheris || echo "atheris has no wheel for this Python"
 	@touch $@
 

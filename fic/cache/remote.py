@@ -21,6 +21,8 @@ from threading import Lock
 
 import numpy as np
 
+from fic_runtime.bundle.names import is_file_name
+
 from ..data.remote import RemotePath, Version, file_system, local, retried, version_of
 from ..errors import CacheError
 from ..fingerprint import Fingerprint
@@ -227,7 +229,7 @@ class ShardStore:
         return {
             name: version_of(entry)
             for name, entry in named.items()
-            if name.startswith("shard-") and name.endswith(".h5")
+            if name.startswith("shard-") and name.endswith(".h5") and is_file_name(name)
         }
 
     def _note(self, path: Path) -> None:

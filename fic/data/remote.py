@@ -314,6 +314,11 @@ def _parted(url: str) -> tuple[str, str]:
     return start, mark + query
 
 
+def without_query(url: str) -> str:
+    """Return a URL without what follows a question mark, where that is no part of a name."""
+    return _parted(url)[0]
+
+
 def _bare(url: str) -> str:
     return redacted(_parted(url)[0])
 

@@ -16,8 +16,10 @@ from fic_runtime.images.picture_files import (
 from ..errors import DataError
 from .dataset import Dataset
 from .folders import LAYOUT
-from .remote import RemotePath, file_system, retried, version_of
+from .remote import RemotePath, file_system, retried, version_of, without_query
 from .sides import sides_among
+
+_DEEPEST = 8  # folders within each other on a web server, whose links may go round
 
 
 def read_remote_folder(folder: RemotePath, *, labels: Sequence[str] | None = None) -> Dataset:
@@ -74,13 +76,20 @@ def listed(folder: RemotePath, *, deep: bool) -> Mapping[str, Mapping[str, Any]]
         OSError: it cannot be listed.
     """
     files = file_system(folder.url)
+    above = f"{files._strip_protocol(without_query(folder.url)).rstrip('/')}/"
+    depth = _DEEPEST if folder.url.lower().startswith("http") else None
 
     def ask() -> Mapping[str, Mapping[str, Any]]:
         if deep:
-            entries = files.find(folder.url, detail=True)
+            entries = files.find(folder.url, maxdepth=depth, detail=True)
         else:
             entries = {entry["name"]: entry for entry in files.ls(folder.url, detail=True)}
-        return {str(files.unstrip_protocol(name)): entry for name, entry in entries.items()}
+        # A page that lists files may link to any place of its host.
+        return {
+            str(files.unstrip_protocol(name)): entry
+            for name, entry in entries.items()
+            if files._strip_protocol(name).startswith(above)
+        }
 
     return retried(ask, folder)
 

@@ -1,8 +1,11 @@
 """URLs in the place of paths."""
 
 import pickle
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,6 +13,7 @@ import pytest
 
 from fic.data import remote
 from fic.data.remote import RemotePath, location, redacted
+from fic.data.remote_folders import listed
 from fic.data.source import read_dataset
 from fic.errors import DataError
 from tests.fic.object_store import ObjectStore, patience, running_object_store
@@ -188,3 +192,43 @@ def test_a_missing_object_is_not_asked_for_again(store: ObjectStore) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         RemotePath("s3://photos/none.bin").read_bytes()
     assert store.count("GET /photos/none.bin") == 1
+
+
+def test_a_page_that_lists_files_leads_to_nothing_outside_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("aiohttp")
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(b"key")
+    good = {"/data/": ("cat/", "dog/"), "/data/cat/": ("1.jpg",), "/data/dog/": ("2.jpg",)}
+    evil = (
+        *("../", "../../etc/", "/secret/", "/data/", f"file://{secret}", "//other.example/x.jpg"),
+        *("https://other.example/3.jpg", "ftp://other.example/4.jpg", "/data/cat/../../5.jpg"),
+    )
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.rstrip("/") + "/"
+            links = (*good.get(path, ()), *evil)
+            text = "".join(f'<a href="{link}">x</a>' for link in links).encode()
+            self.send_response(200 if path in good else 404)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(text)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/data"
+        try:
+            entries = listed(RemotePath(url), deep=False)
+        finally:
+            server.shutdown()
+    assert {f"{url}/cat/", f"{url}/dog/"} <= set(entries)
+    assert all(name.startswith(f"{url}/") for name in entries)
