@@ -1,10 +1,11 @@
 """How much an audit finds of what was planted, and what it costs.
 
-    python benchmarks/audit.py PHOTOS [--base efficientnet_lite0] [--rounds 3]
+    python benchmarks/audit.py PHOTOS [--base efficientnet_lite0] [--rounds 3] [--seed 0] [--crops]
     python benchmarks/audit.py --generated 100000 [--width 1280] [--classes 20]
 
 The first flips 5 % of the labels in a copy of the photos and plants 40 copies of pictures: exact,
-half the size, JPEG quality 60, and mirrored. The second searches neighbors and judges labels on
+half the size, JPEG quality 60, and mirrored; with --crops also ten whose sides are cut to 72 to
+95 %. Other rounds and seeds draw others. The second searches neighbors and judges labels on
 bottlenecks that are made up, for time and memory.
 """
 
@@ -13,7 +14,7 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from fic.progress import Silence
 FLIPPED = 0.05
 COPIES_OF_A_KIND = 10
 KINDS = ("exact", "half", "quality 60", "mirrored")
+CROPPED = "cropped"
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ def main() -> None:
     parser.add_argument("photos", type=Path, nargs="?")
     parser.add_argument("--base", default=BaseOptions.base_model)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0, help="of the first round")
+    parser.add_argument("--crops", action="store_true")
     parser.add_argument("--generated", type=int, metavar="COUNT")
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--classes", type=int, default=20)
@@ -55,27 +59,29 @@ def main() -> None:
     if options.generated is not None:
         measure_generated(options.generated, options.width, options.classes)
     elif options.photos is not None:
-        measure_planted(options.photos, options.base, options.rounds)
+        kinds = (*KINDS, CROPPED) if options.crops else KINDS
+        seeds = range(options.seed, options.seed + options.rounds)
+        measure_planted(options.photos, options.base, seeds, kinds)
     else:
         parser.error("give PHOTOS or --generated COUNT")
 
 
-def measure_planted(photos: Path, base: str, rounds: int) -> None:
+def measure_planted(photos: Path, base: str, seeds: Sequence[int], kinds: Sequence[str]) -> None:
     """Audit copies of the photos, with other flips and copies in each round."""
     with tempfile.TemporaryDirectory() as work:
         cache = CacheOptions(bottleneck_dir=Path(work, "bottlenecks"))
         before = _pairs(_audit(photos, base, cache))
-        for number in range(rounds):
-            flawed = Path(work, f"photos-{number}")
-            planted = plant(photos, flawed, seed=number)
+        for seed in seeds:
+            flawed = Path(work, f"photos-{seed}")
+            planted = plant(photos, flawed, kinds, seed=seed)
             found = _audit(flawed, base, cache)
             seconds = wall_seconds(lambda folder=flawed: _audit(folder, base, cache))
-            print(f"round {number + 1}: {_flips_found(found, planted)}")
-            print(f"  {_copies_found(found, planted, before)}")
+            print(f"seed {seed}: {_flips_found(found, planted)}")
+            print(f"  {_copies_found(found, planted, kinds, before)}")
             print(f"  warm: {seconds:.2f} s for {len(found.suspects)} pictures")
 
 
-def plant(photos: Path, out: Path, *, seed: int) -> Planted:
+def plant(photos: Path, out: Path, kinds: Sequence[str], *, seed: int) -> Planted:
     """Write a copy of the photos with wrong labels and copies of pictures."""
     random = np.random.default_rng(seed)
     files = sorted(photos.glob("*/*.jpg"))
@@ -89,15 +95,15 @@ def plant(photos: Path, out: Path, *, seed: int) -> Planted:
         places.append(out / label / f"{file.parent.name}-{file.name}")
         shutil.copyfile(file, places[-1])
     rest = [index for index in range(len(files)) if index not in flipped]
-    chosen = random.choice(rest, len(KINDS) * COPIES_OF_A_KIND, replace=False).tolist()
+    chosen = random.choice(rest, len(kinds) * COPIES_OF_A_KIND, replace=False).tolist()
     copies = []
     for number, index in enumerate(chosen):
-        kind = KINDS[number % len(KINDS)]
-        copies.append((places[index], _write_copy(places[index], kind), kind))
+        kind = kinds[number % len(kinds)]
+        copies.append((places[index], _write_copy(places[index], kind, random), kind))
     return Planted({places[index] for index in flipped}, copies)
 
 
-def _write_copy(file: Path, kind: str) -> Path:
+def _write_copy(file: Path, kind: str, random: np.random.Generator) -> Path:
     copy = file.with_name(f"copy-{file.name}")
     pixels = cv2.imread(str(file))
     if kind == "exact":
@@ -107,6 +113,11 @@ def _write_copy(file: Path, kind: str) -> Path:
         cv2.imwrite(str(copy), half)
     elif kind == "quality 60":
         cv2.imwrite(str(copy), pixels, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    elif kind == CROPPED:
+        height, width = (round(side * random.uniform(0.72, 0.95)) for side in pixels.shape[:2])
+        top = int(random.integers(pixels.shape[0] - height + 1))
+        left = int(random.integers(pixels.shape[1] - width + 1))
+        cv2.imwrite(str(copy), pixels[top : top + height, left : left + width])
     else:
         cv2.imwrite(str(copy), pixels[:, ::-1])
     return copy
@@ -137,9 +148,11 @@ def _flips_found(found: Audit, planted: Planted) -> str:
     )
 
 
-def _copies_found(found: Audit, planted: Planted, known: set[frozenset[str]]) -> str:
+def _copies_found(
+    found: Audit, planted: Planted, kinds: Sequence[str], known: set[frozenset[str]]
+) -> str:
     group_of = {path: i for i, group in enumerate(found.duplicates) for path in group.paths}
-    counts = {kind: 0 for kind in KINDS}
+    counts = {kind: 0 for kind in kinds}
     for original, copy, kind in planted.copies:
         counts[kind] += group_of.get(original, -1) == group_of.get(copy, -2)
     # What the photos held before is no mistake of the audit, and a copy stands for its original.

@@ -35,19 +35,23 @@ def main() -> None:
 
 def measure(folder: Path, classes: int, pictures: int) -> None:
     """Print a line for each command on so many classes."""
-    data, run, bundle = folder / "data", folder / "run", folder / "bundle"
-    if not data.is_dir():
-        draw(data, classes, pictures)
-    cache = ["--bottleneck-dir", str(folder / "bottlenecks")]
-    commands = {
-        "train": ["train", "--data", str(data), *BASE, *cache, "--epochs", "5", "--out", str(run)],
-        "evaluate": ["evaluate", str(run), "--data", str(data)],
-        "export": ["export", str(run), "--out", str(bundle), "--teachable", "--min-agreement", "0"],
-    }
-    for name, arguments in commands.items():
+    if not (folder / "data").is_dir():
+        draw(folder / "data", classes, pictures)
+    for name, arguments in commands(folder).items():
         seconds, peak = process(arguments)
-        size = (run / "metrics.json").stat().st_size / 1e3
+        size = (folder / "run" / "metrics.json").stat().st_size / 1e3
         print(f"{classes:8}{name:>10}{seconds:10.1f}{peak / 1e6:10.0f}{size:17.0f}", flush=True)
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """Return the arguments of each command for the pictures in `data` of a folder."""
+    data, run, bundle = (str(folder / name) for name in ("data", "run", "bundle"))
+    cache = ["--bottleneck-dir", str(folder / "bottlenecks")]
+    return {
+        "train": ["train", "--data", data, *BASE, *cache, "--epochs", "5", "--out", run],
+        "evaluate": ["evaluate", run, "--data", data],
+        "export": ["export", run, "--out", bundle, "--teachable", "--min-agreement", "0"],
+    }
 
 
 def draw(folder: Path, classes: int, pictures: int) -> None:

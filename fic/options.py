@@ -250,7 +250,7 @@ class ExportOptions:
         calibration_data: folder or CSV file of training pictures, if the run's have moved.
         single_graph: write base and head fused in one file as well, with the score for unknown
             pictures if there is one.
-        with_bottleneck: let that file give the bottleneck as well.
+        with_bottleneck: let that file, and the ensemble of `triton`, give the bottleneck as well.
         float_input: let that file take float32 pixels, 0..255, instead of uint8.
         triton: folder for a model repository of NVIDIA's Triton Inference Server as well.
         triton_name: name of the ensemble in that repository.
@@ -287,8 +287,10 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if self.deployed is not None and not self.head_only:
             raise OptionsError("{deployed} is for {head_only}: a whole bundle has its own base")
-        if self.with_bottleneck and not self.single_graph:
-            raise OptionsError("{with_bottleneck} is for {single_graph}: a bundle gives it anyway")
+        if self.with_bottleneck and not self.single_graph and self.triton is None:
+            raise OptionsError(
+                "{with_bottleneck} is for {single_graph} and {triton}: a bundle gives it anyway"
+            )
         if self.float_input and not self.single_graph:
             raise OptionsError("{float_input} is for {single_graph}: a bundle takes uint8")
         if not self.head_only:

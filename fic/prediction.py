@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fic_runtime.errors import ImageError
+from fic_runtime.heads.head import are_finite
 from fic_runtime.images import load_image
 from fic_runtime.images.picture_files import FileUse, Listing, list_pictures
 from fic_runtime.predictions import Prediction
@@ -18,8 +19,11 @@ from fic_runtime.results import check_apart
 from .bases.keras_setup import keras_settings
 from .bottlenecks import prepare
 from .bottlenecks.engines import choose_engine
-from .data import Pictures
-from .data.source import read_digests, read_validation
+from .bottlenecks.extraction import no_numbers
+from .bottlenecks.single_reading import FirstReading
+from .data import Pictures, Source
+from .data.remote import location
+from .data.source import read_validation
 from .errors import DataError
 from .heads.standalone import HeadFile
 from .options import StrPath
@@ -73,7 +77,7 @@ def predict_files(
     if isinstance(run, HeadFile):
         trained = run
         if bottleneck_dir is not None:
-            trained = replace(run, bottleneck_dir=Path(bottleneck_dir))
+            trained = replace(run, bottleneck_dir=location(bottleneck_dir))
     else:
         trained = as_run(run, bottleneck_dir)
     listing = images if isinstance(images, Listing) else list_pictures(map(Path, images))
@@ -98,15 +102,22 @@ def _answers(
                 pixels.append(load_image(path, geometry))
             except ImageError as error:
                 errors[path] = error
-        answers = iter(())
+        answers: Iterator[tuple[NDArray[Any], bool]] = iter(())
         if pixels:
             with keras_settings():  # not around the yield: the caller's are the caller's
-                answers = iter(np.asarray(head.predict_on_batch(engine.run(np.stack(pixels)))))
+                bottlenecks = engine.run(np.stack(pixels))
+                found = np.asarray(head.predict_on_batch(bottlenecks))
+                finite = are_finite(bottlenecks) & are_finite(found)
+                answers = zip(found, finite.tolist(), strict=True)
         for path in batch:
             if path in errors:
                 yield path, errors[path]
+                continue
+            row, usable = next(answers)
+            if usable:
+                yield path, Prediction.from_probabilities(row, labels)
             else:
-                yield path, Prediction.from_probabilities(next(answers), labels)
+                yield path, ImageError(no_numbers(path))
 
 
 @keras_settings()
@@ -132,12 +143,14 @@ def evaluate_run(
     from .training.head import validation_answers
     from .training.metrics import figures_of
 
-    trained, data, progress = as_run(run, bottleneck_dir), Path(data), shown(progress)
-    cache = trained.cache_options
+    trained, data, progress = as_run(run, bottleneck_dir), location(data), shown(progress)
+    cache = replace(trained.cache_options, views=1)
     if bottleneck_dir is not None and data.is_dir():
         check_apart(cache.bottleneck_dir, [data])
     dataset = read_validation(data, labels=trained.labels, on_error="skip")
-    digests, unreadable = read_digests([dataset], cache.memo, progress)
+    base = trained.frozen_base()
+    reading = FirstReading(base, Source(data=data), cache, seed=None)
+    digests, unreadable = reading([dataset], cache.memo, progress)
     readable = dataset.subset([i for i, path in enumerate(dataset.paths) if path in digests])
     pictures = Pictures(
         train=dataset.subset([]),
@@ -146,8 +159,7 @@ def evaluate_run(
         skipped=[*dataset.skipped, *unreadable],
         files=dataset.files,
     )
-    base = trained.frozen_base()
-    _, bottlenecks, use = prepare(pictures, base, cache, progress)
+    _, bottlenecks, use = prepare(pictures, base, cache, progress, reading)
     for picture in use.skipped:
         progress.note(f"skipped: {picture.reason}")
     note_files(use.files, progress)

@@ -59,6 +59,7 @@ ALLOWED = {
         "prediction": {*FIC_GROUND, "training", "bases", "runs", "heads", "bottlenecks", "data"},
         "insight": {
             *(*FIC_GROUND, "training", "runs", "heads", "bottlenecks", "bases", "cache", "data"),
+            "distributed",
         },
         "cli": {
             *(*FIC_GROUND, "__init__", "bases", "bottlenecks", "cache", "data", "distributed"),
@@ -99,7 +100,7 @@ ALLOWED = {
         "watching": {"errors", "predictions"},
         "images": RUNTIME_GROUND,
         "graphs": RUNTIME_GROUND,
-        "bundle": {*RUNTIME_GROUND, "graphs.spec"},
+        "bundle": {*RUNTIME_GROUND, "graphs.spec", "graphs.protobuf"},
         "heads": {*RUNTIME_GROUND, "graphs", "bundle"},
         "explaining": {*RUNTIME_GROUND, "heads", "images", "bundle", "graphs"},  # it runs a graph
         "classifier": {*RUNTIME_GROUND, "explaining", "heads", "images", "bundle", "graphs"},

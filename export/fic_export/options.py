@@ -22,6 +22,7 @@ Scheme = Literal["int8", "fp16"]
 Purpose = Literal["speed", "size"]
 MAX_ACCURACY_DROP = 0.01
 TRITON_NAME = "classifier"
+KERAS = "Keras"
 
 Options = TypeVar("Options", bound=Any)  # a frozen dataclass, which has no type of its own
 
@@ -76,6 +77,11 @@ class KerasClassifier:
     head: "keras.Model"
     labels: tuple[str, ...]
     preprocessing: "Preprocessing"
+
+    @property
+    def reference(self) -> str:
+        """What messages call that which a bundle is compared with."""
+        return str(self.base.name) if hasattr(self.base, "bottlenecks") else KERAS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,6 @@ import json
 import logging
 import os
 import re
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -23,11 +20,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fic_runtime.graphs.cache import cache_folder
 from fic_runtime.preprocessing import Preprocessing
-from fic_runtime.reading import private_folder
 
-from ..cache.locks import make_folder
 from ..data.remote import local
 from ..digests import digest_bytes, digest_file
 from ..errors import DataError, WeightsError
@@ -35,7 +29,15 @@ from ..fingerprint import LAST_LAYER, Fingerprint, bottleneck_shape
 from ..options import BaseOptions, CacheDtype
 from .kept_files import found_file, keep_file
 from .keras_file import KerasFile
-from .machine import GRAPH, RECIPES, KnownBases, is_whole, known_bases, write_graph
+from .machine import (
+    GRAPH,
+    RECIPES,
+    KnownBases,
+    believed_folder,
+    is_whole,
+    known_bases,
+    write_graph,
+)
 from .memos import read_json, write_json
 from .table import Base, find_base
 
@@ -259,30 +261,7 @@ class FrozenBase:
     @cached_property
     def _graph_folder(self) -> Path:
         """A folder where nobody else can put a graph of theirs."""
-        try:
-            make_folder(self.folder)
-            for folder in (self.cache_dir, self.folder):
-                private_folder(folder)
-        except OSError as error:
-            return self._own_graph_folder(f"{error.filename}: {error.strerror}")
-        return self.folder
-
-    def _own_graph_folder(self, reason: str) -> Path:
-        own = cache_folder()
-        if own is not None:
-            folder = own / "bases" / self.folder.name
-            try:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                private_folder(folder)
-            except OSError as error:
-                log.info("%s: not used (%s)", folder, error.strerror)
-            else:
-                log.warning("%s; so the graph of the base is kept in %s", reason, folder)
-                return folder
-        log.warning("%s; so the graph of the base is converted anew and not kept", reason)
-        passing = tempfile.mkdtemp(prefix="fic-base-")
-        weakref.finalize(self, shutil.rmtree, passing, ignore_errors=True)
-        return Path(passing)
+        return believed_folder(self.cache_dir, self.folder, self)
 
     @cached_property
     def _built(self) -> tuple["keras.Model", str]:

@@ -9,7 +9,9 @@ import hashlib
 import logging
 import os
 import shutil
+import tempfile
 import time
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 from fic_runtime.graphs.cache import cache_folder
 from fic_runtime.reading import private_folder
 
+from ..cache.locks import make_folder
 from ..errors import CacheError
 from .memos import own_digest, read_json, write_atomically, write_json
 
@@ -91,6 +94,41 @@ def known_bases() -> KnownBases | None:
         log.info("%s: not used (%s)", folder, error.strerror)
         return None
     return KnownBases(folder)
+
+
+def believed_folder(cache_dir: Path, folder: Path, user: object) -> Path:
+    """Return a folder for the graph of a base where nobody else can put one of theirs.
+
+    Args:
+        cache_dir: the cache.
+        folder: that of the base in it, which is taken where nobody else may write.
+        user: who needs the graph; what cannot be kept anywhere goes with it.
+    """
+    try:
+        make_folder(folder)
+        for each in (cache_dir, folder):
+            private_folder(each)
+    except OSError as error:
+        return _own_folder(folder.name, f"{error.filename}: {error.strerror}", user)
+    return folder
+
+
+def _own_folder(name: str, reason: str, user: object) -> Path:
+    own = cache_folder()
+    if own is not None:
+        folder = own / "bases" / name
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            private_folder(folder)
+        except OSError as error:
+            log.info("%s: not used (%s)", folder, error.strerror)
+        else:
+            log.warning("%s; so the graph of the base is kept in %s", reason, folder)
+            return folder
+    log.warning("%s; so the graph of the base is converted anew and not kept", reason)
+    passing = tempfile.mkdtemp(prefix="fic-base-")
+    weakref.finalize(user, shutil.rmtree, passing, ignore_errors=True)
+    return Path(passing)
 
 
 def is_whole(file: Path, made_with: Mapping[str, str]) -> bool:

@@ -6,8 +6,8 @@ it was trained with. Read are the format of Hugging Face's image processors
 do with a picture is refused by the name of its key.
 """
 
-import json
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +15,23 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fic_runtime.preprocessing import ChannelOrder, Geometry, Pixels, Preprocessing, Resize
+from fic_runtime.reading import read_json
 
-from ..errors import BaseOptionError
+from ..errors import BaseOptionError, one_line
 from ..options import PixelNumbers
+from .table import MAX_IMAGE_SIZE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONFIG_FILE = "preprocessor_config.json"
 MODEL_FILE = "config.json"
+MOST_BYTES = 8 << 20
+"""Of a config; one with the names of 21 841 classes has 1 MB."""
+
+_LEAST_CROP = 0.1  # publishers crop a tenth or an eighth away
+_MOST = 1e300  # of any number
+_LARGEST = 1e30  # of a scale or an offset of pixels, well within float32
 
 Triple = tuple[float, float, float]
 
@@ -100,10 +108,25 @@ class Processor:
             raise ValueError("the size of the input is not known")
         return Preprocessing(geometry=self.geometry, pixels=self.rule.pixels)
 
+    def fitted(self, *, height: int, width: int, resize: Resize | None) -> "Processor":
+        """Return the same with the size of an input that takes no other, square or not."""
+        return replace(
+            self, geometry=Geometry(height=height, width=width, resize=resize or "stretch")
+        )
+
     def sized(self, *, size: int | None, resize: Resize | None) -> "Processor":
-        """Return the same with a size and a way to it that the user gave."""
+        """Return the same with a size and a way to it that the user gave, or the network has.
+
+        Raises:
+            BaseOptionError: the size is past what any base is of use for.
+        """
         if size is None and (resize is None or self.geometry is None):
             return self
+        if size is not None and size > MAX_IMAGE_SIZE:
+            raise BaseOptionError(
+                f"an image size of {size} is too large; give at most {MAX_IMAGE_SIZE} with "
+                "--image-size, or a network for smaller pictures"
+            )
         if self.geometry is None or size is not None:
             known = self.geometry or Geometry(height=1, width=1)
             side = known.height if size is None else size
@@ -148,7 +171,7 @@ def find_image_size(folder: Path) -> int | None:
     vision = values.get("vision_config")
     for section in (values, vision if isinstance(vision, dict) else {}):
         size = section.get("image_size")
-        if type(size) is int and size > 0:
+        if type(size) is int and 0 < size <= MAX_IMAGE_SIZE:
             return size
     return None
 
@@ -159,9 +182,9 @@ class _Unusable(ValueError):
 
 def _values(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = read_json(path, MOST_BYTES)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise BaseOptionError(
             f"{path}: cannot be read ({reason}); give --preprocessor a preprocessor_config.json, "
             "or --pixels"
@@ -193,13 +216,21 @@ _SQUARE = frozenset({"ViT", "DeiT", "Beit", "BEiT", "Siglip", "SigLIP", "Swin", 
 def _check_switches(values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if key.startswith("do_") and key not in _SWITCHES and value:
-            raise _Unusable(f"{key} is something that fic cannot do with a picture")
+            raise _Unusable(f"{key[:60]} is something that fic cannot do with a picture")
     for key in ("include_top", "keep_aspect_ratio"):
         if values.get(key):
             raise _Unusable(f"{key} is something that fic cannot do with a picture")
     # Nearest neighbours are other pixels; of the smooth ways fic has one of its own.
     if values.get("resample") == 0 and values.get("do_resize", True):
         raise _Unusable("resample 0, the nearest pixel, is something that fic cannot do")
+
+
+def _usable(rule: PixelRule) -> PixelRule:
+    """Return a rule of which pixels do not become infinite, or numbers that are none."""
+    pixels = rule.pixels
+    if not all(abs(number) < _LARGEST for number in (*pixels.scale, *pixels.offset)):
+        raise _Unusable("its mean, std and rescale_factor make infinite pixels")
+    return rule
 
 
 def _rule(values: Mapping[str, Any]) -> PixelRule:
@@ -212,7 +243,7 @@ def _rule(values: Mapping[str, Any]) -> PixelRule:
         if not all(std):
             raise _Unusable("image_std holds a zero")
     order: ChannelOrder = "bgr" if values.get("do_flip_channel_order") else "rgb"
-    return PixelRule(rescale=rescale, shift=shift, mean=mean, std=std, channel_order=order)
+    return _usable(PixelRule(rescale=rescale, shift=shift, mean=mean, std=std, channel_order=order))
 
 
 def _geometry(values: Mapping[str, Any]) -> Geometry | None:
@@ -248,8 +279,8 @@ def _without_crop(values: Mapping[str, Any], edge: int) -> Geometry:
 
 
 def _cropped(side: int, fraction: float, key: str) -> Geometry:
-    if not 0 < fraction <= 1:
-        raise _Unusable(f"{key} {fraction} is not in (0, 1]")
+    if not _LEAST_CROP <= fraction <= 1:
+        raise _Unusable(f"{key} {fraction} is not from {_LEAST_CROP} to 1")
     # The publishers cut a whole number of pixels off.
     return Geometry(
         height=side, width=side, resize="crop", crop_fraction=side / math.floor(side / fraction)
@@ -260,7 +291,7 @@ def _timm_rule(values: Mapping[str, Any]) -> PixelRule:
     mean, std = _triple(values, "mean"), _triple(values, "std")
     if not all(std):
         raise _Unusable("std holds a zero")
-    return PixelRule(rescale=1 / 255, mean=mean, std=std)
+    return _usable(PixelRule(rescale=1 / 255, mean=mean, std=std))
 
 
 def _timm_geometry(values: Mapping[str, Any]) -> Geometry:
@@ -273,7 +304,9 @@ def _timm_geometry(values: Mapping[str, Any]) -> Geometry:
         return _cropped(side, fraction, "crop_pct")
     if mode == "squash" and fraction == 1:
         return Geometry(height=side, width=side, resize="stretch")
-    raise _Unusable(f"crop_mode {mode!r} with crop_pct {fraction:g} is something that fic lacks")
+    raise _Unusable(
+        f"crop_mode {reprlib.repr(mode)} with crop_pct {fraction:g} is something that fic lacks"
+    )
 
 
 def _size(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:
@@ -309,6 +342,8 @@ def _side(value: Any, key: str) -> int:
         value = int(value)
     if type(value) is not int or value < 1:
         raise _Unusable(f"{key} is {'missing' if value is None else 'not a number of pixels'}")
+    if value > MAX_IMAGE_SIZE:
+        raise _Unusable(f"{key} is past {MAX_IMAGE_SIZE} pixels, the largest that fic takes")
     return value
 
 
@@ -316,7 +351,8 @@ def _number(values: Mapping[str, Any], key: str, default: float) -> float:
     value = values.get(key, default)
     if value is None:
         return default
-    if type(value) not in (int, float) or not math.isfinite(value):
+    # An integer may be larger than any float.
+    if type(value) not in (int, float) or not -_MOST < value < _MOST:
         raise _Unusable(f"{key} is not a number")
     return float(value)
 

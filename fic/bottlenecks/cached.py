@@ -111,6 +111,9 @@ class Bottlenecks:
         order = _block_order(random, count, part) if is_large else random.permutation(count)
         rows = self.rows[order, random.integers(views, size=count)]
         targets = self.targets[order]
+        if self._held is None:
+            # In their order in the files, also where the epoch reads all of them in a random one.
+            self.cache.announce(np.sort(rows[:part] if is_large else rows))
         for start in range(0, count, part):
             if is_large:
                 self.cache.announce(np.sort(rows[start + part : start + 2 * part]))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fic_runtime.devices import usable_cpus
 from fic_runtime.errors import ImageError
+from fic_runtime.heads.head import are_finite
 from fic_runtime.images import decode_image, decoding
 from fic_runtime.images.loading import read_file
 from fic_runtime.preprocessing import Geometry
@@ -131,7 +132,7 @@ def bottleneck_batches(
         if not batch.entries:
             return batch
         with passes:
-            return replace(batch, rows=engine.run(batch.rows))
+            return _with_bottlenecks(batch, engine.run(batch.rows))
 
     # Where the base takes one batch at a time, every processor can decode ahead of it.
     workers = engine.passes if engine.passes > 1 else usable_cpus() + 1
@@ -139,6 +140,30 @@ def bottleneck_batches(
     batches = in_parallel(chunks, work, workers=workers, in_order=in_order)
     with one_opencv_thread(), closing(batches):
         yield from batches
+
+
+def _with_bottlenecks(batch: Batch, rows: NDArray[Any]) -> Batch:
+    """Return a batch whose pixels went through the base, without those of which nothing came."""
+    finite = are_finite(rows)
+    if finite.all():
+        return replace(batch, rows=rows)
+    kept = np.flatnonzero(finite).tolist()
+    lost = dict.fromkeys(batch.paths[i] for i in np.flatnonzero(~finite).tolist())
+    return Batch(
+        rows=rows[finite],
+        entries=[batch.entries[i] for i in kept],
+        paths=[batch.paths[i] for i in kept],
+        skipped=[*batch.skipped, *(Skipped(path, no_numbers(path)) for path in lost)],
+        lost=batch.lost + len(rows) - len(kept),
+    )
+
+
+def no_numbers(path: Path) -> str:
+    """Return why a picture is skipped whose bottleneck is infinite, or no number."""
+    return (
+        f"{path}: the base gives no finite values for it; leave it out, or, if that is so for "
+        "others, give other weights"
+    )
 
 
 def pixel_batches(

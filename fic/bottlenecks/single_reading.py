@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fic_runtime.errors import ImageError
+from fic_runtime.heads.head import are_finite
 from fic_runtime.images import decode_image
+from fic_runtime.images.loading import read_file
 from fic_runtime.preprocessing import Geometry
 
 from ..bases.opening import AnyBase
@@ -39,7 +41,7 @@ from ..errors import CacheError, DataError
 from ..options import CacheOptions
 from ..progress import Progress
 from .engines import Engine, choose_engine
-from .extraction import one_opencv_thread
+from .extraction import no_numbers, one_opencv_thread
 from .views import draw_view
 from .worker_threads import in_parallel
 
@@ -334,7 +336,7 @@ def extracted(
         if not read.entries:
             return read
         with passes:
-            return replace(read, rows=engine.run(read.rows))
+            return _with_bottlenecks(read, engine.run(read.rows))
 
     # One more than passes, so that the next pictures are fetched while the base runs.
     batches = in_parallel(_chunks(pictures, batch_size), work, workers=engine.passes + 2)
@@ -352,6 +354,27 @@ class _Extracted:
     rows: NDArray[Any]
     entries: list[tuple[bytes, int]]
     outcome: Outcome
+
+
+def _with_bottlenecks(read: _Extracted, rows: NDArray[Any]) -> _Extracted:
+    """Return what was read after the base, without pictures for which it gives no numbers."""
+    finite = are_finite(rows)
+    if finite.all():
+        return replace(read, rows=rows)
+    outcome = read.outcome
+    without = {read.entries[i][0] for i in np.flatnonzero(~finite).tolist()}
+    lost = [Skipped(p, no_numbers(p)) for p, digest in outcome.digests.items() if digest in without]
+    kept = [i for i, (digest, _) in enumerate(read.entries) if digest not in without]
+    return _Extracted(
+        rows[kept],
+        [read.entries[i] for i in kept],
+        replace(
+            outcome,
+            skipped=[*outcome.skipped, *lost],
+            extracted=len(kept),
+            lost=outcome.lost + len(rows) - len(kept),
+        ),
+    )
 
 
 def _read(
@@ -409,10 +432,11 @@ def _as_copy(path: Path, skipped: Skipped) -> Skipped:
 def _fetch(picture: Unread) -> bytes | str:
     path = picture.path
     try:
-        return path.read_bytes()
+        return path.read_bytes() if isinstance(path, RemotePath) else read_file(path)
+    except ImageError as error:  # of a local file
+        return str(error)
     except OSError as error:
-        advice = "run again" if isinstance(path, RemotePath) else "check the file"
-        return f"{path}: cannot be read ({error.strerror or error}); {advice} or leave it out"
+        return f"{path}: cannot be read ({error.strerror or error}); run again or leave it out"
 
 
 def _chunks(pictures: Iterable[Unread], batch_size: int) -> Iterator[list[Unread]]:

@@ -35,8 +35,9 @@ class CacheAdditions:
         self._fingerprint = fingerprint
         self._folder = local(directory) / fingerprint.folder_name
         self._compression: Compression = compression
-        remote = isinstance(directory, RemotePath)
-        self._store = ShardStore(directory, fingerprint) if remote else None  # type: ignore[arg-type] # just tested
+        self._store = (
+            ShardStore(directory, fingerprint) if isinstance(directory, RemotePath) else None
+        )
         self._lock = SharedLock(self._folder)
         self._guard = RLock()
         self._index = KeyIndex()

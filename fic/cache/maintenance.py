@@ -3,7 +3,7 @@
 import logging
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
@@ -16,7 +16,7 @@ from ..digests import DIGEST_SIZE
 from ..errors import CacheError, one_line
 from ..fingerprint import Fingerprint
 from ..progress import Progress, Silence
-from .compaction import first_copies, rewrite_shards
+from .compaction import Mask, first_copies, rewrite_shards
 from .keys import KeyIndex, Keys
 from .locks import (
     SharedLock,
@@ -207,7 +207,7 @@ def remove_entries(directory: Path | str, fingerprint: Fingerprint, keys: Keys) 
         return 0
     with hold_exclusively(folder):
         shards, _ = _verify(folder, fingerprint, Silence())
-        removed = [np.isin(shard.keys, keys) for shard in shards]
+        removed = _rows_of(shards, keys)
         rewrite_shards(
             folder,
             fingerprint,
@@ -308,13 +308,23 @@ def _keep_only(
 ) -> None:
     wanted = np.array(list(digests), f"S{DIGEST_SIZE}")
     shards, _ = _verify(folder, fingerprint, progress)
-    # Fixed-width strings: the cast cuts the view's number off.
-    kept = [np.isin(shard.keys.astype(wanted.dtype), wanted) for shard in shards]
+    kept = _rows_of(shards, wanted)
     touched = [(shard, mask) for shard, mask in zip(shards, kept, strict=True) if not mask.all()]
     before = _total_size(shard_paths(folder))
     rewrite_shards(folder, fingerprint, touched)
     report.images += sum(int(np.count_nonzero(~mask)) for _, mask in touched)
     report.bytes += before - _total_size(shard_paths(folder))
+
+
+def _rows_of(shards: Sequence[Shard], wanted: Keys) -> list[Mask]:
+    """Return for each shard which of its rows have a key that is, or begins with, a wanted one."""
+    if not shards:
+        return []
+    # All at once: for each shard the wanted keys would be sorted anew.
+    keys = np.concatenate([shard.keys for shard in shards])
+    counts = [len(shard.keys) for shard in shards]
+    # Fixed-width strings: the cast to the digest alone cuts the view's number off.
+    return np.split(np.isin(keys.astype(wanted.dtype), wanted), np.cumsum(counts)[:-1])
 
 
 def _remove_folder(folder: Path) -> int:

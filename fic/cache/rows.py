@@ -22,6 +22,8 @@ PIECE_BYTES = 4 << 20
 
 _EXPONENT = np.uint16(0x7C00)  # of a float16; all of its bits are set where it is not finite
 _MOST_OPEN_FILES = 4096
+# A system reads no more ahead for one call than what it reads ahead in any file, often 128 kB.
+_AHEAD_BYTES = 128 << 10
 
 
 class ShardFiles:
@@ -76,6 +78,9 @@ class ShardFiles:
     ) -> None:
         """Let the system read rows ahead that `read_rows` will soon be asked for, if it can.
 
+        In the order of the files, many at a time, and without waiting for them. What is in memory
+        already costs some 10 ms for a gigabyte.
+
         Args:
             size: bytes of an uncompressed row.
 
@@ -90,7 +95,9 @@ class ShardFiles:
             owners[starts].tolist(), rows["offset"][starts].tolist(), ends.tolist(), strict=True
         ):
             descriptor = self._file(paths[owner]).fileno()
-            os.posix_fadvise(descriptor, offset, end - offset, os.POSIX_FADV_WILLNEED)
+            for start in range(offset, end, _AHEAD_BYTES):
+                count = min(_AHEAD_BYTES, end - start)
+                os.posix_fadvise(descriptor, start, count, os.POSIX_FADV_WILLNEED)
 
     def close(self) -> None:
         """Close all files; they are opened again when needed."""

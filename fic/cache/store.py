@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import RLock
-from types import TracebackType
 from typing import get_args
 
 import numpy as np
@@ -167,7 +166,7 @@ class BottleneckCache:
 
     def announce(self, rows: NDArray[np.int64]) -> None:
         """Let the system read rows ahead that `read` will soon be asked for, if it can."""
-        with self._guard, suppress(OSError):  # which the reading will tell of
+        with self._guard, suppress(OSError, DamagedShard):  # which the reading will tell of
             self._files.announce_rows(
                 self._paths, self._owners(rows), self._rows[rows], row_size(self.fingerprint)
             )
@@ -209,12 +208,7 @@ class BottleneckCache:
     def __enter__(self) -> "BottleneckCache":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def keys(self) -> Keys:

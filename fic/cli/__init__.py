@@ -16,7 +16,7 @@ from fic_runtime.cli.process import (
     silence_broken,
     surviving,
 )
-from fic_runtime.errors import FicError
+from fic_runtime.errors import FicError, printable
 
 from ..bases.keras_setup import quiet_tensorflow
 from .audit import audit
@@ -71,9 +71,18 @@ def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
 @click.option("-v", "--verbose", is_flag=True, help="Log progress.")
 def cli(verbose: bool) -> None:
     """Train an image classifier in seconds and ship it without TensorFlow."""
-    logging.basicConfig(
-        format="fic: %(message)s", level=logging.INFO if verbose else logging.WARNING
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OwnLines("fic: %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+
+
+class _OwnLines(logging.Formatter):
+    """Keeps messages of this project to one printable line, whatever names of others are in it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line = super().formatMessage(record)
+        return printable(line) if record.name.partition(".")[0].startswith("fic") else line
 
 
 for command in (

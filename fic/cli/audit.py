@@ -11,35 +11,27 @@ from fic_runtime.errors import printable
 
 from ..options import BaseOptions, CacheOptions
 from .option_values import SectionedCommand, from_options, parameters
-from .options import (
-    FOLDER,
-    SEED,
-    base_options,
-    cache_options,
-    data_options,
-    given_source,
-    split_option,
-    verbose_option,
-)
-from .terminal import TerminalProgress, report_files
+from .options import FOLDER, base_options, cache_options
+from .questions import ANSWER, PICTURES, asked, fold_options, picture_options
+from .terminal import report_files
 
 if TYPE_CHECKING:
     from ..insight.findings import Audit
 
 _SHOWN = 5
-_HEADINGS = {
-    "Pictures": ("data", "train", "val", "val_split", "seed"),
-    "Audit": ("out", "folds", "as_json", "verbose"),
-    "Decisions": ("apply",),
-    "Base": parameters(BaseOptions),
-    "Bottlenecks": parameters(CacheOptions),
-}
 
 
-@click.command(cls=SectionedCommand, headings=_HEADINGS)
-@data_options
-@split_option
-@click.option("--seed", type=SEED, default=0, help="Random seed for the split and the folds.")
+@click.command(
+    cls=SectionedCommand,
+    headings={
+        "Pictures": PICTURES,
+        "Audit": ANSWER,
+        "Decisions": ("apply",),
+        "Base": parameters(BaseOptions),
+        "Bottlenecks": parameters(CacheOptions),
+    },
+)
+@picture_options
 @click.option(
     "--out",
     type=FOLDER,
@@ -47,35 +39,17 @@ _HEADINGS = {
     help="Folder for the findings; with --apply the CSV file of the cleaned data set.  "
     "[default: audit]",
 )
-@click.option(
-    "--folds",
-    type=click.IntRange(min=2),
-    default=5,
-    help="Classifiers that judge labels, each trained without the pictures that it judges.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as one JSON object.")
+@fold_options
 @click.option(
     "--apply",
     type=FOLDER,
     metavar="FILE.csv",
     help="A suspects.csv with decisions: write the data set that follows from them to --out.",
 )
-@verbose_option
 @base_options
 @partial(cache_options, views=False)
-def audit(
-    data: Path | None,
-    train: Path | None,
-    val: Path | None,
-    val_split: float,
-    seed: int,
-    out: Path | None,
-    folds: int,
-    as_json: bool,
-    apply: Path | None,
-    **options: Any,
-) -> None:
-    """Find what may be wrong with a data set: duplicates, labels, strangers, classes, files.
+def audit(out: Path | None, as_json: bool, apply: Path | None, **options: Any) -> None:
+    """Find wrong labels, duplicates and other flaws of a data set.
 
     Looks at the cached bottlenecks and extracts those that are missing. Pictures that training
     and validation share come first. The folder --out gets report.html to look at, audit.json with
@@ -89,7 +63,7 @@ def audit(
       fic train --data cleaned.csv
     """
     if apply is not None:
-        if data is not None or train is not None or val is not None:
+        if any(options[name] is not None for name in ("data", "train", "val")):
             raise click.UsageError("--apply needs no pictures; its file lists them.")
         if out is None:
             raise click.UsageError("--apply needs --out FILE.csv, for the cleaned data set.")
@@ -97,21 +71,18 @@ def audit(
         return
     from ..insight import audit as audit_pictures
 
+    folder = Path("audit") if out is None else out
     found = audit_pictures(
-        given_source(data, train, val, val_split=val_split),
-        out=Path("audit") if out is None else out,
+        **asked(options),
+        out=folder,
         base=from_options(BaseOptions, options),
-        cache=from_options(CacheOptions, {**options, "views": 1}),
-        folds=folds,
-        seed=seed,
-        progress=TerminalProgress(),
+        seed=options["seed"],
     )
     report_files(found.use.files)
     if as_json:
         click.echo(json.dumps(found.to_dict()))
         return
     _print(found)
-    folder = Path("audit") if out is None else out
     click.echo(f"findings written to {folder}; decide in {folder / 'suspects.csv'}")
 
 

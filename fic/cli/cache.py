@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..options import CacheOptions
-from .options import FOLDER, Number, add_options
+from .options import FOLDER, LOCATION, Number, add_options
 from .terminal import TerminalProgress
 
 
@@ -119,8 +119,8 @@ def compact(bottleneck_dir: Path, as_json: bool) -> None:
 @click.option("--damaged", is_flag=True, help="Remove damaged shards.")
 @click.option(
     "--keep-data",
-    type=FOLDER,
-    metavar="DIR|CSV",
+    type=LOCATION,
+    metavar="DIR|CSV|URL",
     help="Remove the bottlenecks of all pictures outside this folder or CSV file, in all views.",
 )
 def prune(

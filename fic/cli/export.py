@@ -134,7 +134,8 @@ _HEADINGS = {
     "--with-bottleneck",
     is_flag=True,
     default=ExportOptions.with_bottleneck,
-    help="With --single-graph, the bottleneck as one more output of that file.",
+    help="With --single-graph or --triton, the bottleneck as one more output of that file or "
+    "of the ensemble.",
 )
 @click.option(
     "--float-input",
@@ -148,14 +149,14 @@ _HEADINGS = {
     type=FOLDER,
     metavar="DIR",
     default=ExportOptions.triton,
-    help="Folder for a model repository of NVIDIA's Triton Inference Server: base, head, and an "
-    "ensemble from picture to probabilities.",
+    help="Folder for a model repository of NVIDIA's Triton Inference Server: base, head, the score "
+    "for unknown pictures, and an ensemble from picture to probabilities and score.",
 )
 @click.option(
     "--triton-name",
     metavar="NAME",
     default=ExportOptions.triton_name,
-    help="Name of the ensemble; its parts are NAME_base and NAME_head.",
+    help="Name of the ensemble; its parts are NAME_base, NAME_head and NAME_ood.",
 )
 @click.option(
     "--html",
@@ -233,6 +234,7 @@ def export(run: Path, out: Path | None, html: Path | None, web: Path | None, **v
 
     Base and head become two ONNX graphs. Before anything is written, real pictures go both through
     Keras and through the exported graphs; past a bound nothing is written and the exit code is 3.
+    With a base of an ONNX file, that file takes the place of the base in Keras.
 
     \b
       fic export run --out bundle
@@ -275,12 +277,12 @@ def _lines(manifest: "Manifest", out: Path, options: ExportOptions) -> Iterator[
     parity = manifest.parity
     yield (
         f"{'head' if options.head_only else 'bundle'} written to {out}: on {parity['pictures']} "
-        f"pictures Keras and the bundle agree for {parity['top_1_agreement']:.1%}, largest "
-        f"difference {parity['largest_difference']:.1e}"
+        f"pictures {parity['reference']} and the bundle agree for "
+        f"{parity['top_1_agreement']:.1%}, largest difference {parity['largest_difference']:.1e}"
     )
     if parity["runtime_accuracy"] is not None:
         yield (
-            f"accuracy on them: Keras {parity['keras_accuracy']:.4f}, bundle "
+            f"accuracy on them: {parity['reference']} {parity['keras_accuracy']:.4f}, bundle "
             f"{parity['runtime_accuracy']:.4f}"
         )
     yield from reliability_lines(manifest)

@@ -41,9 +41,9 @@ _HEADINGS = {
 @verbose_option
 @click.option(
     "--bottleneck-dir",
-    type=FOLDER,
-    metavar="DIR",
-    help="Folder of the bottleneck cache.  [default: that of the run's training; with "
+    type=LOCATION,
+    metavar="DIR|URL",
+    help="Folder or URL of the bottleneck cache.  [default: that of the run's training; with "
     "--weight-file: bottlenecks]",
 )
 @click.option(

@@ -19,10 +19,10 @@ from .options import FOLDER, run_cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print its main figures as one JSON object.")
 @run_cache_option
 def report(run: Path, out: Path | None, as_json: bool, bottleneck_dir: Path | None) -> None:
-    """Write the report of a run again: accuracy, confusions, confidence, pictures.
+    """Write the report of a run again, with what is still there.
 
-    One file of at most 2 MB that asks the network for nothing. Pictures that are gone are left
-    out. `fic train` writes the same page.
+    It shows accuracy, confusions, confidence and pictures, in one file of at most 2 MB that asks
+    the network for nothing. `fic train` writes the same page.
 
     \b
       fic report run
@@ -30,7 +30,7 @@ def report(run: Path, out: Path | None, as_json: bool, bottleneck_dir: Path | No
     """
     from ..insight import report as write_report
     from ..runs import Run
-    from ..runs.report import report_figures
+    from ..runs.figures import report_figures
 
     file = write_report(run, out=out, bottleneck_dir=bottleneck_dir)
     if as_json:

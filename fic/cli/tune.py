@@ -8,75 +8,37 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..options import BaseOptions, CacheOptions, TrainingOptions
-from .option_values import SectionedCommand, from_options
-from .options import (
-    FOLDER,
-    SEED,
-    base_options,
-    cache_options,
-    data_options,
-    given_source,
-    split_option,
-    verbose_option,
-)
-from .terminal import TerminalProgress, report_use
+from .option_values import SectionedCommand, from_options, parameters
+from .options import FOLDER, base_options, cache_options
+from .questions import ANSWER, PICTURES, asked, fold_options, picture_options
+from .terminal import report_use
 
 if TYPE_CHECKING:
     from ..insight.comparison import Comparison
     from ..insight.trials import Tuning
 
-_PICTURES = ("data", "train", "val", "val_split", "seed")
-_BASE = ("weights", "image_size", "resize", "bottleneck_tensorname", "pooling")
-_BOTTLENECKS = (
-    *("bottleneck_dir", "bottlenecks_batch_size", "engine", "cache_dtype"),
-    *("cache_compression", "on_error", "create_bottleneck"),
-)
-_FOLDS = click.option(
-    "--folds",
-    type=click.IntRange(min=2),
-    default=5,
-    help="Parts of the pictures, each of which is left out once and answered by heads that were "
-    "trained on the others.",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
-
 
 @click.command(
     cls=SectionedCommand,
     headings={
-        "Pictures": _PICTURES,
-        "Tuning": ("out", "folds", "learning_curve", "as_json", "verbose"),
-        "Base": ("base_model", *_BASE, "pixels", "preprocessor"),
-        "Bottlenecks": _BOTTLENECKS,
+        "Pictures": PICTURES,
+        "Tuning": ANSWER,
+        "Base": parameters(BaseOptions),
+        "Bottlenecks": parameters(CacheOptions),
     },
 )
-@data_options
-@split_option
-@click.option("--seed", type=SEED, default=0, help="Random seed for the split and the folds.")
+@picture_options
 @click.option("--out", type=FOLDER, metavar="DIR", default=Path("run"), help="Folder for the run.")
-@_FOLDS
 @click.option(
     "--learning-curve",
     is_flag=True,
     help="Also measure what fewer photos give, and say what twice as many would.",
 )
-@_JSON
-@verbose_option
+@fold_options
 @base_options
 @partial(cache_options, views=False)
-def tune(
-    data: Path | None,
-    train: Path | None,
-    val: Path | None,
-    val_split: float,
-    seed: int,
-    out: Path,
-    folds: int,
-    learning_curve: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Choose the head and its weight decay by cross-validation, and train a run with them.
+def tune(out: Path, learning_curve: bool, as_json: bool, **options: Any) -> None:
+    """Choose head and weight decay by cross-validation, and train.
 
     Tries linear heads and heads with a hidden layer, with more and less weight decay, on the
     cached bottlenecks. Each is measured on pictures that neither trained it nor decided when to
@@ -91,14 +53,11 @@ def tune(
     from ..insight import tune as tune_heads
 
     found = tune_heads(
-        given_source(data, train, val, val_split=val_split),
+        **asked(options),
         out=out,
         base=from_options(BaseOptions, options),
-        cache=from_options(CacheOptions, {**options, "views": 1}),
-        options=TrainingOptions(seed=seed),
-        folds=folds,
+        options=TrainingOptions(seed=options["seed"]),
         learning_curve=learning_curve,
-        progress=TerminalProgress(),
     )
     report_use(found.use)
     if as_json:
@@ -137,14 +96,11 @@ def _names(context: click.Context, option: click.Parameter, text: str) -> list[s
 @click.command(
     cls=SectionedCommand,
     headings={
-        "Pictures": _PICTURES,
-        "Comparison": ("base_models", "out", "folds", "as_json", "verbose"),
-        "Bottlenecks": _BOTTLENECKS,
+        "Pictures": PICTURES,
+        "Comparison": ("base_models", *ANSWER),
+        "Bottlenecks": parameters(CacheOptions),
     },
 )
-@data_options
-@split_option
-@click.option("--seed", type=SEED, default=0, help="Random seed for the split and the folds.")
 @click.option(
     "--base-models",
     required=True,
@@ -152,6 +108,7 @@ def _names(context: click.Context, option: click.Parameter, text: str) -> list[s
     callback=_names,
     help="Bases to compare, separated by commas; `fic bases` lists them.",
 )
+@picture_options
 @click.option(
     "--out",
     type=FOLDER,
@@ -159,27 +116,15 @@ def _names(context: click.Context, option: click.Parameter, text: str) -> list[s
     default=Path("comparison.html"),
     help="File for a page with the plot.",
 )
-@_FOLDS
-@_JSON
-@verbose_option
+@fold_options
 @partial(cache_options, views=False)
-def compare(
-    data: Path | None,
-    train: Path | None,
-    val: Path | None,
-    val_split: float,
-    seed: int,
-    base_models: list[str],
-    out: Path,
-    folds: int,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Compare bases on your pictures: accuracy in the same folds, speed and size on this machine.
+def compare(base_models: list[str], out: Path, as_json: bool, **options: Any) -> None:
+    """Compare bases on your pictures by accuracy, speed and size.
 
-    Extracts the bottlenecks that the cache lacks, trains the default head in folds on each base,
-    and times the runtime. Recommends the quickest of the bases that cannot be told from the most
-    accurate one, by McNemar's test on the pictures that only one of two gets right.
+    Extracts the bottlenecks that the cache lacks, trains the default head in the same folds on
+    each base, and times the runtime on this machine. Recommends the quickest of the bases that
+    cannot be told from the most accurate one, by McNemar's test on the pictures that only one of
+    two gets right.
 
     \b
       fic compare --data photos --base-models efficientnet_lite0,mobilenet_v2_0.35
@@ -189,13 +134,10 @@ def compare(
     if out.suffix.lower() != ".html":
         raise click.UsageError(f"--out {out}: the name of a page ends in .html.")
     found = compare_bases(
-        given_source(data, train, val, val_split=val_split),
-        base_models,
+        **asked(options),
+        base_models=base_models,
         out=out,
-        cache=from_options(CacheOptions, {**options, "views": 1}),
-        options=TrainingOptions(seed=seed),
-        folds=folds,
-        progress=TerminalProgress(),
+        options=TrainingOptions(seed=options["seed"]),
     )
     report_use(found.use)
     if as_json:

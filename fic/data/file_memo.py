@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 from ..digests import DIGEST_SIZE, digest_bytes, digest_file
@@ -120,12 +119,7 @@ class FileDigests:
     def __enter__(self) -> "FileDigests":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def look_up(self, paths: Sequence[Path], pool: ThreadPoolExecutor) -> LookedUp:

@@ -27,6 +27,7 @@ from fic_runtime.images import decode_image, read_image
 from fic_runtime.preprocessing import Geometry
 
 from ..errors import DataError, one_line
+from ..options import StrPath
 
 if sys.platform == "win32":
     from pathlib import WindowsPath as _LocalPath
@@ -42,6 +43,7 @@ FIRST_PAUSE = 0.2
 
 # At least two letters, so that a drive of Windows is none.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_WITH_HOST = frozenset({"s3", "s3a", "gs", "gcs", "http", "https", "hf"})
 _SECRET = re.compile(
     r"sig|token|key|secret|cred|pass|pwd|auth|access|policy|session|jwt|code|expires", re.IGNORECASE
 )
@@ -251,11 +253,11 @@ class _Damaged(OSError):
         super().__init__(0, text)
 
 
-def location(text: str | Path) -> Path:
+def location(text: StrPath) -> Path:
     """Return a path, remote where the text is a URL."""
     if isinstance(text, Path):
         return text
-    return RemotePath(text) if is_url(text) else Path(text)
+    return RemotePath(text) if isinstance(text, str) and is_url(text) else Path(text)
 
 
 def read_picture(path: Path, geometry: Geometry) -> NDArray[Any]:
@@ -325,9 +327,12 @@ def file_system(url: str) -> Any:
     """Return fsspec's file system for a URL, which is kept.
 
     Raises:
-        DataError: fsspec, or what it needs for this protocol, is not installed.
+        DataError: fsspec, or what it needs for this protocol, is not installed; or the URL names
+            no bucket or host.
     """
     protocol, _, rest = url.partition("://")
+    if protocol in _WITH_HOST and not rest.partition("/")[0]:
+        raise DataError(f"{redacted(url)}: names no bucket or host; give {protocol}://NAME/FOLDER")
     # By process: the connections of a parent are of no use to a child.
     return _file_system(protocol, rest.partition("/")[0], os.getpid())
 

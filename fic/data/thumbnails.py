@@ -15,6 +15,7 @@ from fic_runtime.images.loading import MAX_BYTES
 from fic_runtime.preprocessing import Geometry
 
 from .memo import Memo, Table, batches
+from .remote import local
 
 SIDE = 128
 """Pixels of the longer side of a thumbnail."""
@@ -57,10 +58,11 @@ def read_thumbnails(
 
     Args:
         digests: of the content of each of these files.
-        memo: SQLite file of the thumbnails, made if it does not exist; None remembers nothing.
+        memo: SQLite file of the thumbnails, made if it does not exist; None remembers nothing. In
+            a cache at a URL it is a file of this machine.
         progress: called with the number of files that were just resolved.
     """
-    table = None if memo is None else Memo.open(memo, _TABLE)
+    table = None if memo is None else Memo.open(local(memo), _TABLE)
     found: dict[Path, Thumbnail] = {}
     try:
         with ThreadPoolExecutor(usable_cpus(), thread_name_prefix="thumbnail") as pool:

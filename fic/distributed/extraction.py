@@ -1,11 +1,10 @@
 """The driver's part: pictures to workers in chunks, and what becomes of them when workers die."""
 
-import logging
 import os
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,25 +16,37 @@ from ..cache.locks import new_temporary
 from ..cache.remote import open_cache
 from ..data import Source
 from ..data.dataset import Skipped
-from ..data.remote import RemotePath
-from ..errors import ClusterError, FicError
+from ..data.remote import RemotePath, redacted_text
+from ..errors import ClusterError, FicError, one_line
 from ..options import CacheOptions
 from ..progress import Progress
-from .cluster import LOCAL, Slot, connected, free_slots, import_ray, start_worker, why_it_died
+from .cluster import (
+    LOCAL,
+    Slot,
+    connected,
+    free_slots,
+    head_answers,
+    import_ray,
+    start_worker,
+    what_it_lacks,
+    why_it_died,
+)
 from .worker import Probe, Work, Worker, package_versions
-
-log = logging.getLogger(__name__)
 
 # A chunk is a shard, and what a death costs; small ones spread better over few pictures.
 _MOST_IN_CHUNK = 512
 _CHUNKS_FOR_EACH = 4
 _IN_FLIGHT = 2  # of each worker, at once: so it waits for neither the driver nor its last batch
-_DEATHS = 3  # of workers at one chunk, or on one node, that are not chance any more
+_DEATHS = 3  # of workers at the same pictures, or on one node, that are not chance any more
+_PARTS = 8  # of a chunk at which a worker died
 _START_SECONDS = 90.0
+"""How long to wait for the first worker, and for another when the last one is gone."""
+
 _STRAGGLER_SECONDS = 30.0
+_TRIED = 8  # pictures, to find one that each node has to see
 _LOOK_SECONDS = 2.0
-_ALONE_SECONDS = 60.0
-"""How long to wait for another node when the last worker is gone."""
+_HEAD_SECONDS = 30.0
+"""How long the head may be away; after 60 s Ray ends the driver, where it stands."""
 
 
 class RayExtraction:
@@ -89,14 +100,18 @@ class RayExtraction:
         ):
             nodes = len({slot.node for slot in crew.slots})
             cpus = sum(slot.cpus for slot in crew.slots)
-            progress.note(f"engine onnx: {nodes} nodes of the cluster with {cpus} processors")
-            title = f"extracting on {nodes} node{'s' if nodes > 1 else ''}"
+            crowd = f"{nodes} node{'s' if nodes > 1 else ''}"
+            power = f"{cpus} processor{'s' if cpus > 1 else ''}"
+            progress.note(f"engine onnx: {crowd} of the cluster with {power}")
+            title = f"extracting on {crowd}"
             progress.start(title, total, unit="image", done=total - len(pictures))
             try:
-                for outcome in crew.outcomes(_chunks(absolute, len(crew.slots)), progress):
+                for outcome in crew.outcomes(absolute, progress):
                     skipped = len(outcome.skipped)
                     progress.advance(_count(outcome), skipped)
                     yield _renamed(outcome, names)
+            except ConnectionError as error:  # of Ray's client
+                raise ClusterError(_gone("the connection to the cluster is lost")) from error
             finally:
                 progress.finish()
 
@@ -109,6 +124,20 @@ class _Place:
     actor: Any
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """Pictures that one worker gets at once, and how many workers have died at them."""
+
+    pictures: Sequence[Unread]
+    deaths: int = 0
+
+    def broken(self) -> Iterator["_Chunk"]:
+        """Yield the chunk in parts, after one more death: few pictures are found that kill."""
+        size = -(-len(self.pictures) // _PARTS)
+        for start in range(0, len(self.pictures), size):
+            yield _Chunk(self.pictures[start : start + size], self.deaths + 1)
+
+
 class _Crew:
     """The workers, and the chunks that they have."""
 
@@ -117,7 +146,7 @@ class _Crew:
         self._arguments = arguments
         self._probe = probe
         self._places: list[_Place] = []
-        self._flying: dict[Any, tuple[_Place, tuple[Unread, ...]]] = {}
+        self._flying: dict[Any, tuple[_Place, _Chunk]] = {}
         self._starting: dict[Any, _Place] = {}
         self._deaths: Counter[str] = Counter()
 
@@ -140,43 +169,44 @@ class _Crew:
                 "wait for it, or add nodes"
             )
         started = time.monotonic()
-        while self._starting and time.monotonic() - started < _START_SECONDS:
-            if self._places and time.monotonic() - started > _STRAGGLER_SECONDS:
-                break  # those that come later are welcome then
-            self._welcome(timeout=1.0)
+        while self._starting or not self._places:
+            # Those that come later are welcome then.
+            patience = _STRAGGLER_SECONDS if self._places else _START_SECONDS
+            if time.monotonic() - started > patience:
+                break
+            for problem in self._welcome(timeout=1.0):
+                raise ClusterError(problem)
+            self._start_where_free()
         if not self._places:
             raise ClusterError(
                 f"no node of the cluster started a worker within {_START_SECONDS:.0f} s; look at "
                 "`ray status`"
             )
 
-    def outcomes(
-        self, chunks: Sequence[tuple[Unread, ...]], progress: Progress
-    ) -> Iterator[Outcome]:
+    def outcomes(self, pictures: Sequence[Unread], progress: Progress) -> Iterator[Outcome]:
         """Yield what came of each chunk; those of a worker that dies go to the others.
 
         Raises:
             ClusterError: all workers died, or always at the same pictures.
         """
-        waiting = deque(chunks)
-        deaths: Counter[Path] = Counter()
-        looked = alone = time.monotonic()
+        waiting = deque(_chunks(pictures, len(self._places)))
+        looked = alone = answered = time.monotonic()
         while waiting or self._flying:
             self._hand_out(waiting)
             if self._places:
                 alone = time.monotonic()
-            if time.monotonic() - alone > _ALONE_SECONDS:
-                raise ClusterError(
-                    "all workers of the cluster are gone and no node came within "
-                    f"{_ALONE_SECONDS:.0f} s; what they committed is in the cache, so run the "
-                    "command again"
-                )
+            if time.monotonic() - alone > _START_SECONDS:
+                raise ClusterError(_gone("all workers of the cluster are gone"))
             if time.monotonic() - looked > _LOOK_SECONDS:
-                self._start_where_free()
                 looked = time.monotonic()
-            self._welcome(timeout=0.0 if self._flying else 0.5)
+                if head_answers(self._ray):
+                    self._start_where_free()
+                    answered = looked
+                elif looked - answered > _HEAD_SECONDS:
+                    raise ClusterError(_gone("the head of the cluster is gone"))
+            for problem in self._welcome(timeout=0.0 if self._flying else 0.5):
+                progress.note(f"{problem}; going on without it")
             if not self._flying:
-                time.sleep(0.1)
                 continue
             ready, _ = self._ray.wait(list(self._flying), num_returns=1, timeout=1.0)
             for ref in ready:
@@ -187,24 +217,29 @@ class _Crew:
                     raise _cause(error, place) from None
                 except self._ray.exceptions.RayError:  # the worker died, or its answer is lost
                     self._bury(place, progress)
-                    waiting.appendleft(chunk)
-                    deaths[chunk[0].path] += 1
-                    if deaths[chunk[0].path] >= _DEATHS:
-                        raise ClusterError(_fatal(chunk)) from None
+                    if chunk.deaths + 1 >= _DEATHS:
+                        raise ClusterError(_fatal(chunk.pictures)) from None
+                    waiting.extendleft(chunk.broken())
 
     def stop(self) -> None:
         """End all workers."""
-        for place in (*self._places, *self._starting.values()):
-            self._ray.kill(place.actor)
+        with suppress(ConnectionError):
+            for place in (*self._places, *self._starting.values()):
+                self._ray.kill(place.actor)
 
-    def _hand_out(self, waiting: deque[tuple[Unread, ...]]) -> None:
-        load = Counter(id(place) for place, _ in self._flying.values())
+    def _hand_out(self, waiting: deque[_Chunk]) -> None:
         for _ in range(_IN_FLIGHT):
             for place in self._places:
-                if waiting and load[id(place)] < _IN_FLIGHT:
+                if waiting and self._takes(place, waiting[0]):
                     chunk = waiting.popleft()
-                    self._flying[place.actor.extract.remote(chunk)] = place, chunk
-                    load[id(place)] += 1
+                    self._flying[place.actor.extract.remote(chunk.pictures)] = place, chunk
+
+    def _takes(self, place: _Place, chunk: _Chunk) -> bool:
+        """Tell whether a worker is to have one more chunk; one that may kill comes alone."""
+        held = [other for at, other in self._flying.values() if at is place]
+        if chunk.deaths or any(other.deaths for other in held):
+            return not held
+        return len(held) < _IN_FLIGHT
 
     def _start_where_free(self) -> None:
         """Start workers on nodes that have none: new ones, and those whose worker died."""
@@ -215,24 +250,32 @@ class _Crew:
             actor = start_worker(self._ray, slot, Worker, self._arguments, calls=_IN_FLIGHT)
             self._starting[actor.problem.remote(self._probe)] = _Place(slot, actor)
 
-    def _welcome(self, timeout: float) -> None:
-        """Take in workers that have started."""
+    def _welcome(self, timeout: float) -> list[str]:
+        """Take in workers that have started; return what nodes lack that cannot work."""
         if not self._starting:
-            return
+            time.sleep(timeout)
+            return []
         ready, _ = self._ray.wait(
             list(self._starting), num_returns=len(self._starting), timeout=timeout
         )
+        problems = []
         for ref in ready:
             place = self._starting.pop(ref)
             try:
                 problem = self._ray.get(ref)
             except self._ray.exceptions.RayError as error:
-                if not self._is_alive(place.slot.node):
-                    continue
-                problem = why_it_died(error)
-            if problem is not None:
-                raise ClusterError(f"node {place.slot.host} of the cluster {problem}")
-            self._places.append(place)
+                self._ray.kill(place.actor)
+                self._deaths[place.slot.node] += 1
+                problem = what_it_lacks(error)
+                if problem is None and self._deaths[place.slot.node] < _DEATHS:
+                    continue  # killed, or its node goes: if that stays, another is started there
+                problem = problem or why_it_died(error)
+            if problem is None:
+                self._places.append(place)
+                continue
+            self._deaths[place.slot.node] = _DEATHS
+            problems.append(f"node {place.slot.host} of the cluster {problem}")
+        return problems
 
     def _bury(self, dead: _Place, progress: Progress) -> None:
         if dead not in self._places:  # known already, by another of its chunks
@@ -244,9 +287,6 @@ class _Crew:
             f"a worker on {dead.slot.host} died; its pictures go to others "
             f"({len(self._places)} left)"
         )
-
-    def _is_alive(self, node: str) -> bool:
-        return any(each["NodeID"] == node and each["Alive"] for each in self._ray.nodes())
 
 
 @contextmanager
@@ -263,8 +303,7 @@ def _crew(ray: Any, work: Work, graph: bytes, known: Keys, probe: Probe) -> Iter
 @contextmanager
 def _probe(directory: Path, pictures: Sequence[Unread]) -> Iterator[Probe]:
     """Leave a file in the cache directory that each node has to see, while it is looked for."""
-    path = pictures[0].path
-    picture = path, path.stat().st_size
+    picture = _seen(pictures)
     versions = package_versions()
     if isinstance(directory, RemotePath):
         yield Probe(versions=versions, file=None, picture=picture)
@@ -274,6 +313,14 @@ def _probe(directory: Path, pictures: Sequence[Unread]) -> Iterator[Probe]:
         file.write(content)
         name = Path(os.fsdecode(file.name))
         yield Probe(versions=versions, file=(name, content), picture=picture)
+
+
+def _seen(pictures: Sequence[Unread]) -> tuple[Path, int] | None:
+    """Return a picture that is there, with its size; None where the first ones are all gone."""
+    for picture in pictures[:_TRIED]:
+        with suppress(OSError):
+            return picture.path, picture.path.stat().st_size
+    return None
 
 
 def _absolute(pictures: Sequence[Unread]) -> tuple[list[Unread], Mapping[Path, Path]]:
@@ -301,10 +348,10 @@ def _renamed(outcome: Outcome, names: Mapping[Path, Path]) -> Outcome:
     )
 
 
-def _chunks(pictures: Sequence[Unread], workers: int) -> list[tuple[Unread, ...]]:
+def _chunks(pictures: Sequence[Unread], workers: int) -> list[_Chunk]:
     even = -(-len(pictures) // (_CHUNKS_FOR_EACH * workers))
     size = max(1, min(_MOST_IN_CHUNK, even))
-    return [tuple(pictures[start : start + size]) for start in range(0, len(pictures), size)]
+    return [_Chunk(pictures[start : start + size]) for start in range(0, len(pictures), size)]
 
 
 def _count(outcome: Outcome) -> int:
@@ -315,12 +362,26 @@ def _count(outcome: Outcome) -> int:
 def _cause(error: Any, place: _Place) -> FicError:
     if isinstance(error.cause, FicError):
         return error.cause
-    return ClusterError(f"a worker on {place.slot.host} failed: {error.cause!r}")
+    told = redacted_text(one_line(error.cause))
+    return ClusterError(
+        f"a worker on {place.slot.host} failed ({type(error.cause).__name__}: {told[:200]}); look "
+        "at `ray logs`"
+    )
 
 
-def _fatal(chunk: Sequence[Unread]) -> str:
+def _gone(what: str) -> str:
     return (
-        f"{_DEATHS} workers died at the {len(chunk)} pictures from {chunk[0].path} to "
-        f"{chunk[-1].path}; look for memory that runs out in `ray logs`, or leave these pictures "
-        "out"
+        f"{what}; what was committed is in the cache, so start a cluster and run the command again"
+    )
+
+
+def _fatal(pictures: Sequence[Unread]) -> str:
+    which = (
+        f"the picture {pictures[0].path}"
+        if len(pictures) == 1
+        else f"the {len(pictures)} pictures from {pictures[0].path} to {pictures[-1].path}"
+    )
+    return (
+        f"{_DEATHS} workers died at {which}; leave out what is there, or see in `ray logs` whether "
+        "their memory ran out"
     )

@@ -86,7 +86,12 @@ def export_run(
     finally:
         progress.finish()
     if options.triton is not None:
-        export_triton(out, options.triton, name=options.triton_name)
+        export_triton(
+            out,
+            options.triton,
+            name=options.triton_name,
+            with_bottleneck=options.with_bottleneck,
+        )
     return manifest
 
 

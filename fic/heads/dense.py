@@ -100,7 +100,8 @@ class DenseHead:
         wanted = [array.shape for array in self.weights]
         if given != wanted:
             raise ValueError(f"the shapes {given} where {wanted} are needed")
-        return replace(self, weights=tuple(np.array(array, np.float32) for array in weights))
+        copies = (np.array(array, np.float32, order="C") for array in weights)
+        return replace(self, weights=tuple(copies))
 
 
 def build_dense(

@@ -1,8 +1,8 @@
 """`report.html` of an audit: what was found, with the pictures."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ..data.thumbnails import Thumbnail
 from ..runs import page
@@ -14,11 +14,14 @@ _MOST_GROUPS = 40
 _MOST_OF_A_GROUP = 6
 _MOST_IN_GALLERY = 48
 _MOST_ROWS = 500
-_MOST_CLASSES_IN_MATRIX = 500
 
 
 def render_audit(
-    audit: Audit, thumbnails: Mapping[Path, Thumbnail], matrix: Sequence[Sequence[int]]
+    audit: Audit,
+    thumbnails: Mapping[Path, Thumbnail],
+    matrix: Sequence[Sequence[int]],
+    *,
+    suspects: Path = Path("audit/suspects.csv"),
 ) -> str:
     """Return the findings as one HTML page of at most 2 MB.
 
@@ -27,9 +30,10 @@ def render_audit(
         thumbnails: of the pictures.
         matrix: entries [label, judged, pictures] above 0, where `judged` is the class that a
             classifier gives which did not see the picture.
+        suspects: the file to decide in.
     """
     for share in (1, 2, 4, 8, 1000):
-        text = _render(audit, thumbnails, matrix, share)
+        text = _render(audit, thumbnails, matrix, suspects, share)
         if len(text.encode()) <= page.MOST_BYTES:
             break
     return text
@@ -39,6 +43,7 @@ def _render(
     audit: Audit,
     thumbnails: Mapping[Path, Thumbnail],
     matrix: Sequence[Sequence[int]],
+    suspects: Path,
     share: int,
 ) -> str:
     charts = Charts()
@@ -50,7 +55,7 @@ def _render(
         _outlier_section(audit, thumbnails, share),
         _class_section(audit, matrix, charts),
         _file_section(audit),
-        _next_section(),
+        _next_section(suspects),
     ]
     return page.render_page(
         f"Audit of {total} pictures",
@@ -59,10 +64,10 @@ def _render(
         f"of {audit.base}.",
         top=page.tiles(
             [
-                ("Copies across the split", str(len(audit.leaks)), "groups"),
+                ("Copies across the split", str(len(audit.leaks)), _plural(audit.leaks, "group")),
                 ("Labels likely wrong", str(wrong), f"{wrong / max(1, total):.1%} of the pictures"),
-                ("Copies", str(len(audit.duplicates)), "groups, those across the split included"),
-                ("Like no other", str(len(audit.outliers)), "pictures"),
+                ("Copies", str(len(audit.duplicates)), "with those across the split"),
+                ("Like no other", str(len(audit.outliers)), _plural(audit.outliers, "picture")),
                 ("Files", str(len(audit.files)), "not what they seem"),
                 ("Labels agreed with", f"{audit.agreement:.1%}", "by classifiers that saw others"),
             ]
@@ -73,8 +78,12 @@ def _render(
 
 
 def _heading(audit: Audit) -> str:
-    found = len(audit.likely_wrong) + len(audit.duplicates) + len(audit.outliers) + len(audit.files)
-    return f"{found} findings" if found != 1 else "1 finding"
+    found = [*audit.likely_wrong, *audit.duplicates, *audit.outliers, *audit.files]
+    return f"{len(found)} {_plural(found, 'finding')}"
+
+
+def _plural(found: Sequence[object], what: str) -> str:
+    return what if len(found) == 1 else f"{what}s"
 
 
 def _leak_section(audit: Audit, thumbnails: Mapping[Path, Thumbnail], share: int) -> Section:
@@ -186,13 +195,14 @@ def _class_section(audit: Audit, matrix: Sequence[Sequence[int]], charts: Charts
     if audit.rare:
         names = ", ".join(page.shortened(label) for label in audit.rare[:20])
         body += page.paragraph(f"Classes with few pictures: {names}.")
-    if len(labels) <= _MOST_CLASSES_IN_MATRIX:
-        spec: Mapping[str, Any] = {"kind": "matrix", "labels": labels, "cells": matrix}
-        body += charts.add(
+    if len(labels) <= page.MOST_IN_MATRIX:
+        body += charts.matrix(
             "classes",
-            spec,
+            labels,
+            matrix,
             label=f"matrix of {len(labels)} classes: labels, and the classes that classifiers give",
-            caption="Rows are the labels, columns what classifiers say that saw other pictures.",
+            of=("label", "class that classifiers give"),
+            order="the table below",
         )
     counts: list[Sequence[str | Cell]] = [
         [label, Cell(str(count), count)]
@@ -234,13 +244,13 @@ def _file_section(audit: Audit) -> Section:
     )
 
 
-def _next_section() -> Section:
+def _next_section(suspects: Path) -> Section:
     body = page.paragraph(
-        "suspects.csv beside this page lists all pictures. Write reject, relabel (to the label in "
-        "the column suggested) or the name of a class into its column decision, and then:"
-    ) + page.code(
-        "fic audit --apply audit/suspects.csv --out cleaned.csv\nfic train --data cleaned.csv"
+        f"{suspects.name} beside this page lists all pictures. Write reject, relabel (to the label "
+        "in the column suggested) or the name of a class into its column decision, and then:"
     )
+    file = page.shortened(shlex.quote(str(suspects)))
+    body += page.code(f"fic audit --apply {file} --out cleaned.csv\nfic train --data cleaned.csv")
     return Section(id="decide", title="To decide", body=body, short="Decide")
 
 

@@ -13,8 +13,8 @@ from ..data import Source
 from ..data.source import is_split
 from ..data.thumbnails import Thumbnail, read_thumbnails
 from ..errors import DataError
-from ..options import BaseOptions, CacheOptions
-from ..progress import Progress, Silence
+from ..options import BaseOptions, CacheOptions, StrPath
+from ..progress import Progress, shown
 from .audit_page import render_audit
 from .cached_pictures import CachedPictures, read_cached
 from .duplicates import DuplicateGroup, candidate_pairs, find_duplicates
@@ -30,7 +30,7 @@ from .label_errors import (
 from .logistic import Ints
 from .neighbors import Neighbors, find_neighbors, unit_rows
 from .outliers import Outlier, is_unusual, outlier_scores
-from .writing import check_audit_folder, write_audit
+from .writing import SUSPECTS_FILE, check_audit_folder, write_audit
 
 FOLDS = 5
 _NEIGHBORS = 6
@@ -46,14 +46,14 @@ class _Audited:
 
 
 def audit(
-    source: Source | Path | str,
+    source: Source | StrPath,
     *,
-    out: Path | None = None,
+    out: StrPath | None = None,
     base: BaseOptions | None = None,
     cache: CacheOptions | None = None,
     folds: int = FOLDS,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Audit:
     """Find what may be wrong with the pictures of a data set, and change nothing.
 
@@ -65,7 +65,7 @@ def audit(
         cache: how they are extracted and kept.
         folds: classifiers that judge labels, each trained without the pictures that it judges.
         seed: of the split and of the folds.
-        progress: told of each step.
+        progress: told of each step; by default bars where somebody watches, and False for none.
 
     Raises:
         DataError: the data set cannot be used, or a class has fewer pictures than folds.
@@ -74,21 +74,24 @@ def audit(
     """
     if folds < 2:
         raise ValueError(f"{folds} folds leave nothing to train on; give at least 2")
-    source = source if isinstance(source, Source) else Source(data=Path(source))
-    if out is not None:
-        source.keep_apart(out)
-        check_audit_folder(out)
+    source = source if isinstance(source, Source) else Source(data=source)
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        source.keep_apart(folder)
+        check_audit_folder(folder)
     found = _inspect(
         source,
         base=base or BaseOptions(),
         cache=cache or CacheOptions(),
         folds=folds,
         seed=seed,
-        progress=progress or Silence(),
+        progress=shown(progress),
     )
-    if out is not None:
-        page = render_audit(found.audit, found.thumbnails, found.matrix)
-        write_audit(out, found.audit, report=page, split=is_split(source))
+    if folder is not None:
+        page = render_audit(
+            found.audit, found.thumbnails, found.matrix, suspects=folder / SUSPECTS_FILE
+        )
+        write_audit(folder, found.audit, report=page, split=is_split(source))
     return found.audit
 
 

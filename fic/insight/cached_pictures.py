@@ -10,6 +10,7 @@ import numpy as np
 from ..bases.opening import open_base
 from ..bottlenecks.cached import Bottlenecks, CacheUse, prepare
 from ..data import Source, read_pictures
+from ..distributed import first_reading
 from ..options import BaseOptions, CacheOptions
 from ..progress import Progress
 from .logistic import Floats, Ints
@@ -65,10 +66,16 @@ def read_cached(
     """
     source.keep_apart(cache.bottleneck_dir)
     frozen = open_base(base, cache.bottleneck_dir, dtype=cache.dtype)
+    reading = first_reading(frozen, source, cache, seed=seed)
     pictures = read_pictures(
-        source, memo=cache.memo, seed=seed, on_error=cache.on_error, progress=progress
+        source,
+        memo=cache.memo,
+        seed=seed,
+        on_error=cache.on_error,
+        progress=progress,
+        reader=reading,
     )
-    train, val, use = prepare(pictures, frozen, cache, progress)
+    train, val, use = prepare(pictures, frozen, cache, progress, reading)
     with train.cache:
         rows = np.concatenate([_plain_rows(train), _plain_rows(val)])
     return CachedPictures(

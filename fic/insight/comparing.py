@@ -62,7 +62,7 @@ def compare(
         OutputError: `out` cannot be written, or is something else than an earlier page.
         FicError: see `fic.training.pipeline.train`.
     """
-    source = source if isinstance(source, Source) else Source(data=Path(source))
+    source = source if isinstance(source, Source) else Source(data=source)
     names = list(dict.fromkeys(base_models))
     if len(names) < 2:
         raise ValueError("a comparison needs at least two bases")
@@ -154,11 +154,8 @@ def _loaded(paths: Any, geometry: Any) -> Any:
 def _side_by_side(found: Sequence[_Measured], folds: int) -> Comparison:
     ordered = sorted(found, key=lambda each: -each.score.accuracy)
     best = ordered[0]
-    shared = [
-        path
-        for path in best.pictures.paths
-        if all(path in set_of for set_of in (set(each.pictures.paths) for each in found))
-    ]
+    everywhere = set.intersection(*(set(each.pictures.paths) for each in found))
+    shared = [path for path in best.pictures.paths if path in everywhere]
     rows = []
     for each in ordered:
         chance = chance_of_no_difference(best.right_of(shared), each.right_of(shared))

@@ -10,7 +10,8 @@ from .comparison import Comparison
 def render_comparison(comparison: Comparison) -> str:
     """Return bases side by side as one HTML page."""
     charts = Charts()
-    best = comparison.rows[0]
+    best, *others = comparison.rows
+    alike = [row.base for row in others if row.alike]
     return page.render_page(
         "Bases compared",
         heading=f"Take {comparison.recommended}",
@@ -20,7 +21,7 @@ def render_comparison(comparison: Comparison) -> str:
             [
                 ("Most accurate", best.base, f"{best.accuracy:.1%} ± {best.standard_error:.1%}"),
                 ("Recommended", comparison.recommended, ""),
-                ("Not told apart", str(sum(row.alike for row in comparison.rows)), "bases"),
+                ("Cannot be told from it", ", ".join(alike) or "none", ""),
             ]
         ),
         sections=[_section(comparison, charts)],
@@ -54,7 +55,7 @@ def _section(comparison: Comparison, charts: Charts) -> Section:
         "are one standard error.",
     )
     body = (
-        page.paragraph(comparison.reason[:1].upper() + comparison.reason[1:] + ".")
+        page.paragraph(f"{comparison.reason}.")
         + chart
         + _table(comparison)
         + page.paragraph(

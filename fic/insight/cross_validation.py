@@ -2,8 +2,10 @@
 
 import math
 import multiprocessing
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from fic_runtime.devices import usable_cpus
 
-from ..errors import DataError
+from ..errors import DataError, TrainingError
 from ..options import TrainingOptions
 from ..progress import Progress
 from ..training.arrays import ArrayData, fit_head
@@ -131,6 +133,9 @@ def side_by_side(
 
     In processes where they can be forked, which need no copy of the bottlenecks: of the small steps
     of a head, threads of one process would spend most time in waiting for each other.
+
+    Raises:
+        TrainingError: one of the processes was ended from outside.
     """
     progress.start(what, len(jobs), unit="head")
     with threadpool_limits(1, "blas"), _pool(work) as pool:
@@ -140,6 +145,11 @@ def side_by_side(
             for future in as_completed(futures):
                 future.result()
                 progress.advance(1)
+        except BrokenProcessPool as error:
+            raise TrainingError(
+                f"{what}: a process was ended from outside, perhaps for want of memory; free some "
+                "and run again"
+            ) from error
         finally:
             for future in futures:
                 future.cancel()
@@ -148,7 +158,8 @@ def side_by_side(
 
 
 def _pool(work: Callable[[Any], Any]) -> Executor:
-    if usable_cpus() > 1 and "fork" in multiprocessing.get_all_start_methods():
+    # macOS can fork, but what its own libraries started in the parent does not outlive that.
+    if usable_cpus() > 1 and sys.platform == "linux":
         context = multiprocessing.get_context("fork")
         # The work goes with the fork: a function within a function cannot be sent.
         return ProcessPoolExecutor(

@@ -10,20 +10,28 @@ The file lists every picture, the most suspect first. The column `decision` is e
 
 import csv
 import io
+import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
+from typing import TextIO
 
 from fic_export.errors import OutputError
 from fic_runtime.bundle.labels import is_label
+from fic_runtime.reading import open_regular
 from fic_runtime.results import cannot_write, whole_file
 
+from ..data.remote import RemotePath, location
 from ..errors import DataError
 from ..runs.csv_cells import escaped, unescaped
 from .findings import Audit
 
 _COLUMNS = ("path", "label", "suggested", "score", "problem", "split", "decision")
+_MOST_LINE = 1 << 20  # characters: what has no end of a line is not read whole
 _NEEDED = ("path", "label", "decision")
 # A name of a file that is not UTF-8 goes through as the bytes that it is.
 ERRORS = "surrogateescape"
@@ -89,12 +97,25 @@ def _problems(audit: Audit) -> Mapping[Path, list[str]]:
 def holds_decisions(file: Path) -> bool:
     """Return whether somebody has decided something in a file of suspects."""
     try:
-        with file.open(encoding="utf-8-sig", errors=ERRORS, newline="") as stream:
-            return any((row.get("decision") or "").strip() for row in csv.DictReader(stream))
+        with _opened(file) as stream:
+            table = _table(stream)
+            if "decision" not in (table.fieldnames or []):
+                return True  # edited into something else: not ours to replace
+            return any((row["decision"] or "").strip() for row in table)
     except FileNotFoundError:
         return False
     except (OSError, ValueError, csv.Error):
-        return True  # edited into something else: not ours to replace
+        return True
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[TextIO]:
+    # utf-8-sig: spreadsheet programs begin the file with a byte order mark.
+    with (
+        open_regular(file) as raw,
+        TextIOWrapper(BufferedReader(raw), "utf-8-sig", ERRORS, "") as stream,  # type: ignore[type-var] # a FileIO
+    ):
+        yield stream
 
 
 def apply_decisions(decisions: Path, out: Path) -> Applied:
@@ -144,16 +165,9 @@ def _read(file: Path) -> list[_Row]:
     rows: list[_Row] = []
     lines: dict[Path, int] = {}
     try:
-        # utf-8-sig: spreadsheet programs begin the file with a byte order mark.
-        with file.open(encoding="utf-8-sig", errors=ERRORS, newline="") as stream:
-            first = stream.readline()
-            stream.seek(0)
-            # Those of countries whose decimal mark is a comma write semicolons.
-            mark = ";" if first.count(";") > first.count(",") else ","
-            table = csv.DictReader(stream, strict=True, delimiter=mark)
-            columns = [name.strip().lower() for name in table.fieldnames or []]
-            table.fieldnames = columns
-            _check_columns(file, columns)
+        with _opened(file) as stream:
+            table = _table(stream)
+            _check_columns(file, table.fieldnames or [])
             for cells in table:
                 row = _row(file, table.line_num, cells)
                 if row.path in lines:
@@ -172,6 +186,17 @@ def _read(file: Path) -> list[_Row]:
     if not rows:
         raise DataError(f"{file}: names no pictures; give a file that `fic audit` wrote")
     return rows
+
+
+def _table(stream: TextIO) -> "csv.DictReader[str]":
+    """Return the rows of a file, however a spreadsheet program has saved it."""
+    first = stream.readline(_MOST_LINE)
+    stream.seek(0)
+    lines = iter(partial(stream.readline, _MOST_LINE), "")
+    # Those of countries whose decimal mark is a comma write semicolons, some tabs.
+    table = csv.DictReader(lines, strict=True, delimiter=max(",;\t", key=first.count))
+    table.fieldnames = [name.strip().lower() for name in table.fieldnames or []]
+    return table
 
 
 def _check_columns(file: Path, columns: Sequence[str]) -> None:
@@ -197,8 +222,15 @@ def _row(file: Path, line: int, cells: Mapping[str | None, object]) -> _Row:
     if "split" in named and split not in {"train", "val"}:
         raise DataError(f"{file}, line {line}: split is {split!r}; write train or val")
     label = _label(file, line, named["label"])
-    path = Path(named["path"])
-    if not path.is_file():
+    path = location(named["path"])
+    if isinstance(path, RemotePath):
+        # Whether each is there, the training finds out. A URL was written without its credentials.
+        if "***" in named["path"]:
+            raise DataError(
+                f"{file}, line {line}: {path} lacks its credentials, which fic writes into no "
+                "file; audit pictures whose URLs hold none"
+            )
+    elif not os.path.isfile(path):  # noqa: PTH113 # no name that cannot be is an error
         raise DataError(
             f"{file}, line {line}: no such file: {path}; run the command in the folder where the "
             "audit ran"

@@ -79,10 +79,8 @@ class LearningCurve:
         """Say what twice the photos would bring."""
         ends = f"{100 * self.low:.1f}", f"{100 * self.high:.1f}"
         range_ = f"{ends[0]} %" if ends[0] == ends[1] else f"{ends[0]} to {ends[1]} %"
-        return f"with twice the photos expect {range_}; with these it is {self._now():.1%}"
-
-    def _now(self) -> float:
-        return self.points[-1].accuracy
+        now = f"{100 * self.points[-1].accuracy:.1f}"
+        return f"with twice the photos expect {range_}; with these it is {now} %"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold."""

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from fic_export.errors import OutputError
+from fic_runtime.reading import open_regular
 from fic_runtime.results import cannot_write, check_writable, whole_file
 
 
@@ -22,7 +23,7 @@ def check_page(file: Path) -> None:
     if not file.exists():
         return
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             start = stream.read(4096)
     except OSError as error:
         raise cannot_write(file, error) from error

@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cache import BottleneckCache
 from ..cache.keys import make_keys
+from ..cache.remote import open_cache
 from ..data.file_memo import FileDigests
+from ..data.remote import local
 from ..data.thumbnails import thumbnail_reader
 from ..errors import FicError
+from ..options import StrPath
 from ..runs import Run
-from ..runs.report import ReportPictures, pictures_on_map, render_report
+from ..runs.report import render_report
+from ..runs.report_pictures import ReportPictures, pictures_on_map
 from ..runs.run import REPORT_FILE, ValidationRow
 from .page_files import check_page, write_page
 
 
 def report(
-    run: Run | Path | str, *, out: Path | None = None, bottleneck_dir: Path | None = None
+    run: Run | StrPath, *, out: StrPath | None = None, bottleneck_dir: StrPath | None = None
 ) -> Path:
     """Write the report of a run, and return its file.
 
@@ -40,7 +43,7 @@ def report(
     trained = (
         run if isinstance(run, Run) and bottleneck_dir is None else Run(folder, bottleneck_dir)
     )
-    file = folder / REPORT_FILE if out is None else out
+    file = folder / REPORT_FILE if out is None else Path(out)
     if out is not None:
         check_page(file)
     results = trained.results()
@@ -53,7 +56,7 @@ def read_report_pictures(run: Run, validation: Sequence[ValidationRow]) -> Repor
     """Return what is still there of the validation pictures of a run, and of their bottlenecks."""
     cache = run.cache_options
     # Without a cache there is no place for memos either: nothing of it is made anew here.
-    there = cache.bottleneck_dir.is_dir()
+    there = local(cache.bottleneck_dir).is_dir()
     with FileDigests(cache.memo if there else None) as files:
         digests = files.digests(row.path for row in validation).digests
     read = thumbnail_reader(digests, cache.thumbnails if there else None)
@@ -76,9 +79,9 @@ def _cached_rows(run: Run, digests: Sequence[bytes]) -> list[NDArray[Any] | None
     directory = run.cache_options.bottleneck_dir
     try:
         fingerprint = run.frozen_base().fingerprint
-        if not digests or not (directory / fingerprint.folder_name).is_dir():
+        if not digests or not (local(directory) / fingerprint.folder_name).is_dir():
             return None
-        with BottleneckCache(directory, fingerprint) as cache:
+        with open_cache(directory, fingerprint) as cache:
             rows = cache.find(make_keys([(digest, 0) for digest in digests]))
             there = np.flatnonzero(rows >= 0)
             maps = cache.read(rows[there])

@@ -49,7 +49,7 @@ def tune(
         DataError: a class has fewer pictures than folds, or there is only one class.
         FicError: see `fic.training.pipeline.train`.
     """
-    source = source if isinstance(source, Source) else Source(data=Path(source))
+    source = source if isinstance(source, Source) else Source(data=source)
     progress, recipe = shown(progress), options or TrainingOptions()
     if folds < 2:
         raise ValueError(f"{folds} folds leave nothing to train on; give at least 2")

@@ -5,7 +5,7 @@ from typing import Any
 from ..runs import page
 from ..runs.page import Cell, Charts, Column, Html, Section
 from .learning_curve import LearningCurve
-from .trials import Tried, Tuning
+from .trials import Tuning
 
 
 def render_tuning(tuning: Tuning) -> str:
@@ -17,9 +17,9 @@ def render_tuning(tuning: Tuning) -> str:
         sections.append(_curve_section(tuning.curve, charts))
     return page.render_page(
         "What was tried",
-        heading=f"{recipe_of(chosen)} chosen of {len(tuning.tried)}",
-        lead=f"{tuning.pictures} pictures of {tuning.classes} classes, bottlenecks of "
-        f"{tuning.base}, {len(chosen.folds)} folds.",
+        heading=f"Take {chosen.candidate.head} with weight decay {chosen.candidate.weight_decay:g}",
+        lead=f"The best choice of {len(tuning.tried)} heads on {tuning.pictures} pictures of "
+        f"{tuning.classes} classes, with {tuning.base} and {len(chosen.folds)} folds.",
         top=page.tiles(
             [
                 ("Accuracy", f"{chosen.accuracy:.1%}", f"± {chosen.standard_error:.1%}"),
@@ -31,11 +31,6 @@ def render_tuning(tuning: Tuning) -> str:
         sections=sections,
         charts=charts,
     )
-
-
-def recipe_of(tried: Tried) -> str:
-    """Return head and weight decay in a few words."""
-    return f"{tried.candidate.head} with weight decay {tried.candidate.weight_decay:g}"
 
 
 def _tried_section(tuning: Tuning, charts: Charts) -> Section:
@@ -94,16 +89,13 @@ def _curve_section(curve: LearningCurve, charts: Charts) -> Section:
         }
         for point in curve.points
     ]
-    doubled = 2 * curve.points[-1].pictures
-    points.append(
-        {
-            "x": doubled,
-            "y": (curve.low + curve.high) / 2,
-            "low": curve.low,
-            "high": curve.high,
-            "series": "expected",
-        }
-    )
+    last = curve.points[-1]
+    for x, low, high in (
+        (last.pictures, last.accuracy, last.accuracy),
+        (2 * last.pictures, curve.low, curve.high),
+    ):
+        middle = (low + high) / 2
+        points.append({"x": x, "y": middle, "low": low, "high": high, "series": "expected"})
     spec: dict[str, Any] = {
         "kind": "lines",
         "x": "training pictures",

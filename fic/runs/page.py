@@ -8,13 +8,15 @@ it is given, and the page's own policy lets no other script run.
 
 import base64
 import hashlib
+import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from fic_runtime.errors import printable
 
 MOST_BYTES = 2_000_000
 """Size that a page does not exceed, so that it can be sent by mail."""
@@ -23,6 +25,9 @@ _ASSETS = Path(__file__).parent / "assets"
 _SCRIPTS = ("d3.min.js", "plot.umd.min.js", "page.js")
 _LONGEST = 200  # characters of a label or file name that are shown
 _ROWS_WITHOUT_FILTER = 30
+_NAMED_IN_MATRIX = 40  # classes, as in assets/page.js
+MOST_IN_MATRIX = 500
+"""Classes from which on a matrix would be a fog of single points."""
 # JSON in a script element: nothing in it may end the element or begin a comment.
 _IN_SCRIPT = {
     "<": "\\u003c",
@@ -103,6 +108,35 @@ class Charts:
     specs: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     tiles: Mapping[str, Any] | None = None
 
+    def matrix(
+        self,
+        name: str,
+        labels: Sequence[str],
+        cells: Sequence[Sequence[int]],
+        *,
+        label: str,
+        of: tuple[str, str] = ("true class", "answer"),
+        order: str = "labels.txt",
+    ) -> Html:
+        """Return the place of a confusion matrix, with numbers in it where there is room.
+
+        Args:
+            name: see `add`.
+            labels: of the classes, shortened.
+            cells: entries [row, column, pictures] above 0.
+            label: see `add`.
+            of: what rows and columns stand for.
+            order: what lists the classes in the order of their numbers, where they are many.
+        """
+        rows, columns = of
+        numbered = f"; numbered as in {order}" if len(labels) > _NAMED_IN_MATRIX else ""
+        return self.add(
+            name,
+            {"kind": "matrix", "labels": labels, "cells": cells, "y": rows, "x": columns},
+            label=label,
+            caption=f"Rows: {rows}. Columns: {columns}{numbered}. Point at a cell to read it.",
+        )
+
     def add(self, name: str, spec: Mapping[str, Any], *, label: str, caption: str = "") -> Html:
         """Return the place of a chart.
 
@@ -119,6 +153,11 @@ class Charts:
             f'<figure><div class="chart" data-chart="{name}" data-label="{escape(label)}"></div>'
             f"<noscript>{escape(label)}: drawn only where scripts run.</noscript>{below}</figure>"
         )
+
+
+def escape(text: str) -> str:
+    """Return a text as it may stand in HTML: no markup, and nothing that turns its direction."""
+    return "\n".join(html.escape(printable(line)) for line in text.split("\n"))
 
 
 def render_page(
@@ -190,7 +229,8 @@ def tiles(values: Iterable[tuple[str, str, str]]) -> Html:
 
 def paragraph(text: str, *, kind: str = "") -> Html:
     """Return a paragraph, of a class of page.css if one is given."""
-    return Html(f'<p class="{kind}">{escape(text)}</p>' if kind else f"<p>{escape(text)}</p>")
+    text = escape(text).replace(" %", "\u00a0%")  # which would begin a line alone
+    return Html(f'<p class="{kind}">{text}</p>' if kind else f"<p>{text}</p>")
 
 
 def heading(text: str) -> Html:

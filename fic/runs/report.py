@@ -1,54 +1,22 @@
 """`report.html`, a page about a run: how good it is, where it is wrong, and how to repeat it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import page
-from .page import Cell, Charts, Column, Html, Item, Section
+from .figures import confidence_bins, report_figures, wilson
+from .page import Cell, Charts, Column, Html, Section
+from .report_pictures import Limits, ReportPictures, galleries, map_section, paths_to_show
 from .run import RunResults, ValidationRow
 
-ReadThumbnails = Callable[[Sequence[Path]], Mapping[Path, bytes]]
-"""Returns small JPEG files of pictures, without those that are gone."""
-
-MOST_ON_MAP = 400
-_GALLERY = 24
-_BINS = 10
-_Z = 1.959964  # of the normal distribution, for 95 %
-_MOST_CLASSES_IN_MATRIX = 500
 _FEW_CLASSES = 12  # whose matrix leaves room for a table beside it
 _MOST_ROWS = 500
 _MOST_CONFUSIONS = 20
-_TILE = 64  # pixels of a picture on the map
-_TILES_IN_A_ROW = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportPictures:
-    """What a report shows of the validation pictures beside their figures.
-
-    Attributes:
-        thumbnails: reads small versions of them.
-        shown: positions in the validation of the pictures on the map, at most `MOST_ON_MAP`.
-        bottlenecks: of these pictures, (len(shown), width).
-    """
-
-    thumbnails: ReadThumbnails
-    shown: Sequence[int] = ()
-    bottlenecks: NDArray[Any] | None = None
-
-
-@dataclass(frozen=True)
-class _Limits:
-    """How many pictures a page has room for."""
-
-    gallery: int = _GALLERY
-    tiles: int = MOST_ON_MAP
 
 
 def render_report(results: RunResults, pictures: ReportPictures | None = None) -> str:
@@ -58,92 +26,20 @@ def render_report(results: RunResults, pictures: ReportPictures | None = None) -
         results: of the training.
         pictures: of the validation; without them the page has figures only.
     """
-    paths = _paths_to_show(results.validation, pictures)
+    paths = paths_to_show(results.validation, pictures)
     thumbnails = {} if pictures is None or not paths else pictures.thumbnails(paths)
-    whole = _render(results, pictures, thumbnails, _Limits())
-    for share in (2, 4, 8):
+    for share in (1, 2, 4, 8):
+        whole = _render(results, pictures, thumbnails, Limits().divided(share))
         if len(whole.encode()) <= page.MOST_BYTES:
             break
-        limits = _Limits(_GALLERY // share, MOST_ON_MAP // (share * share))
-        whole = _render(results, pictures, thumbnails, limits)
     return whole
-
-
-def pictures_on_map(count: int) -> list[int]:
-    """Return the positions of at most `MOST_ON_MAP` of `count` pictures, from all parts of them."""
-    places = np.linspace(0, count - 1, min(count, MOST_ON_MAP)).astype(int)
-    return [int(place) for place in np.unique(places)]
-
-
-def report_figures(results: RunResults) -> dict[str, Any]:
-    """Return the figures that a report adds to those of the run, ready for JSON."""
-    val = results.metrics["val"]
-    right = round((val["accuracy"] or 0) * val["images"])
-    bins = confidence_bins(results.validation)
-    return {
-        "accuracy": val["accuracy"],
-        "interval": list(wilson(right, val["images"])),
-        "images": val["images"],
-        "calibration_error": _calibration_error(bins),
-    }
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """Return the 95 % interval of a share (Wilson's), 0 to 1 where nothing was counted.
-
-    Edwin Wilson, "Probable inference, the law of succession, and statistical inference", Journal of
-    the American Statistical Association 22 (1927). It is never empty or beyond 0 and 1.
-    """
-    if not count:
-        return 0.0, 1.0
-    share, z2 = right / count, _Z * _Z
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = _Z / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    # At 0 and 1 rounding would leave the share itself out.
-    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
-
-
-def confidence_bins(validation: Sequence[ValidationRow]) -> list[dict[str, float]]:
-    """Return pictures, mean confidence and share of right answers of each tenth of confidence."""
-    confidence = np.array([row.probability for row in validation], float)
-    right = np.array([row.predicted == row.label for row in validation], bool)
-    numbers = np.clip((confidence * _BINS).astype(int), 0, _BINS - 1)
-    found = []
-    for number in range(_BINS):
-        own = numbers == number
-        count, hits = int(own.sum()), int(right[own].sum())
-        found.append(
-            {
-                "low": number / _BINS,
-                "high": (number + 1) / _BINS,
-                "images": count,
-                "right": hits,
-                "confidence": float(confidence[own].mean()) if count else 0.0,
-            }
-        )
-    return found
-
-
-def on_a_plane(rows: NDArray[Any]) -> NDArray[Any]:
-    """Return the two principal components of bottlenecks scaled to length 1, (n, 2)."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit = rows / np.maximum(lengths, 1e-12)
-    unit = unit - unit.mean(axis=0)
-    basis = np.random.default_rng(0).standard_normal((unit.shape[1], min(8, unit.shape[1])))
-    basis = basis.astype(unit.dtype)
-    for _ in range(8):  # subspace iteration: no square matrix of 1280 columns is needed
-        basis, _ = np.linalg.qr(unit.T @ (unit @ basis))
-    projected = unit @ basis
-    _, turn = np.linalg.eigh(projected.T @ projected)
-    plane = (projected @ turn)[:, ::-1][:, :2]
-    return np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
 
 
 def _render(
     results: RunResults,
     pictures: ReportPictures | None,
     thumbnails: Mapping[Path, bytes],
-    limits: _Limits,
+    limits: Limits,
 ) -> str:
     record, val = results.record, results.metrics["val"]
     base = record["base"]["base_model"]
@@ -153,8 +49,8 @@ def _render(
         _confusion_section(val, charts),
         _class_section(val["per_class"]),
         *_confidence_section(results.validation, charts),
-        *_map_section(results, pictures, thumbnails, limits, charts),
-        *_galleries(results.validation, thumbnails, limits),
+        *map_section(results.validation, pictures, thumbnails, limits, charts),
+        *galleries(results.validation, thumbnails, limits),
         _run_section(record),
     ]
     accuracy = val["accuracy"] or 0.0
@@ -247,13 +143,13 @@ _CURVES = {
 def _confusion_section(val: Mapping[str, Any], charts: Charts) -> Section:
     labels = [page.shortened(label) for label in val["per_class"]]
     cells = _matrix_cells(val)
-    if len(labels) <= _MOST_CLASSES_IN_MATRIX:
-        matrix = charts.add(
+    if len(labels) <= page.MOST_IN_MATRIX:
+        matrix = charts.matrix(
             "confusions",
-            {"kind": "matrix", "labels": labels, "cells": cells},
+            labels,
+            cells,
             label=f"confusion matrix of {len(labels)} classes; the table names the most frequent "
             "confusions",
-            caption="Rows are the true classes, columns the answers.",
         )
     else:
         matrix = page.paragraph(
@@ -390,141 +286,6 @@ def _confidence_section(validation: Sequence[ValidationRow], charts: Charts) -> 
         page.table("bins", columns, rows, caption="Right answers by confidence", sortable=False),
     )
     return [Section(id="confidence", title="Confidence", body=body)]
-
-
-def _calibration_error(bins: Sequence[Mapping[str, float]]) -> float:
-    """Return the mean distance of confidence and right answers, each bin by its pictures."""
-    total = sum(each["images"] for each in bins)
-    apart = (abs(each["confidence"] * each["images"] - each["right"]) for each in bins)
-    return sum(apart) / total if total else 0.0
-
-
-def _map_section(
-    results: RunResults,
-    pictures: ReportPictures | None,
-    thumbnails: Mapping[Path, bytes],
-    limits: _Limits,
-    charts: Charts,
-) -> list[Section]:
-    if pictures is None or pictures.bottlenecks is None or len(pictures.shown) < 3:
-        return []
-    rows = [results.validation[index] for index in pictures.shown]
-    places = on_a_plane(np.asarray(pictures.bottlenecks, np.float32))
-    tiles, tile_of = _tiled([row.path for row in rows], thumbnails, limits.tiles)
-    charts.tiles = tiles
-    points = [
-        {
-            "x": round(float(x), 4),
-            "y": round(float(y), 4),
-            "label": page.shortened(row.label),
-            "right": row.predicted == row.label,
-            "tile": tile_of.get(row.path),
-            "lines": _said(row),
-        }
-        for row, (x, y) in zip(rows, places, strict=True)
-    ]
-    chart = charts.add(
-        "map",
-        {"kind": "map", "points": points},
-        label=f"map of {len(points)} validation pictures; arrow keys go from one to the next",
-        caption="Pictures whose bottlenecks are alike lie near each other (two principal "
-        "components). Crosses are mistakes. Point at one to see it, or use the arrow keys.",
-    )
-    return [Section(id="map", title="Map of the pictures", body=chart, short="Map")]
-
-
-def _tiled(
-    paths: Sequence[Path], thumbnails: Mapping[Path, bytes], most: int
-) -> tuple[Mapping[str, Any] | None, dict[Path, int]]:
-    """Return one picture of the thumbnails side by side, and the number of each one's tile."""
-    import cv2
-
-    chosen = [path for path in dict.fromkeys(paths) if path in thumbnails]
-    chosen = chosen[:: max(1, -(-len(chosen) // most))] if most else []
-    if not chosen:
-        return None, {}
-    lines = -(-len(chosen) // _TILES_IN_A_ROW)
-    sheet = np.full((lines * _TILE, _TILES_IN_A_ROW * _TILE, 3), 127, np.uint8)
-    for number, path in enumerate(chosen):
-        data = np.frombuffer(thumbnails[path], np.uint8)
-        pixels: Any = cv2.imdecode(data, cv2.IMREAD_REDUCED_COLOR_2)
-        if pixels is None:
-            continue
-        pixels = pixels[:_TILE, :_TILE]
-        height, width = pixels.shape[:2]
-        top = number // _TILES_IN_A_ROW * _TILE + (_TILE - height) // 2
-        left = number % _TILES_IN_A_ROW * _TILE + (_TILE - width) // 2
-        sheet[top : top + height, left : left + width] = pixels
-    _, jpeg = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 70])
-    tiles = {"image": page.data_url(jpeg.tobytes()), "columns": _TILES_IN_A_ROW, "side": _TILE}
-    return tiles, {path: number for number, path in enumerate(chosen)}
-
-
-def _paths_to_show(
-    validation: Sequence[ValidationRow], pictures: ReportPictures | None
-) -> list[Path]:
-    shown = () if pictures is None else pictures.shown
-    return [
-        *(row.path for row in _worst_mistakes(validation)),
-        *(row.path for row in _least_certain(validation)),
-        *(validation[index].path for index in shown),
-    ]
-
-
-def _worst_mistakes(validation: Sequence[ValidationRow]) -> list[ValidationRow]:
-    """Return the wrong answers that were given with the most confidence, worst first."""
-    wrong = [row for row in validation if row.predicted != row.label]
-    return sorted(wrong, key=lambda row: -row.probability)[:_GALLERY]
-
-
-def _least_certain(validation: Sequence[ValidationRow]) -> list[ValidationRow]:
-    """Return the answers that were given with the least confidence."""
-    return sorted(validation, key=lambda row: row.probability)[:_GALLERY]
-
-
-def _galleries(
-    validation: Sequence[ValidationRow], thumbnails: Mapping[Path, bytes], limits: _Limits
-) -> list[Section]:
-    if not validation:
-        return []
-    mistakes = _worst_mistakes(validation)[: limits.gallery]
-    doubtful = _least_certain(validation)[: limits.gallery]
-    worst = (
-        page.gallery(_item(row, thumbnails) for row in mistakes)
-        if mistakes
-        else page.paragraph("None.")
-    )
-    return [
-        Section(
-            id="mistakes",
-            title="Most confident mistakes",
-            short="Mistakes",
-            body=page.paragraph("Wrong answers, the most confident first. Is the label right?")
-            + worst,
-        ),
-        Section(
-            id="doubtful",
-            title="Least certain pictures",
-            short="Least certain",
-            body=page.paragraph("Answers with the least confidence, right or wrong.")
-            + page.gallery(_item(row, thumbnails) for row in doubtful),
-        ),
-    ]
-
-
-def _item(row: ValidationRow, thumbnails: Mapping[Path, bytes]) -> Item:
-    said = _said(row)
-    return Item(thumbnails.get(row.path), ", ".join(said[:2]), said)
-
-
-def _said(row: ValidationRow) -> list[str]:
-    label, predicted = page.shortened(row.label), page.shortened(row.predicted)
-    verdict = "right" if row.predicted == row.label else "wrong"
-    return [
-        f"true: {label}",
-        f"answer: {predicted} ({row.probability:.0%}, {verdict})",
-        page.shortened(row.path.name),
-    ]
 
 
 def _run_section(record: Mapping[str, Any]) -> Section:

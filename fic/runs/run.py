@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import logging
 import os
 import re
@@ -117,7 +116,7 @@ class Run:
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))
         if self.bottleneck_dir is not None:
-            object.__setattr__(self, "bottleneck_dir", Path(self.bottleneck_dir))
+            object.__setattr__(self, "bottleneck_dir", location(self.bottleneck_dir))
 
     def __fspath__(self) -> str:
         return str(self.folder)
@@ -262,7 +261,7 @@ class Run:
 
     def _files(self, name: str, why: str) -> dict[Path, str]:
         try:
-            return {Path(row["file"]): str(row[why]) for row in self.record.get(name, ())}
+            return {location(row["file"]): str(row[why]) for row in self.record.get(name, ())}
         except (KeyError, TypeError) as error:
             raise RunError(f"{self.folder / RUN_FILE}: {name!r} is damaged; train again") from error
 
@@ -380,8 +379,8 @@ def previous_run(folder: Path) -> Path:
 
 def _is_record(file: Path) -> bool:
     try:
-        record = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        record = read_json(file, _MOST_BYTES)
+    except (OSError, ValueError):
         return False
     return isinstance(record, dict) and {"format", "labels"} <= record.keys()
 

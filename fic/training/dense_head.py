@@ -19,7 +19,7 @@ from .class_weights import class_weights
 from .data import TrainingData
 from .epochs import TrainingPass, Validation, take_steps, validation_of
 from .metrics import answers_of
-from .optimizers import optimizer_for
+from .optimizers import optimizer_for, pieces
 
 _Arrays = list[NDArray[np.float32]]
 
@@ -71,6 +71,7 @@ def _step_of(
     decay = np.float32(0 if options.optimizer == "adamw" else options.weight_decay)
     loss = _Loss(class_weights(pictures, options), options.label_smoothing)
     drop = _Dropout(options.seed, head.dropout)
+    gradients: _Arrays = [np.empty_like(array) for array in head.weights]
 
     def step(bottlenecks: NDArray[Any], targets: NDArray[Any]) -> tuple[float, int]:
         features = head.features(bottlenecks)
@@ -83,13 +84,13 @@ def _step_of(
         logits = inputs[-1] @ head.weights[-2]
         logits += head.weights[-1]
         total, right, errors = loss(logits, targets)
-        gradients: _Arrays = []
         for number in reversed(range(len(inputs))):
             taken, kernel = inputs[number], head.weights[2 * number]
-            gradient = taken.T @ errors
+            gradient = np.matmul(taken.T, errors, out=gradients[2 * number])
             if decay:
-                gradient += decay * kernel
-            gradients = [gradient, errors.sum(axis=0), *gradients]
+                for piece, weights in pieces(gradient, kernel):
+                    piece += decay * weights
+            errors.sum(axis=0, out=gradients[2 * number + 1])
             if number:
                 errors = errors @ kernel.T
                 # What was dropped or below zero passes nothing on; the rest was enlarged.

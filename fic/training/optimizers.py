@@ -3,7 +3,7 @@
 Everything is float32, and each step changes the weights in place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,9 @@ _SQUARE_DECAY = 0.999  # Adam's beta 2
 _RHO = 0.9  # of RMSprop
 _MOMENTUM = 0.9  # of SGD
 _EPSILON = np.float32(1e-7)
+# Numbers that are changed at once: where the weights of thousands of classes are more than the
+# processor's cache holds, each of the dozen operations of a step would go through memory.
+_PIECE = 1 << 14
 
 
 class Step(Protocol):
@@ -59,18 +62,19 @@ class _Adam:
         one = np.float32(1)
         size = np.float32(self._rate) * np.sqrt(one - np.float32(_SQUARE_DECAY) ** self._steps)
         size /= one - np.float32(_MEAN_DECAY) ** self._steps
-        arrays = zip(self._weights, gradients, self._means, self._squares, strict=True)
-        for weights, gradient, mean, square in arrays:
-            if self._decays and weights.ndim > 1:
-                weights *= self._kept
-            _approach(square, gradient * gradient, 1 - _SQUARE_DECAY)
-            _approach(mean, gradient, 1 - _MEAN_DECAY)
-            # The gradient's memory is free now: it takes the deviation.
-            deviation = np.sqrt(square, out=gradient)
-            deviation += _EPSILON
-            change = mean * size
-            change /= deviation
-            weights -= change
+        for arrays in zip(self._weights, gradients, self._means, self._squares, strict=True):
+            decays = self._decays and arrays[0].ndim > 1
+            for weights, gradient, mean, square in pieces(*arrays):
+                if decays:
+                    weights *= self._kept
+                _approach(square, gradient * gradient, 1 - _SQUARE_DECAY)
+                _approach(mean, gradient, 1 - _MEAN_DECAY)
+                # The gradient's memory is free now: it takes the deviation.
+                deviation = np.sqrt(square, out=gradient)
+                deviation += _EPSILON
+                change = mean * size
+                change /= deviation
+                weights -= change
 
 
 class _RmsProp:
@@ -80,12 +84,13 @@ class _RmsProp:
         self._squares = [np.zeros_like(array) for array in weights]
 
     def __call__(self, gradients: _Weights) -> None:
-        for weights, gradient, square in zip(self._weights, gradients, self._squares, strict=True):
-            square *= np.float32(_RHO)
-            square += np.float32(1 - _RHO) * gradient * gradient
-            gradient *= self._rate
-            gradient /= np.sqrt(square + _EPSILON)
-            weights -= gradient
+        for arrays in zip(self._weights, gradients, self._squares, strict=True):
+            for weights, gradient, square in pieces(*arrays):
+                square *= np.float32(_RHO)
+                square += np.float32(1 - _RHO) * gradient * gradient
+                gradient *= self._rate
+                gradient /= np.sqrt(square + _EPSILON)
+                weights -= gradient
 
 
 class _Sgd:
@@ -97,11 +102,26 @@ class _Sgd:
         self._changes = [np.zeros_like(array) for array in weights]
 
     def __call__(self, gradients: _Weights) -> None:
-        for weights, gradient, change in zip(self._weights, gradients, self._changes, strict=True):
-            change *= np.float32(_MOMENTUM)
-            gradient *= self._rate
-            change -= gradient
-            weights += change
+        for arrays in zip(self._weights, gradients, self._changes, strict=True):
+            for weights, gradient, change in pieces(*arrays):
+                change *= np.float32(_MOMENTUM)
+                gradient *= self._rate
+                change -= gradient
+                weights += change
+
+
+def pieces(*arrays: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], ...]]:
+    """Yield the same part of each array, to be changed; arrays that are small as they are.
+
+    Args:
+        arrays: of one size, C-contiguous.
+    """
+    if arrays[0].size <= _PIECE:
+        yield arrays
+        return
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, _PIECE):
+        yield tuple(array[start : start + _PIECE] for array in flat)
 
 
 def _approach(average: NDArray[Any], value: NDArray[Any], share: float) -> None:

@@ -14,10 +14,10 @@ from ..bases.opening import AnyBase, open_base
 from ..bottlenecks import prepare
 from ..bottlenecks.cached import Bottlenecks, CacheUse
 from ..bottlenecks.live import live_pictures, prepare_live
-from ..bottlenecks.single_reading import FirstReading
 from ..data import Pictures, Source, read_pictures
 from ..data.dataset import each_once
 from ..data.thumbnails import thumbnail_reader
+from ..distributed import first_reading
 from ..errors import DataError, HeadError
 from ..fingerprint import Fingerprint
 from ..heads.building import parse_head
@@ -25,7 +25,8 @@ from ..heads.keras_files import check_files, save_files
 from ..options import BaseOptions, CacheOptions, StrPath, TrainingOptions
 from ..progress import Progress, shown
 from ..runs import Run, write_run
-from ..runs.report import ReportPictures, pictures_on_map, render_report
+from ..runs.report import render_report
+from ..runs.report_pictures import ReportPictures, pictures_on_map
 from ..runs.run import RUN_FILE, RunResults, ValidationRow, check_run_folder, previous_run
 from .data import TrainingData
 from .head import TrainedHead, train_head, validation_answers
@@ -181,7 +182,11 @@ def _prepare(
 ) -> _Parts:
     """Read and split the pictures, and make their bottlenecks."""
     options, cache = request.options, request.cache
-    reading = None if options.omit_bottlenecks else _reading(request, frozen)
+    reading = (
+        None
+        if options.omit_bottlenecks
+        else first_reading(frozen, request.source, cache, seed=options.seed)
+    )
     pictures = read_pictures(
         request.source,
         memo=cache.memo,
@@ -201,18 +206,6 @@ def _prepare(
         train, val, use = prepare(pictures, frozen, cache, progress, reading)
     _check_readable(train, val, found)
     return _Parts(pictures, train, val, use)
-
-
-def _reading(request: TrainingRequest, frozen: AnyBase) -> FirstReading:
-    """Return the reader of the pictures, which extracts what is far away, or elsewhere."""
-    extraction = None
-    if request.cache.ray is not None:
-        from ..distributed import RayExtraction
-
-        extraction = RayExtraction(frozen, request.cache, request.source)
-    return FirstReading(
-        frozen, request.source, request.cache, seed=request.options.seed, extraction=extraction
-    )
 
 
 def _check_readable(train: TrainingData, val: TrainingData, found: Sequence[str]) -> None:

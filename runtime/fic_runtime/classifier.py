@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +17,9 @@ from .bundle.manifest import Manifest
 from .devices import CPU
 from .errors import ImageError
 from .graphs.graph import Batch, Graph, GraphOptions
-from .heads.head import Head, open_head
+from .heads.head import Head, are_finite, not_finite, open_head
 from .images import Pixels8, load_image
-from .images.batches import is_one_picture, pixel_batches
+from .images.batches import check_several, pixel_batches
 from .images.headers import chosen_max_pixels
 from .predictions import Prediction
 from .preprocessing import ChannelOrder
@@ -122,19 +122,21 @@ class Classifier:
         return head.predict(base.run(base.load(image)[None]))[0]
 
     def predict_batch(
-        self, images: Iterable["ImageSource"], batch_size: int = 32
+        self, images: Iterable["ImageSource"], batch_size: int | None = None
     ) -> list[Prediction]:
-        """Classify many pictures, `batch_size` at a time, and return them in the same order.
+        """Classify many pictures, and return their predictions in the same order.
+
+        Args:
+            images: the pictures.
+            batch_size: how many are computed at once. By default 1 on the CPU, where as many
+                threads as a prediction has compute a picture each, with the very numbers of
+                `predict`, and 32 on other devices.
 
         Raises:
             ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
-        return [
-            prediction
-            for batch in base.batches(images, batch_size)
-            for prediction in self._predictions(base.run(batch))
-        ]
+        return answers_in_order(base.answers(images, self._predictions, batch_size))
 
     @overload
     def stream(
@@ -185,16 +187,21 @@ class Classifier:
             images, self._predictions, batch_size=batch_size, workers=workers, on_error=on_error
         )
 
-    def extract(self, images: Iterable["ImageSource"], batch_size: int = 32) -> NDArray[np.float32]:
+    def extract(
+        self, images: Iterable["ImageSource"], batch_size: int | None = None
+    ) -> NDArray[np.float32]:
         """Return the bottlenecks of pictures: float32, shape (number of pictures, *bottleneck).
+
+        `batch_size` is that of `predict_batch`.
 
         Raises:
             ImageError: one is not a picture that can be classified; the message says which.
         """
-        batches = list(self.extract_batches(images, batch_size))
-        if not batches:
+        base, _ = self._serving()
+        rows = answers_in_order(base.answers(images, finite_rows, batch_size))
+        if not rows:
             return np.empty((0, *self.manifest.base.output.item_shape), np.float32)
-        return np.concatenate(batches)
+        return np.stack(rows)
 
     def extract_batches(
         self, images: Iterable["ImageSource"], batch_size: int = 32
@@ -205,8 +212,14 @@ class Classifier:
             ImageError: one is not a picture that can be classified; the message says which.
         """
         base, _ = self._serving()
+        number = 0
         for batch in base.batches(images, batch_size):
-            yield self.bottlenecks(batch)
+            bottlenecks = self.bottlenecks(batch)
+            finite = are_finite(bottlenecks)
+            if not finite.all():
+                raise ImageError(f"picture {number + int(finite.argmin())}: {not_finite()}")
+            number += len(bottlenecks)
+            yield bottlenecks
 
     @overload
     def extract_stream(
@@ -246,7 +259,7 @@ class Classifier:
         base, _ = self._serving()
         return base.stream(
             images,
-            lambda bottlenecks: list(np.asarray(bottlenecks)),
+            finite_rows,
             batch_size=batch_size,
             workers=workers,
             on_error=on_error,
@@ -427,8 +440,31 @@ class Classifier:
             raise ValueError("this classifier is closed; make a new one")
         return serving
 
-    def _predictions(self, bottlenecks: Batch) -> list[Prediction]:
-        return self._serving()[1].predict(bottlenecks)
+    def _predictions(self, bottlenecks: Batch) -> list[Prediction | ImageError]:
+        return self._serving()[1].answers(bottlenecks)
+
+
+def finite_rows(bottlenecks: Batch) -> list[NDArray[np.float32] | ImageError]:
+    """Return each bottleneck, and an error in the place of one that is not finite."""
+    rows = np.asarray(bottlenecks)
+    return [
+        row if usable else not_finite()
+        for row, usable in zip(rows, are_finite(rows).tolist(), strict=True)
+    ]
+
+
+def answers_in_order(answers: "Iterable[Answer | ImageError]") -> "list[Answer]":
+    """Return the answers to many pictures.
+
+    Raises:
+        ImageError: one has none; the message says which.
+    """
+    found: list[Answer] = []
+    for answer in answers:
+        if isinstance(answer, ImageError):
+            raise ImageError(f"picture {len(found)}: {answer}") from answer
+        found.append(answer)
+    return found
 
 
 class ServedBase:
@@ -497,10 +533,44 @@ class ServedBase:
         """Return the bottlenecks of pixels, (n, *bottleneck), where they were computed."""
         return self.graph.run_on_device(pixels)
 
-    def stream(
+    def answers(
         self,
         images: Iterable["ImageSource"],
         answer: "Callable[[Batch], Sequence[Answer]]",
+        batch_size: int | None,
+    ) -> "Iterator[Answer]":
+        """Yield one answer for each picture, in order; see `Classifier.predict_batch`.
+
+        Args:
+            images: the pictures.
+            answer: from n bottlenecks to n answers.
+            batch_size: how many are computed at once.
+        """
+        if batch_size is not None or self.graph.provider != CPU:
+            for batch in self.batches(images, 32 if batch_size is None else batch_size):
+                yield from answer(self.run(batch))
+            return
+        few = isinstance(images, Sized) and len(images) < self.graph.threads
+        if few or self.graph.threads == 1:
+            for batch in self.batches(images, 1):
+                yield from answer(self.run(batch))
+            return
+        from .streaming import answer_all  # most programs start without it
+
+        check_several(images)
+        graph = self.graph.with_one_thread()
+        yield from answer_all(
+            images,
+            self.load,
+            lambda pixels: answer(graph.run(pixels)),
+            workers=self.graph.threads,
+            interrupt=self.graph.interrupt,
+        )
+
+    def stream(
+        self,
+        images: Iterable["ImageSource"],
+        answer: "Callable[[Batch], Sequence[Answer | ImageError]]",
         *,
         batch_size: int | None,
         workers: int | None,
@@ -510,20 +580,23 @@ class ServedBase:
 
         Args:
             images: the source.
-            answer: from n bottlenecks to n answers.
+            answer: from n bottlenecks to n answers, with an error in the place of some.
             batch_size: the most pictures computed at once.
             workers: threads that decode.
             on_error: raise the ImageError of a picture, or yield it in the picture's place.
         """
         from .streaming import stream_pictures  # most programs start without it
 
-        if is_one_picture(images):
-            raise TypeError("images is a series of pictures; for one picture use predict()")
+        check_several(images)
+        on_cpu = self.graph.provider == CPU
+        # The workers compute then, at the same time.
+        one_by_one = on_cpu and batch_size in (None, 1)
+        graph = self.graph.with_one_thread if one_by_one else lambda: self.graph
         return stream_pictures(
             images,
             self.load,
-            lambda pixels: answer(self.run(pixels)),
-            on_cpu=self.graph.provider == CPU,
+            lambda pixels: answer(graph().run_on_device(pixels)),
+            on_cpu=on_cpu,
             batch_size=batch_size,
             workers=workers,
             on_error=on_error,

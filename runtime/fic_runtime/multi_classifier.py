@@ -3,15 +3,16 @@
 import os
 import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from .bundle.manifest import Manifest
-from .classifier import ServedBase, ServingOptions
+from .classifier import ServedBase, ServingOptions, answers_in_order
 from .errors import BundleError, ImageError
 from .graphs.graph import Batch
-from .heads.head import Head
+from .heads.head import Head, answered
 from .predictions import Prediction
 
 if TYPE_CHECKING:
@@ -90,22 +91,20 @@ class MultiClassifier:
             ImageError: it is not a picture that can be classified.
         """
         base, heads = self._serving(), self._heads
-        return _answers(heads, base.run(base.load(image)[None]))[0]
+        return answered(_answers(heads, base.run(base.load(image)[None]))[0])
 
     def predict_batch(
-        self, images: Iterable["ImageSource"], batch_size: int = 32
+        self, images: Iterable["ImageSource"], batch_size: int | None = None
     ) -> list[dict[str, Prediction]]:
-        """Classify many pictures, `batch_size` at a time, and return them in the same order.
+        """Classify many pictures, and return what each head says of them in the same order.
+
+        `batch_size` is that of `Classifier.predict_batch`.
 
         Raises:
             ImageError: one is not a picture that can be classified; the message says which.
         """
         base, heads = self._serving(), self._heads
-        return [
-            answer
-            for batch in base.batches(images, batch_size)
-            for answer in _answers(heads, base.run(batch))
-        ]
+        return answers_in_order(base.answers(images, partial(_answers, heads), batch_size))
 
     @overload
     def stream(
@@ -220,8 +219,23 @@ def head_name(head: str | os.PathLike[str]) -> str:
     return path.stem if path.suffix.lower() == ".zip" else path.name
 
 
-def _answers(heads: Mapping[str, Head], bottlenecks: Batch) -> list[dict[str, Prediction]]:
-    by_head = {name: head.predict(bottlenecks) for name, head in heads.items()}
+def _answers(
+    heads: Mapping[str, Head], bottlenecks: Batch
+) -> list[dict[str, Prediction] | ImageError]:
+    by_head = {name: head.answers(bottlenecks) for name, head in heads.items()}
     return [
-        {name: rows[number] for name, rows in by_head.items()} for number in range(len(bottlenecks))
+        _together({name: rows[number] for name, rows in by_head.items()})
+        for number in range(len(bottlenecks))
     ]
+
+
+def _together(
+    answers: Mapping[str, Prediction | ImageError],
+) -> dict[str, Prediction] | ImageError:
+    """Return what all heads say of one picture, or why one of them says nothing."""
+    found: dict[str, Prediction] = {}
+    for name, answer in answers.items():
+        if isinstance(answer, ImageError):
+            return answer
+        found[name] = answer
+    return found

@@ -66,8 +66,8 @@ def read_regular(
     """
     with open_regular(path, follow_link=follow_link) as file:
         status = os.fstat(file.fileno())
-        if private and not is_private(status):
-            raise _not_private(os.fspath(path), status)
+        if private:
+            check_private(status, path)
         size = status.st_size
         if size > limit:
             raise too_large(path, limit)
@@ -113,6 +113,16 @@ def is_private(status: os.stat_result) -> bool:
     if not hasattr(os, "geteuid"):
         return True
     return status.st_uid in (os.geteuid(), 0) and not status.st_mode & _OTHERS
+
+
+def check_private(status: os.stat_result, path: AnyPath) -> None:
+    """Make sure that a file or folder `is_private`.
+
+    Raises:
+        OSError: it is not; `strerror` says why.
+    """
+    if not is_private(status):
+        raise _not_private(os.fspath(path), status)
 
 
 def private_folder(path: AnyPath) -> str:

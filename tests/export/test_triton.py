@@ -14,6 +14,7 @@ from fic_runtime.bundle.manifest import Manifest
 from fic_runtime.classifier import Classifier
 from fic_runtime.errors import BundleError
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
+from tests.export.conftest import known_score
 
 LABELS = ("Gänseblümchen", "バラ の花", "tulip")
 PREPROCESSING = Preprocessing(
@@ -30,6 +31,7 @@ FILES = {
     "classifier_head/config.pbtxt",
     "classifier_head/labels.txt",
 }
+FILES_OF_THE_SCORE = {"classifier_ood/1/model.onnx", "classifier_ood/config.pbtxt"}
 
 
 @pytest.fixture(scope="module", params=["vector", "map"])
@@ -54,14 +56,20 @@ def models(request):
 @pytest.fixture(scope="module")
 def bundle(models, tmp_path_factory):
     out = tmp_path_factory.mktemp("triton") / "bundle.zip"
-    fic_export.export_bundle(*models, labels=LABELS, preprocessing=PREPROCESSING, out=out)
+    fic_export.export_bundle(
+        *models,
+        labels=LABELS,
+        preprocessing=PREPROCESSING,
+        out=out,
+        ood_score=known_score(),
+    )
     return out
 
 
 @pytest.fixture(scope="module")
 def repository(bundle):
     out = bundle.with_name("models")
-    export_triton(bundle, out, max_batch_size=8)
+    export_triton(bundle, out, max_batch_size=8, with_bottleneck=True)
     return out
 
 
@@ -82,9 +90,12 @@ def read_config(repository):
     return read
 
 
-def test_the_repository_holds_three_models_and_nothing_is_left_beside_it(repository):
-    files = {str(each.relative_to(repository)) for each in repository.rglob("*") if each.is_file()}
-    assert files == FILES
+def files_of(repository):
+    return {str(each.relative_to(repository)) for each in repository.rglob("*") if each.is_file()}
+
+
+def test_the_repository_holds_four_models_and_nothing_is_left_beside_it(repository):
+    assert files_of(repository) == FILES | FILES_OF_THE_SCORE
     assert sorted(each.name for each in repository.parent.iterdir()) == ["bundle.zip", "models"]
 
 
@@ -94,6 +105,7 @@ def test_the_repository_holds_three_models_and_nothing_is_left_beside_it(reposit
         ("classifier", "ensemble"),
         ("classifier_base", "onnxruntime_onnx"),
         ("classifier_head", "onnxruntime_onnx"),
+        ("classifier_ood", "onnxruntime_onnx"),
     ],
 )
 def test_each_configuration_is_of_tritons_schema(model, platform, read_config):
@@ -105,13 +117,15 @@ def test_each_configuration_is_of_tritons_schema(model, platform, read_config):
     )
 
 
-@pytest.mark.parametrize("part", ["base", "head"])
+@pytest.mark.parametrize("part", ["base", "head", "ood"])
 def test_names_types_and_sizes_are_those_of_the_graph(part, repository, read_config):
     graph = onnx.load(repository / f"classifier_{part}/1/model.onnx").graph
     config = read_config(f"classifier_{part}")
     types = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
-    for ends, configured in ((graph.input, config.input), (graph.output, config.output)):
-        (end,), (found,) = ends, configured
+    for end, found in (
+        *zip(graph.input, config.input, strict=True),
+        *zip(graph.output, config.output, strict=True),
+    ):
         tensor = end.type.tensor_type
         name_of = type(found).DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number
         assert found.name == end.name
@@ -119,12 +133,12 @@ def test_names_types_and_sizes_are_those_of_the_graph(part, repository, read_con
         assert list(found.dims) == [each.dim_value for each in tensor.shape.dim[1:]]
 
 
-def test_the_ensemble_wired_as_configured_gives_the_classifiers_probabilities(
+def test_the_ensemble_wired_as_configured_gives_what_the_classifier_gives(
     bundle, repository, read_config
 ):
     config = read_config("classifier")
     pixels = np.random.default_rng(0).integers(0, 256, (5, 24, 32, 3), dtype=np.uint8)
-    (taken,), (given,) = config.input, config.output
+    (taken,) = config.input
     assert tuple(taken.dims) == pixels.shape[1:]
     tensors = {taken.name: pixels}
     for step in config.ensemble_scheduling.step:
@@ -135,14 +149,42 @@ def test_the_ensemble_wired_as_configured_gives_the_classifiers_probabilities(
         for name, value in zip(names, session.run(names, inputs), strict=True):
             tensors[step.output_map[name]] = value
     with Classifier(bundle, device="cpu") as classifier:
-        _, expected = classifier.run(pixels)
-    np.testing.assert_allclose(tensors[given.name], expected, rtol=0, atol=1e-6)
-    assert tensors[given.name].shape == (5, *given.dims)
+        bottlenecks, probabilities = classifier.run(pixels)
+        predictions = classifier.predict_batch(pixels)
+    scores = np.array([[each.ood_score] for each in predictions])
+    assert [output.name for output in config.output] == ["probabilities", "ood_score", "bottleneck"]
+    for given, expected in zip(config.output, (probabilities, scores, bottlenecks), strict=True):
+        np.testing.assert_allclose(tensors[given.name], expected, rtol=0, atol=1e-5)
+        assert tensors[given.name].shape == (5, *given.dims)
+    threshold = float(config.parameters["ood_threshold"].string_value)
+    assert [each.known for each in predictions] == list(scores[:, 0] <= threshold)
+
+
+def test_the_model_of_the_score_says_its_threshold_in_both_places(repository, read_config):
+    model = onnx.load(repository / "classifier_ood/1/model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    said = {each.key: each.value for each in model.metadata_props}
+    parameters = read_config("classifier_ood").parameters
+    assert said == {"ood_threshold": "0.25"}
+    assert {key: value.string_value for key, value in parameters.items()} == said
+
+
+def test_without_a_score_the_ensemble_gives_probabilities_alone(models, tmp_path):
+    bundle, out = tmp_path / "bundle", tmp_path / "models"
+    fic_export.export_bundle(*models, labels=LABELS, preprocessing=PREPROCESSING, out=bundle)
+    export_triton(bundle, out)
+    assert files_of(out) == FILES
+    config = (out / "classifier/config.pbtxt").read_text("utf-8")
+    assert config.count("output [") == 1
+    assert "ood" not in config
+    export_triton(bundle, out, name="again")  # an earlier one without a score is replaced, too
+    assert not (out / "classifier").exists()
 
 
 @pytest.mark.parametrize("model", ["classifier", "classifier_head"])
 def test_the_probabilities_are_labelled(model, repository, read_config):
-    (output,) = read_config(model).output
+    output, *others = read_config(model).output
+    assert not any(other.label_filename for other in others)
     lines = (repository / model / output.label_filename).read_text("utf-8").splitlines()
     assert tuple(lines) == LABELS
 
@@ -155,7 +197,8 @@ def test_clients_find_how_a_picture_becomes_the_input(repository):
 def test_classifiers_of_one_server_have_names_of_their_own(bundle, tmp_path):
     export_triton(bundle, tmp_path / "models", name="flowers-2.1")
     folders = sorted(each.name for each in (tmp_path / "models").iterdir() if each.is_dir())
-    assert folders == ["flowers-2.1", "flowers-2.1_base", "flowers-2.1_head"]
+    names = ["flowers-2.1", "flowers-2.1_base", "flowers-2.1_head", "flowers-2.1_ood"]
+    assert folders == names
     assert 'model_name: "flowers-2.1_head"' in (
         tmp_path / "models/flowers-2.1/config.pbtxt"
     ).read_text("utf-8")

@@ -1,6 +1,8 @@
 """Pictures of every kind in, the same answers out, however they are asked for."""
 
 import json
+import shutil
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,7 +10,15 @@ import cv2
 import numpy as np
 import pytest
 
-from fic_runtime import BundleError, Classifier, ImageError, Prediction, Score
+from fic_runtime import (
+    BundleError,
+    Classifier,
+    ImageError,
+    MultiClassifier,
+    Prediction,
+    Score,
+)
+from fic_runtime.graphs.graph import Graph
 from fic_runtime.images import load_image, read_image
 
 LABELS = ("daisy", "Sonnenblume, groß", "バラ の花")
@@ -94,9 +104,9 @@ def test_run_is_predict_without_the_pictures(classifier, pictures):
     geometry = classifier.manifest.preprocessing.geometry
     pixels = np.stack([load_image(picture, geometry) for picture in pictures])
     bottlenecks, probabilities = classifier.run(pixels)
-    expected = [row(each) for each in classifier.predict_batch(pictures)]
+    expected = [row(each) for each in classifier.predict_batch(pictures, len(pictures))]
     np.testing.assert_array_equal(probabilities, expected)
-    np.testing.assert_array_equal(bottlenecks, classifier.extract(pictures))
+    np.testing.assert_array_equal(bottlenecks, classifier.extract(pictures, len(pictures)))
     np.testing.assert_array_equal(classifier.probabilities(bottlenecks), probabilities)
 
 
@@ -105,6 +115,58 @@ def test_extract_gives_one_bottleneck_a_picture(batch_size, classifier, pictures
     bottlenecks = classifier.extract(pictures, batch_size)
     assert (bottlenecks.dtype, bottlenecks.shape) == (np.float32, (4, 12))
     np.testing.assert_allclose(bottlenecks[2], classifier.extract([pictures[2]])[0], atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def with_two_threads(golden):
+    with Classifier(golden, device="cpu", threads=2) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("number", [1, 2, 40])
+def test_by_default_a_batch_has_the_answers_of_predict_to_the_bit(
+    number, with_two_threads, pictures
+):
+    wanted = [pictures[each % len(pictures)] for each in range(number)]
+    expected = [row(with_two_threads.predict(each)) for each in wanted]
+    assert [row(each) for each in with_two_threads.predict_batch(wanted)] == expected
+    np.testing.assert_array_equal(
+        with_two_threads.extract(wanted),
+        np.concatenate([with_two_threads.extract([each], 1) for each in wanted]),
+    )
+
+
+def test_what_an_iterator_gives_may_change_when_the_next_is_asked_for(
+    with_two_threads, photo, tmp_path
+):
+    frame, other = np.empty((30, 40, 3), np.uint8), tmp_path / "taken.png"
+
+    def source():
+        assert threading.current_thread() is threading.main_thread()
+        for number in range(12):
+            frame[...] = 20 * number
+            yield frame
+            shutil.copy(photo, other)
+            yield other
+            other.unlink()
+            with photo.open("rb") as file:
+                yield file
+
+    rows = [row(each) for each in with_two_threads.predict_batch(source())]
+    expected = [
+        row(with_two_threads.predict(each))
+        for number in range(12)
+        for each in (np.full((30, 40, 3), 20 * number, np.uint8), photo, photo)
+    ]
+    assert rows == expected
+
+
+@pytest.mark.parametrize("kind", [list, iter], ids=["list", "iterator"])
+def test_the_first_picture_at_fault_is_named_by_many_threads(kind, with_two_threads, photo):
+    images = [*[photo] * 20, b"no picture", photo, b"nor this", *[photo] * 20]
+    with pytest.raises(ImageError, match=r"^picture 20: .*not a picture"):
+        with_two_threads.predict_batch(kind(images))
+    assert not [each for each in threading.enumerate() if each.name.startswith("fic-batch")]
 
 
 def test_no_pictures_no_answers(classifier):
@@ -275,3 +337,63 @@ def test_the_files_may_go_once_a_classifier_is_open(bundle, photo):
     for file in bundle.iterdir():
         file.unlink()
     assert classifier.predict(photo).index == 1
+
+
+class TestNotFinite:
+    """A base may give infinite values, or none at all, for some pictures: those have no answer."""
+
+    @pytest.fixture
+    def classifier(self, golden, monkeypatch):
+        run = Graph.run_outputs
+
+        def without_dark_pictures(self, batch, names):
+            outputs = run(self, batch, names)
+            if batch.dtype == np.uint8:  # the base
+                outputs = [np.array(output) for output in outputs]
+                dark = batch.reshape(len(batch), -1).max(axis=1) == 0
+                for output in outputs:
+                    output[dark] = self.value
+            return outputs
+
+        monkeypatch.setattr(Graph, "run_outputs", without_dark_pictures)
+        monkeypatch.setattr(Graph, "value", np.nan, raising=False)
+        with Classifier(golden, device="cpu") as opened:
+            yield opened
+
+    DARK = np.zeros((40, 40, 3), np.uint8)
+    FAULT = "the base gives no finite values for it"
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_it_is_the_error_of_that_picture(self, classifier, photo, monkeypatch, value):
+        monkeypatch.setattr(Graph, "value", value)
+        with pytest.raises(ImageError, match=self.FAULT):
+            classifier.predict(self.DARK)
+        for ask in (classifier.predict_batch, classifier.extract):
+            with pytest.raises(ImageError, match=f"picture 2: {self.FAULT}"):
+                ask([photo, photo, self.DARK], batch_size=2)
+
+    @pytest.mark.parametrize("batch_size", [None, 2])
+    @pytest.mark.parametrize("stream", ["stream", "extract_stream"])
+    def test_a_stream_goes_on_with_the_next_picture(self, classifier, photo, stream, batch_size):
+        ask = getattr(classifier, stream)
+        found = list(ask([photo, self.DARK, photo], batch_size, on_error="yield"))
+        assert [isinstance(answer, ImageError) for answer in found] == [False, True, False]
+        with pytest.raises(ImageError, match=f"picture 1: {self.FAULT}"):
+            list(ask([photo, self.DARK, photo], batch_size))
+
+    def test_several_heads_have_no_answer_either(self, golden, photo, classifier):
+        with MultiClassifier(golden, [golden], device="cpu") as several:
+            with pytest.raises(ImageError, match=self.FAULT):
+                several.predict(self.DARK)
+            found = list(several.stream([photo, self.DARK], on_error="yield"))
+        assert [isinstance(answer, ImageError) for answer in found] == [False, True]
+
+    def test_a_head_of_such_weights_answers_nothing(self, bundle, replace, golden):
+        bias = struct.pack("<f", 0.1234567)
+        graph = (golden / "head.onnx").read_bytes()
+        replace("head.onnx", graph.replace(bias, struct.pack("<f", np.nan)))
+        with (
+            Classifier(bundle, device="cpu") as opened,
+            pytest.raises(ImageError, match=self.FAULT),
+        ):
+            opened.predict(golden / "large.png")

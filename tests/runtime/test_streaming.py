@@ -1,6 +1,8 @@
 """Streams: every picture has its answer in its place, and nothing is left behind at the end."""
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 
@@ -285,3 +287,61 @@ def test_encoded_pictures_stream_as_arrays_do(stream, pictures):
     encoded = [cv2.imencode(".png", each[..., ::-1])[1].tobytes() for each in pictures]
     expected = [each.index for each in stream(pictures)]
     assert [each.index for each in stream(encoded)] == expected
+
+
+class Shelf:
+    """Pictures that are all there, the last of which cannot be had."""
+
+    def __init__(self, pictures):
+        self.pictures = pictures
+
+    def __len__(self):
+        return len(self.pictures) + 1
+
+    def __iter__(self):
+        yield from self.pictures
+        raise OSError("the shelf is broken")
+
+
+def test_an_error_of_a_source_with_a_length_comes_after_the_answers_to_what_it_gave(
+    stream, pictures
+):
+    answers = stream(Shelf(pictures[:9]))
+    assert len([next(answers) for _ in range(9)]) == 9
+    with pytest.raises(OSError, match="the shelf is broken"):
+        next(answers)
+
+
+def test_of_a_list_no_more_is_begun_than_answers_are_asked_for(way):
+    begun = []
+    answers = answer_stream(
+        list(range(100)),
+        lambda number: begun.append(number) or np.zeros((1, 1, 3), np.uint8),
+        lambda batch: [None] * len(batch),
+        batch_size=WAYS[way],
+        workers=2,
+        compute_in_workers=WAYS[way] == 1,
+        on_error="raise",
+    )
+    for _ in range(10):
+        next(answers)
+    time.sleep(0.05)  # what the threads would take, they take now
+    answers.close()
+    assert len(begun) <= 10 + BOUND[way]
+
+
+def test_a_program_may_end_before_the_stream_of_a_list(golden):
+    program = (
+        "import sys; from fic_runtime import Classifier\n"
+        "answers = Classifier(sys.argv[1]).stream([sys.argv[2]] * 100)\n"
+        "print(next(answers).index)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, golden, golden / "large.png"],
+        timeout=60,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip()
+    assert not done.stderr

@@ -15,7 +15,7 @@ from fic.insight.outliers import Outlier
 from fic.runs.page import MOST_BYTES
 
 from .picture_files import encoded
-from .test_report import CONTRAST, EVIL
+from .readable import EVIL, assert_readable, open_page
 
 
 @pytest.fixture(scope="module")
@@ -56,18 +56,11 @@ def page(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_an_audit_is_whole_and_readable(browser, page, dark, width):
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    browser.command("Emulation.setEmulatedMedia", {"features": [scheme]})
-    browser.open(page.as_uri(), width=width)
-    browser.until(lambda: browser.all('[data-chart="classes"] svg'))
-    assert browser.complaints() == []
-    assert [each for each in browser.read_requests() if not each.startswith("data:")] == [
-        page.as_uri()
-    ]
-    assert browser.run("return document.documentElement.scrollWidth") <= width
-    assert min(browser.run(CONTRAST, ["h1", "h3", ".gallery p", ".tiles dt", "caption"])) >= 4.5
+    open_page(browser, page, width=width, dark=dark, charts=1)
+    assert_readable(
+        browser, page, ["h1", "h3", ".gallery p", ".tiles dt", "caption", "figcaption"], width=width
+    )
     shown = browser.text("body")
     for text in (EVIL, "mirrored; the labels differ", "suggested: dog", "a.jpg: is empty"):
         assert text in shown
     assert f"{EVIL} and dog may be one class: 30%" in shown
-    assert not browser.all('img[src="x"]')

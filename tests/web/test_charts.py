@@ -33,7 +33,10 @@ CHARTS = {
         },
         "confidence →",
     ),
-    "a matrix of nothing": ({"kind": "matrix", "labels": ["a", "b"], "cells": []}, "true class"),
+    "a matrix of nothing": (
+        {"kind": "matrix", "labels": ["a", "b"], "cells": [], "x": "answer", "y": "true class"},
+        "true class",
+    ),
 }  # fmt: skip
 
 

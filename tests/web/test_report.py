@@ -9,25 +9,12 @@ import pytest
 
 from fic.data.thumbnails import thumbnail_reader
 from fic.digests import digest_file
-from fic.runs.report import ReportPictures, render_report
+from fic.runs.report import render_report
+from fic.runs.report_pictures import ReportPictures
 from fic.runs.run import RunResults, ValidationRow
 from fic.training.metrics import evaluate
 
-EVIL = "</script><img src=x onerror=alert(1)>"
-CONTRAST = """
-    const luminance = (color) => {
-        const [r, g, b] = color.match(/[\\d.]+/g).map((part) => {
-            const share = part / 255;
-            return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-        });
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    const ground = luminance(getComputedStyle(document.body).backgroundColor);
-    return args[0].map((selector) => {
-        const text = luminance(getComputedStyle(document.querySelector(selector)).color);
-        return (Math.max(text, ground) + 0.05) / (Math.min(text, ground) + 0.05);
-    });
-"""
+from .readable import CONTRAST, EVIL, assert_readable, open_page
 
 
 def make_report(folder: Path, classes: int, count: int = 60) -> Path:
@@ -80,10 +67,7 @@ def reports(tmp_path_factory):
 
 
 def open_report(browser, file, *, width=1280, dark=False):
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    browser.command("Emulation.setEmulatedMedia", {"features": [scheme]})
-    browser.open(file.as_uri(), width=width)
-    browser.until(lambda: len(browser.all("[data-chart] svg")) >= 6)
+    open_page(browser, file, width=width, dark=dark, charts=6)
 
 
 @pytest.mark.parametrize("classes", [2, 20, 200])
@@ -91,13 +75,9 @@ def open_report(browser, file, *, width=1280, dark=False):
 @pytest.mark.parametrize("width", [390, 1280])
 def test_a_report_is_whole_and_readable(browser, reports, classes, dark, width):
     open_report(browser, reports[classes], width=width, dark=dark)
-    assert browser.complaints() == []
-    outside = [each for each in browser.read_requests() if not each.startswith("data:")]
-    assert outside == [reports[classes].as_uri()]
-    assert re.fullmatch(r"\d+\.\d% right", browser.text("h1"))
-    assert browser.run("return document.documentElement.scrollWidth") <= width
     words = ["h1", ".lead", "figcaption", "td", "th", ".tiles dd", ".tiles dt", ".gallery p", "a"]
-    assert min(browser.run(CONTRAST, words)) >= 4.5
+    assert_readable(browser, reports[classes], words, width=width)
+    assert re.fullmatch(r"\d+\.\d% right", browser.text("h1"))
     assert (browser.run(CONTRAST, ["body"])[0] > 12) and (
         browser.run("return getComputedStyle(document.body).backgroundColor")
         == ("rgb(13, 17, 23)" if dark else "rgb(255, 255, 255)")

@@ -1,5 +1,7 @@
 """The gate of the export: files through Keras and files through the runtime must agree.
 
+The base may be an ONNX file instead: then its part is done by that file as it was given.
+
 Both ways start at the files, so decoding, resizing, preprocessing and the two graphs are all in
 the comparison.
 """
@@ -19,7 +21,7 @@ from fic_runtime.images import load_image
 from ..errors import ParityError
 from ..fits.out_of_distribution import least_validation, rejection_threshold
 from ..fits.temperature import with_temperature
-from ..options import Bounds, KerasClassifier
+from ..options import KERAS, Bounds, KerasClassifier
 
 _BATCH = 16
 _WORST = 5
@@ -27,7 +29,7 @@ _WORST = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far the bundle is from the Keras models, over real pictures or drawn ones.
+    """How far the bundle is from what it was made of, over real pictures or drawn ones.
 
     Attributes:
         pictures: number of pictures compared.
@@ -35,9 +37,12 @@ class Parity:
         mean_difference: mean difference over all probabilities.
         top_1_agreement: share of the pictures for which both name the same class.
         worst_files: names of the pictures with the largest differences, the largest first.
-        keras_accuracy: share of the pictures whose class Keras names; None if it is not known.
+        keras_accuracy: share of the pictures whose class the reference names; None if it is not
+            known.
         runtime_accuracy: likewise of the runtime.
         source: `files` that were given, or `drawn` where none were.
+        reference: what the bundle was compared with: `Keras`, or the name of the base's own file,
+            with the head in Keras.
     """
 
     pictures: int
@@ -48,6 +53,7 @@ class Parity:
     keras_accuracy: float | None = None
     runtime_accuracy: float | None = None
     source: str = "files"
+    reference: str = KERAS
 
     def check(self, bounds: Bounds) -> None:
         """Refuse a bundle that is too far away.
@@ -58,13 +64,14 @@ class Parity:
         # A difference that is not a number keeps no bound.
         if not self.largest_difference <= bounds.max_difference:
             raise ParityError(
-                f"the exported graphs differ from Keras by {self.largest_difference:.2g} on "
-                f"{', '.join(self.worst_files)} (at most {bounds.max_difference:.2g} is allowed); "
-                "nothing was written, try another base or report it with the name of this one"
+                f"the exported graphs differ from {self.reference} by "
+                f"{self.largest_difference:.2g} on {', '.join(self.worst_files)} (at most "
+                f"{bounds.max_difference:.2g} is allowed); nothing was written, try another base "
+                "or report it with the name of this one"
             )
         if not self.top_1_agreement >= bounds.min_agreement:
             raise ParityError(
-                f"the exported graphs name another class than Keras for "
+                f"the exported graphs name another class than {self.reference} for "
                 f"{1 - self.top_1_agreement:.2%} of {self.pictures} pictures (at least "
                 f"{bounds.min_agreement:.2%} must agree); nothing was written, try another base or "
                 f"report it with the name of this one (worst: {', '.join(self.worst_files)})"
@@ -75,8 +82,8 @@ class Parity:
         """Refuse a bundle on a quantized base, which differs anyway, only if it loses too much.
 
         Args:
-            max_drop: accuracy that the bundle may lose against Keras; where the classes are not
-                known, share of the pictures for which it may name another one.
+            max_drop: accuracy that the bundle may lose against the reference; where the classes
+                are not known, share of the pictures for which it may name another one.
             min_accuracy: share of the pictures whose class it must name.
 
         Raises:
@@ -151,6 +158,7 @@ def compare(
         worst_files=[pictures[i].name for i in np.argsort(-worst, kind="stable")[:_WORST]],
         keras_accuracy=None if targets is None else float((wanted == np.asarray(targets)).mean()),
         runtime_accuracy=None if targets is None else float((named == np.asarray(targets)).mean()),
+        reference=classifier.reference,
     )
 
 

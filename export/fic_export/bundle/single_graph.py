@@ -21,7 +21,7 @@ from fic_runtime.images import load_image
 from ..conversion.keras_to_onnx import BOTTLENECK, IMAGE, PROBABILITIES
 from ..errors import ConversionError, ParityError
 from ..graphs.files import at_opset, check, of_answers, of_pictures, write_graph
-from ..graphs.ood_nodes import OOD_SCORE, append_ood_score
+from ..graphs.ood_nodes import OOD_SCORE, OOD_THRESHOLD, append_ood_score
 from ..graphs.surgery import canonicalize, join, take_float
 
 SINGLE_FILE = "classifier.onnx"
@@ -138,7 +138,7 @@ def write_single_graph(folder: Path, manifest: Manifest, *, form: SingleGraph = 
     metadata = of_pictures(manifest.preprocessing) | of_answers(manifest.labels)
     ood = read_out_of_distribution(bundle_files(folder), manifest)
     if ood is not None:
-        metadata["ood_threshold"] = repr(ood.threshold)
+        metadata[OOD_THRESHOLD] = repr(ood.threshold)
     fused = fuse(*graphs, form=form, score=None if ood is None else ood.method)
     write_graph(fused, folder / SINGLE_FILE, metadata)
 

@@ -12,7 +12,7 @@ import onnx
 from fic_runtime.preprocessing import Preprocessing
 
 from ..errors import ConversionError, one_line
-from ..graphs.files import check
+from ..graphs.files import OPSET, check
 from ..graphs.surgery import (
     cancel_transposes,
     canonicalize,
@@ -27,9 +27,6 @@ from .keras_models import OPERATOR_HANDLERS, split_model, with_exportable_layers
 
 if TYPE_CHECKING:
     import keras
-
-# Every ONNX Runtime since 1.12 runs it, and no operator that bases use got better above it.
-OPSET = 17
 
 IMAGE = "image"
 BOTTLENECK = "bottleneck"

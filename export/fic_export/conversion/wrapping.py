@@ -5,6 +5,7 @@ bottleneck out. The nodes and weights of the graph stay as they are; what the bo
 need is left out.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -209,28 +210,47 @@ class _Builder:
     def freed(self, model: onnx.ModelProto, wrapping: Wrapping, source: str) -> None:
         """Let a graph for a fixed number of pictures take any.
 
-        Tracing leaves the number in the shapes of `Reshape`, where 0 means that of the input; and
-        what is the same for each picture, such as a class token, stands there once for each.
+        Tracing leaves the number in the shapes of `Reshape`, alone or times what else is laid out
+        along the first axis (heads, windows); and what is the same for each picture, such as a
+        class token, stands there once for each.
         """
-        graph, batch = model.graph, wrapping.picture.batch or 1
-        constants, ranks = _constants(graph), _ranks(model)
+        graph = model.graph
+        constants, shapes = _constants(graph), _shapes(model)
         of_picture = {source}
         nodes: list[onnx.NodeProto] = []
         count = ""
         for node in graph.node:
             if of_picture.intersection(node.input):
                 of_picture.update(node.output)
-            if node.op_type == "Reshape" and node.input[1] in constants:
-                shape = numpy_helper.to_array(constants[node.input[1]])
-                if shape.size and shape.flat[0] == batch:
-                    node.input[1] = self._constant((0, *shape.ravel()[1:]), np.int64)
+            if node.op_type == "Reshape" and node.input[0] in of_picture:
+                if node.input[1] in constants:
+                    wanted = numpy_helper.to_array(constants[node.input[1]]).ravel().tolist()
+                    self._free_shape(node, wanted, shapes.get(node.output[0], ()))
             elif node.op_type == "Concat" and of_picture.intersection(node.output):
                 for place, name in enumerate(node.input):
-                    if name not in of_picture and ranks.get(name, 0) > 1:
+                    if name not in of_picture and len(shapes.get(name, ())) > 1:
                         count = count or self._count_of_pictures(nodes)
-                        node.input[place] = self._repeated(nodes, name, ranks[name], count)
+                        rank = len(shapes[name])
+                        node.input[place] = self._repeated(nodes, name, rank, count)
             nodes.append(node)
         _replace(graph.node, nodes)
+
+    def _free_shape(
+        self, node: onnx.NodeProto, wanted: Sequence[int], found: Sequence[int | None]
+    ) -> None:
+        """Let the first axis of what a `Reshape` gives be as long as the pictures make it."""
+        if len(wanted) < 2 or wanted[0] < 1:
+            return
+        # What is left open behind the first axis is what it was for the fixed number.
+        known = dict(enumerate(found))
+        others = [known.get(axis) if side == -1 else side for axis, side in enumerate(wanted)][1:]
+        if any(side is None for side in others) or 0 in others:
+            others, first = list(wanted[1:]), 0  # as long as that of the input
+        else:
+            first = -1
+        node.input[1] = self._constant((first, *others), np.int64)
+        # With it a 0 would be a length, and not that of the input.
+        _replace(node.attribute, [one for one in node.attribute if one.name != "allowzero"])
 
     def _count_of_pictures(self, nodes: list[onnx.NodeProto]) -> str:
         shape, count = (_fresh(f"{IMAGE}_{what}", self._taken) for what in ("shape", "count"))
@@ -287,17 +307,22 @@ def _constants(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     return found
 
 
-def _ranks(model: onnx.ModelProto) -> dict[str, int]:
-    """Return how many axes the values of a graph have, as far as that can be told."""
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
+    """Return the shapes of the values of a graph, as far as they can be told."""
     graph = model.graph
-    found = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model).graph
-    except (onnx.shape_inference.InferenceError, ValueError):  # ValueError: of more than 2 GB
-        return found
-    for value in inferred.value_info:
+    found: dict[str, tuple[int | None, ...]] = {
+        tensor.name: tuple(tensor.dims) for tensor in graph.initializer
+    }
+    values = list(graph.value_info)
+    # ValueError: of more than 2 GB; then there is what the exporter wrote down.
+    with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError):
+        values += onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info
+    for value in values:
         if value.type.tensor_type.HasField("shape"):
-            found[value.name] = len(value.type.tensor_type.shape.dim)
+            found[value.name] = tuple(
+                side.dim_value if side.HasField("dim_value") else None
+                for side in value.type.tensor_type.shape.dim
+            )
     return found
 
 

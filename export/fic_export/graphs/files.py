@@ -18,6 +18,9 @@ from fic_runtime.preprocessing import Preprocessing
 
 from ..errors import ConversionError, one_line
 
+# Of the standard operators. Every ONNX Runtime since 1.12 runs it, and no operator that bases use
+# got better above it.
+OPSET = 17
 # Of weights. A message of protobuf ends at 2 GiB; the rest of a graph has ample room above this.
 LARGEST = 1_900_000_000
 # Smaller constants, such as shapes, stay inside: a graph without them cannot be looked at.

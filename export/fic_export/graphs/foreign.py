@@ -5,16 +5,18 @@ Nothing here changes what a graph computes; `wrapping` puts something around it.
 
 import difflib
 import hashlib
+import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
-from onnx.inliner import inline_local_functions
 
 from fic_runtime.bundle.graph_contents import (
     KNOWN_TYPES,
@@ -22,8 +24,11 @@ from fic_runtime.bundle.graph_contents import (
     contents_of_file,
     read_contents,
 )
+from fic_runtime.bundle.names import MOST_BYTES, MOST_WEIGHTS
+from fic_runtime.reading import open_regular, read_regular, too_large
 
 from ..errors import ConversionError, one_line
+from .functions import inlined
 
 OLDEST_OPSET = 11
 # What the networks of pictures call the vector, or the tokens, of one; the best one first.
@@ -32,6 +37,8 @@ BOTTLENECK_NAMES = ("image_embeds", "pooler_output", "last_hidden_state")
 INPUT_TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.UINT8)
 
 _MOST_NAMES = 6  # in one message
+_MOST_PICTURES = 1024  # that a graph for a fixed number of them takes at once
+_MOST_PIXELS = 1 << 27  # of all of these
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,35 +175,53 @@ class ForeignGraph:
                 f"{self.path}: its input {picture.name} has the shape ({shape}); give a graph that "
                 "takes RGB pictures, (n, 3, height, width) or (n, height, width, 3)"
             )
+        if _is_too_large(picture) or any(isinstance(one, int) and one < 1 for one in dims):
+            shape = ", ".join("?" if one is None else str(one) for one in dims)
+            raise ConversionError(
+                f"{self.path}: its input {picture.name} has the shape ({shape}), which no pictures "
+                "have; export it again"
+            )
         return picture
 
     def load_weights(self, graph: onnx.GraphProto) -> None:
         """Put the weights that lie beside the file into a copy of its graph, or a part of it.
 
         Raises:
-            ConversionError: a file of weights is shorter than the graph says.
+            ConversionError: a file of weights is not what the graph says.
         """
+        # Of what lies side by side; the same bytes for each of many constants would fill memory.
+        left = 2 * sum(map(_size, self.weights))
         for tensor in tensors_of(graph):
             if tensor.data_location == TensorProto.EXTERNAL:
-                self._load(tensor)
+                left -= self._load(tensor, left)
 
-    def _load(self, tensor: onnx.TensorProto) -> None:
+    def _load(self, tensor: onnx.TensorProto, most: int) -> int:
+        """Put in the weights of one constant, and return how many bytes they have."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
-        path = self.path.parent / entries["location"]
+        path = _beside(self.path, entries["location"])
         try:
-            offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
-            with path.open("rb") as file:
+            with open_regular(path, follow_link=False) as file:
+                size = os.fstat(file.fileno()).st_size
+                offset = int(entries.get("offset") or 0)
+                length = int(entries.get("length") or size - offset)
+                if offset < 0 or length < 0 or offset + length > size:
+                    raise ConversionError(
+                        f"{path}: ends before the weights of {self.path.name} do; copy it again"
+                    )
+                if length > most:
+                    raise ConversionError(
+                        f"{path}: holds fewer weights than {self.path.name} takes from it; export "
+                        "it again"
+                    )
                 file.seek(offset)
-                data = file.read(length)
-        except (OSError, ValueError) as error:
-            raise ConversionError(f"{path}: cannot be read ({error}); copy it again") from error
-        if length >= 0 and len(data) != length:
+                tensor.raw_data = _first_bytes(file, length)
+        except (OSError, ValueError, MemoryError) as error:
             raise ConversionError(
-                f"{path}: ends before the weights of {self.path.name} do; copy it again"
-            )
-        tensor.raw_data = data
+                f"{path}: cannot be read ({one_line(error)}); copy it again"
+            ) from error
         tensor.ClearField("data_location")
         del tensor.external_data[:]
+        return length
 
 
 def read_foreign(path: Path) -> ForeignGraph:
@@ -206,15 +231,20 @@ def read_foreign(path: Path) -> ForeignGraph:
         ConversionError: it cannot be read, or holds what the runtime refuses.
     """
     try:
-        contents = contents_of_file(path)
-        model = onnx.load(path, load_external_data=False)
+        data = read_regular(path, MOST_BYTES)
+        contents = read_contents(data)
+        model = onnx.load_model_from_string(data)
         if model.functions:
             # Each is put where it is called; what is left is ONNX's own, or refused.
-            model = inline_local_functions(model)
+            model = inlined(model, len(data))
             contents = read_contents(model.SerializeToString())
     except OSError as error:
         raise ConversionError(
             f"{path}: cannot be read ({error.strerror}); give an ONNX file"
+        ) from error
+    except MemoryError as error:
+        raise ConversionError(
+            f"{path}: takes more memory than there is; give a smaller graph"
         ) from error
     except (ValueError, DecodeError) as error:
         raise ConversionError(
@@ -227,6 +257,8 @@ def read_foreign(path: Path) -> ForeignGraph:
             f"{path}: is written in opset {graph.opset}, and fic reads {OLDEST_OPSET} and later; "
             "export it again with a later opset"
         )
+    if not graph.outputs:
+        raise ConversionError(f"{path}: gives nothing; export it again with its output")
     return graph
 
 
@@ -316,25 +348,64 @@ def _check_contents(path: Path, contents: GraphContents) -> None:
 
 def _weights(path: Path, contents: GraphContents) -> tuple[Path, ...]:
     """Return the files of weights, which must lie with the graph."""
-    for location in sorted(contents.locations):
-        parts = PurePosixPath(location.replace("\\", "/"))
-        if not location or parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
-            raise ConversionError(
-                f"{path}: has weights in {location!r}, outside of its folder; put them beside it "
-                "and export it again"
-            )
-        if not (path.parent / location).is_file():
-            raise ConversionError(
-                f"{path}: its weights are in {location}, which is not beside it; copy that file, "
-                "too"
-            )
-    return tuple(path.parent / location for location in sorted(contents.locations))
+    return tuple(_beside(path, location) for location in sorted(contents.locations))
+
+
+def _beside(path: Path, location: str) -> Path:
+    """Return where a file of weights lies, without links in the way to it.
+
+    A link may lead to where the graph's own leads, as in the cache of the hub's library, and
+    nowhere else: what is read becomes a part of every bundle.
+    """
+    parts = PurePosixPath(location.replace("\\", "/")).parts
+    if not parts or parts[0] == "/" or ".." in parts or ":" in parts[0]:
+        raise ConversionError(
+            f"{path}: has weights in {location[:100]!r}, outside of its folder; put them beside it "
+            "and export it again"
+        )
+    if not os.path.isfile(path.parent / location):  # noqa: PTH113 # no name that cannot be is an error
+        raise ConversionError(
+            f"{path}: its weights are in {location[:100]}, which is not beside it; copy that file, "
+            "too"
+        )
+    found = (path.parent / location).resolve()
+    if not any(found.is_relative_to(own) for own in (path.parent.resolve(), path.resolve().parent)):
+        raise ConversionError(
+            f"{path}: its weights are in {location[:100]}, a link out of its folder; put the "
+            "file itself there"
+        )
+    return found
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise ConversionError(
+            f"{path}: cannot be read ({error.strerror}); copy it again"
+        ) from error
+
+
+def _first_bytes(file: BinaryIO, length: int) -> bytes:
+    pieces = []
+    while length and (piece := file.read(min(length, 1 << 24))):
+        pieces.append(piece)
+        length -= len(piece)
+    if length:
+        raise ValueError("it ends early")
+    return b"".join(pieces)
 
 
 def _takes_rgb(picture: PictureInput) -> bool:
     """Tell whether one axis may be the three channels."""
     fixed = [picture.dims[axis] for axis in (1, 3)]
     return 3 in fixed or not all(isinstance(one, int) for one in fixed)
+
+
+def _is_too_large(picture: PictureInput) -> bool:
+    """Tell whether an array as this input has it would fill the memory."""
+    values = math.prod(one for one in picture.dims if isinstance(one, int))
+    return (picture.batch or 1) > _MOST_PICTURES or values > 3 * _MOST_PIXELS
 
 
 def type_name(number: int) -> str:
@@ -352,7 +423,11 @@ def _listed(names: Sequence[str]) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > MOST_WEIGHTS:
+                raise too_large(path, MOST_WEIGHTS)
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # a FileIO
     except OSError as error:
-        raise ConversionError(f"{path}: cannot be read ({error.strerror})") from error
+        raise ConversionError(
+            f"{path}: cannot be read ({error.strerror}); copy it again"
+        ) from error

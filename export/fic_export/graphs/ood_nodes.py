@@ -21,6 +21,8 @@ from fic_runtime.heads.ood_scores import (
 )
 
 OOD_SCORE = "ood_score"
+# In the metadata of what gives the score.
+OOD_THRESHOLD = "ood_threshold"
 
 _TINY = float(np.finfo(np.float32).tiny)
 

@@ -17,6 +17,10 @@
     return made;
   }
 
+  function shortened(text, letters) {
+    return text.length > letters ? `${text.slice(0, letters - 1)}…` : text;
+  }
+
   function show(lines, x, y, tile) {
     const parts = lines.map((line, index) => element(index ? "div" : "b", line));
     if (tile !== undefined && tile !== null && data.tiles) {
@@ -40,15 +44,20 @@
 
   // --- charts: each gets its values and a width, and returns an SVG element ---------------------
 
+  // Names stay readable where they lie on lines.
+  const HALO = { stroke: "var(--page)", strokeWidth: 4 };
+
   function lines(spec, width) {
     const series = [...new Set(spec.points.map((point) => point.series))];
     const styles = ["var(--first)", "var(--second)", "var(--good)", "var(--quiet)"];
     const color = (point) => styles[series.indexOf(point.series) % styles.length];
     const dash = (name) => (series.indexOf(name) % 2 ? "5,3" : null);
     const last = series.map((name) => spec.points.filter((point) => point.series === name).at(-1));
+    const end = d3.max(last, (point) => point.x);
+    const named = { x: "x", y: "y", text: "series", fill: color, fontWeight: 600, ...HALO };
     return Plot.plot({
-      width, height: 250, marginLeft: 52, marginRight: 86, marginBottom: 40,
-      x: { label: spec.x, ...(spec.logarithmic ? { type: "log" } : {}), tickFormat: "~s" },
+      width, height: 260, marginTop: 30, marginLeft: 52, marginRight: 86, marginBottom: 40,
+      x: { label: spec.x, ...(spec.logarithmic ? { type: "log", tickFormat: "~g" } : { tickFormat: ",f" }) },
       y: { label: spec.y, grid: true, nice: true, ...(spec.percent ? { tickFormat: "%" } : {}) },
       marks: [
         spec.points[0].low === undefined ? null
@@ -57,10 +66,12 @@
           const own = spec.points.filter((point) => point.series === name);
           return Plot.lineY(own, {
             x: "x", y: "y", stroke: color(own[0]), strokeWidth: 2, strokeDasharray: dash(name),
-            marker: own.length < 30 ? "circle" : null,
           });
         }),
-        Plot.text(last, { x: "x", y: "y", text: "series", textAnchor: "start", dx: 8, fill: color, fontWeight: 600 }),
+        spec.points.length < 30 * series.length
+          ? Plot.dot(spec.points, { x: "x", y: "y", r: 3, fill: color, stroke: "var(--page)" }) : null,
+        Plot.text(last.filter((point) => point.x === end), { ...named, textAnchor: "start", dx: 8 }),
+        Plot.text(last.filter((point) => point.x !== end), { ...named, textAnchor: "end", dx: 4, dy: -14 }),
         spec.mark === undefined ? null : Plot.ruleX([spec.mark], { stroke: "var(--quiet)", strokeDasharray: "2,3" }),
         Plot.tip(spec.points, Plot.pointer({
           x: "x", y: "y", fill: "var(--page)", stroke: "var(--line)",
@@ -72,7 +83,7 @@
 
   function bars(spec, width) {
     return Plot.plot({
-      width, height: 250, marginLeft: 52, marginRight: 26, marginBottom: 40,
+      width, height: 260, marginTop: 30, marginLeft: 52, marginRight: 26, marginBottom: 40,
       x: { label: spec.x, domain: [spec.bins[0].low, spec.bins.at(-1).high], ...(spec.percent ? { tickFormat: "%" } : {}) },
       y: { label: spec.y, grid: true, nice: true },
       marks: [
@@ -92,7 +103,7 @@
   function reliability(spec, width) {
     const side = Math.min(width, 420);
     return Plot.plot({
-      width: side, height: side * 0.8, marginLeft: 52, marginRight: 26, marginBottom: 40,
+      width: side, height: side * 0.8, marginTop: 30, marginLeft: 52, marginRight: 26, marginBottom: 40,
       x: { label: "confidence", domain: [0, 1], tickFormat: "%" },
       y: { label: "right", domain: [0, 1], tickFormat: "%", grid: true },
       marks: [
@@ -116,14 +127,13 @@
     const count = spec.labels.length;
     const longest = d3.max(spec.labels, (label) => label.length);
     const few = count <= 40;
-    const room = few ? Math.min(150, 20 + 6.5 * Math.min(longest, 22)) : 46;
-    const least = room + 10 + count * (count <= 12 ? 34 : few ? 24 : 2);
+    const letters = Math.min(longest, width < 500 ? 14 : 22);
+    const room = few ? 36 + 6.6 * letters : 58;
+    const least = room + 10 + count * (count <= 12 ? 34 : few ? 24 : 1.5);
     const whole = Math.max(Math.min(width, room + count * 90), least);
     const size = (whole - room - 10) / count;
-    const short = (index) => {
-      const label = spec.labels[index];
-      return label.length > 22 ? `${label.slice(0, 21)}…` : label;
-    };
+    const top = few ? 44 + 6 * letters : 46;
+    const short = (index) => shortened(spec.labels[index], letters);
     const totals = d3.rollup(spec.cells, (cells) => d3.sum(cells, (cell) => cell[2]), (cell) => cell[0]);
     const cells = spec.cells.map(([truth, answer, images]) => ({
       truth, answer, images, share: images / totals.get(truth),
@@ -133,19 +143,20 @@
     const domain = d3.range(count);
     const ticks = few ? { tickFormat: short } : { ticks: domain.filter((index) => index % Math.ceil(count / 10) === 0), tickFormat: (index) => index + 1 };
     const drawn = Plot.plot({
-      width: whole, height: room + 24 + count * Math.min(size, 46), marginLeft: room, marginTop: room, marginBottom: 22, marginRight: 10,
+      width: whole, height: top + 24 + count * Math.min(size, 46), marginLeft: room, marginTop: top, marginBottom: 22, marginRight: 10,
       padding: few ? 0.06 : 0,
-      x: { domain, axis: "top", label: "answer", tickRotate: few ? -60 : 0, ...ticks },
-      y: { domain, label: "true class", ...ticks },
+      x: { domain, axis: "top", label: spec.x, tickRotate: few ? -60 : 0, ...ticks },
+      y: { domain, label: spec.y, ...ticks },
       marks: [
         Plot.frame({ stroke: "var(--line)" }),
-        Plot.cell(cells, { x: "answer", y: "truth", fill, inset: 0 }),
+        // Single cells of hundreds of classes would be too small to see.
+        Plot.cell(cells, { x: "answer", y: "truth", fill, inset: size < 4 ? -0.5 : 0 }),
         few ? Plot.text(cells, {
           x: "answer", y: "truth", text: "images", fill: (cell) => (cell.share > 0.6 ? "white" : "currentColor"),
         }) : null,
       ].filter(Boolean),
     });
-    drawn.addEventListener("pointermove", (event) => {
+    const point = (event) => {
       const box = drawn.getBoundingClientRect();
       const [x, y] = [drawn.scale("x"), drawn.scale("y")];
       const at = (scale, value) => Math.floor((value - scale.apply(0)) / ((scale.apply(count - 1) - scale.apply(0)) / Math.max(1, count - 1) || scale.bandwidth));
@@ -155,9 +166,11 @@
       const found = cells.find((cell) => cell.answer === answer && cell.truth === truth);
       show([
         `${found ? found.images : 0} of ${totals.get(truth) || 0}`,
-        `true: ${spec.labels[truth]}`, `answer: ${spec.labels[answer]}`,
+        `${spec.y}: ${spec.labels[truth]}`, `${spec.x}: ${spec.labels[answer]}`,
       ], event.clientX, event.clientY);
-    });
+    };
+    drawn.addEventListener("pointermove", point);
+    drawn.addEventListener("pointerdown", point); // a finger does not move
     drawn.addEventListener("pointerleave", hide);
     return drawn;
   }
@@ -200,13 +213,15 @@
       return text;
     }
 
-    drawn.addEventListener("pointermove", (event) => {
+    const look = (event) => {
       const box = drawn.getBoundingClientRect();
       const index = finder.find(event.clientX - box.left, event.clientY - box.top);
       const [x, y] = spots[index];
       if (Math.hypot(x - event.clientX + box.left, y - event.clientY + box.top) > 40) return clear();
       pointOut(index);
-    });
+    };
+    drawn.addEventListener("pointermove", look);
+    drawn.addEventListener("pointerdown", look);
     const clear = () => { here.style.visibility = "hidden"; hide(); };
     drawn.addEventListener("pointerleave", clear);
     place.tabIndex = 0;
@@ -225,9 +240,12 @@
   }
 
   function points(spec, width) {
+    // Names on the right would leave the chart there.
+    const middle = d3.mean(d3.extent(spec.points, (point) => point.x));
+    const letters = Math.max(8, Math.floor((width / 2 - 50) / 6.6));
     return Plot.plot({
-      width, height: 320, marginLeft: 56, marginRight: 90, marginBottom: 40,
-      x: { label: spec.x, grid: true, ...(spec.logarithmic ? { type: "log", tickFormat: "~s" } : {}) },
+      width, height: 320, marginTop: 30, marginLeft: 56, marginRight: 26, marginBottom: 40,
+      x: { label: spec.x, grid: true, nice: true, ...(spec.logarithmic ? { type: "log", tickFormat: "~s" } : {}) },
       y: { label: spec.y, grid: true, nice: true, ...(spec.percent ? { tickFormat: "%" } : {}) },
       marks: [
         Plot.ruleX(spec.points.filter((point) => point.low !== undefined),
@@ -236,7 +254,9 @@
           x: "x", y: "y", r: 6, fill: (point) => (point.best ? "var(--good)" : "var(--first)"),
           title: (point) => point.lines.join("\n"), tip: tip(),
         }),
-        Plot.text(spec.points, { x: "x", y: "y", text: "name", textAnchor: "start", dx: 10, fill: "currentColor" }),
+        ...[["start", 10, false], ["end", -10, true]].map(([textAnchor, dx, right]) =>
+          Plot.text(spec.points.filter((point) => right === (point.x > middle)),
+            { x: "x", y: "y", text: (point) => shortened(point.name, letters), textAnchor, dx, fill: "currentColor", ...HALO })),
       ],
     });
   }

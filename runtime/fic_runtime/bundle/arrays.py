@@ -1,5 +1,6 @@
 """Arrays in the `.npz` files of a bundle, read so that damage ends in one sentence."""
 
+import math
 import struct
 from io import BytesIO
 from typing import Any
@@ -8,15 +9,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import one_line
+from .files import BundleFiles
+from .manifest import Manifest
+from .opening import GOLDEN_FILE
 
 # The linear head of ImageNet's 21841 classes on 4032 features have 0.35 GB.
 _MOST_BYTES = 2**30
 _HEADERS = 1 << 16  # bytes for the headers of all arrays
+# Export records the results of three pictures, and one as a file.
+_GOLDEN_PICTURES = 64
+_GOLDEN_PICTURE_BYTES = 32 << 20
 
 # Records of a zip archive (PKWARE's APPNOTE, 4.3.7, 4.3.12 and 4.3.16) by their fields.
 _FILE = struct.Struct("<4s5H3L2H")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _END = struct.Struct("<4s4H2LH")
+
+
+def read_array_file(files: BundleFiles, file: str, most_bytes: int) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an `.npz` file of a bundle, of which no more is read than may be used.
+
+    Args:
+        files: those of the bundle.
+        file: the name.
+        most_bytes: of all arrays together, by the manifest's own numbers.
+
+    Raises:
+        OSError: it cannot be read, or is larger.
+        ValueError: it is none, or would grow to more.
+    """
+    most = min(most_bytes, _MOST_BYTES)
+    return read_arrays(files.read(file, most + 2 * _HEADERS), most)
+
+
+def read_golden_arrays(files: BundleFiles, manifest: Manifest) -> dict[str, NDArray[Any]]:
+    """Return the recorded results of a bundle; see `read_array_file`."""
+    tensors = (manifest.base.input, manifest.base.output, manifest.head.output)
+    of_each = 8 + sum(4 * math.prod(tensor.item_shape) for tensor in tensors)
+    return read_array_file(files, GOLDEN_FILE, _GOLDEN_PICTURES * of_each + _GOLDEN_PICTURE_BYTES)
 
 
 def read_arrays(data: bytes, most_bytes: int | None = None) -> dict[str, NDArray[Any]]:

@@ -1,17 +1,18 @@
 """What an ONNX file holds, read from its bytes before anything runs it.
 
-A reader of protobuf's wire format (protobuf.dev/programming-guides/encoding) for the few fields of
-`onnx.proto` that matter here: operators and their domains, the element types of constants, and
-where constants outside of the file lie. Weights are skipped, not read, so that this takes
+Of `onnx.proto` few fields matter here: operators and their domains, the element types of constants,
+and where constants outside of the file lie. Weights are skipped, not read, so that this takes
 milliseconds.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import SEEK_END
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TypeAlias
+
+from ..graphs.protobuf import MOST_FIELDS, read_fields
+from ..reading import open_regular
 
 Buffer: TypeAlias = "bytes | memoryview"
 
@@ -20,12 +21,10 @@ STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 # TensorProto.DataType: numbers and truth values; not texts, complex numbers, or what came later.
 KNOWN_TYPES = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16})
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _DEEPEST = 32  # graphs within the attributes of nodes within graphs
-# The largest base of Keras has 2000 nodes and 40 000 fields. ONNX Runtime takes 400 bytes for a
-# node of two bytes, and 50 for a dimension in what describes the values between nodes.
+# The largest base of Keras has 2000 nodes. ONNX Runtime takes 400 bytes for a node of two bytes,
+# and 50 for a dimension in what describes the values between nodes.
 _MOST_PARTS = 100_000  # nodes and constants
-_MOST_FIELDS = 1_000_000
 _MOST_DESCRIBED = 4 << 20  # bytes
 # What may go on for ever, or holds a graph of its own that may; export never writes them.
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
@@ -73,7 +72,7 @@ class GraphContents:
         self._described += described
         if (
             self._parts > _MOST_PARTS
-            or self._fields > _MOST_FIELDS
+            or self._fields > MOST_FIELDS
             or self._described > _MOST_DESCRIBED
         ):
             raise ValueError("it holds more parts than any classifier")
@@ -88,7 +87,7 @@ def contents_of_file(model: Path | bytes) -> GraphContents:
     """
     if isinstance(model, bytes):
         return read_contents(model)
-    with model.open("rb") as file:
+    with open_regular(model) as file:
         if not file.seek(0, SEEK_END):
             raise ValueError("it is empty")
         # Mapped, so that weights of gigabytes are not read for the sake of a few names. It is
@@ -104,7 +103,7 @@ def read_contents(data: Buffer) -> GraphContents:
     """
     contents = GraphContents()
     graphs = 0
-    for number, value in _fields(memoryview(data), contents):
+    for number, value in read_fields(memoryview(data), contents.count):
         if number == _MODEL_GRAPH:
             _read_graph(_message(value), contents, depth=0)
             graphs += 1
@@ -120,7 +119,7 @@ def read_contents(data: Buffer) -> GraphContents:
 def _read_graph(graph: memoryview, contents: GraphContents, *, depth: int) -> None:
     if depth > _DEEPEST:
         raise ValueError("its graphs are nested too deeply")
-    for number, value in _fields(graph, contents):
+    for number, value in read_fields(graph, contents.count):
         if number == _GRAPH_NODE:
             _read_node(_message(value), contents, depth=depth)
         elif number == _GRAPH_TENSOR:
@@ -134,7 +133,7 @@ def _read_graph(graph: memoryview, contents: GraphContents, *, depth: int) -> No
 def _read_node(node: memoryview, contents: GraphContents, *, depth: int) -> None:
     operator, domains, has_graph = "", set(), False
     contents.count(parts=1)
-    for number, value in _fields(node, contents):
+    for number, value in read_fields(node, contents.count):
         if number == _NODE_OPERATOR:
             operator = _text(value)
             # Each that is named: of several, parsers take the last.
@@ -151,7 +150,7 @@ def _read_node(node: memoryview, contents: GraphContents, *, depth: int) -> None
 def _read_attribute(attribute: memoryview, contents: GraphContents, *, depth: int) -> bool:
     """Look into an attribute, and return whether it holds a graph."""
     has_graph = False
-    for number, part in _fields(attribute, contents):
+    for number, part in read_fields(attribute, contents.count):
         if number in _ATTRIBUTE_GRAPHS:
             _read_graph(_message(part), contents, depth=depth + 1)
             has_graph = True
@@ -165,7 +164,7 @@ def _read_attribute(attribute: memoryview, contents: GraphContents, *, depth: in
 
 
 def _read_sparse(sparse: memoryview, contents: GraphContents) -> None:
-    for number, value in _fields(sparse, contents):
+    for number, value in read_fields(sparse, contents.count):
         if number in _SPARSE_TENSORS:
             _read_tensor(_message(value), contents)
 
@@ -174,70 +173,18 @@ def _read_tensor(tensor: memoryview, contents: GraphContents) -> None:
     found = 0
     elsewhere = False
     contents.count(parts=1)
-    for number, value in _fields(tensor, contents):
+    for number, value in read_fields(tensor, contents.count):
         if number == _TENSOR_TYPE and isinstance(value, int):
             contents.types.add(value)
         elif number == _TENSOR_LOCATION:
             elsewhere = value != 0
         elif number == _TENSOR_EXTERNAL:
-            entry = dict(_fields(_message(value), contents))
+            entry = dict(read_fields(_message(value), contents.count))
             if _text(entry.get(_ENTRY_KEY, memoryview(b""))) == "location":
                 contents.locations.add(_text(entry.get(_ENTRY_VALUE, memoryview(b""))))
                 found += 1
     if elsewhere and not found:
         contents.locations.add("")
-
-
-def _fields(message: memoryview, contents: GraphContents) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield number and value of each field: an int for a varint, the bytes of a longer one."""
-    position, end, seen = 0, len(message), 0
-    while position < end:
-        seen += 1
-        if seen > _MOST_FIELDS:
-            break
-        # Here where a varint has one byte, as nearly all have: every start waits for this.
-        tag = message[position]
-        position += 1
-        if tag >= 0x80:
-            tag, position = _varint(message, position - 1)
-        number, kind = tag >> 3, tag & 7
-        # Parsers cut a tag to 32 bits; a longer one would be another field for them than for us.
-        if not number or tag >> 32:
-            raise ValueError("it is damaged")
-        if kind == _BYTES:
-            if position < end and message[position] < 0x80:
-                size = message[position]
-                position += 1
-            else:
-                size, position = _varint(message, position)
-        elif kind == _VARINT:
-            value, position = _varint(message, position)
-            yield number, value
-            continue
-        elif kind in (_FIXED64, _FIXED32):
-            size = 8 if kind == _FIXED64 else 4
-        else:  # groups, which ONNX has none of
-            raise ValueError("it is damaged")
-        if end - position < size:
-            raise ValueError("it is cut off")
-        yield number, message[position : position + size]
-        position += size
-    contents.count(fields=seen)
-
-
-def _varint(message: memoryview, position: int) -> tuple[int, int]:
-    """Return the number that begins at a position, and the position after it."""
-    number = shift = 0
-    while shift < 64:
-        if position >= len(message):
-            raise ValueError("it is cut off")
-        byte = message[position]
-        position += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, position
-        shift += 7
-    raise ValueError("it is damaged")
 
 
 def _message(value: int | memoryview) -> memoryview:

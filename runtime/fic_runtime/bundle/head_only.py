@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError
+from ..errors import BundleError, one_line
 from .manifest import MANIFEST_FILE, Manifest
 from .opening import GOLDEN_FILE, Bundle
 
@@ -73,9 +73,17 @@ def files_of_the_head(bundle: Bundle) -> dict[str, bytes]:
     others -= {manifest.single_graph.get("file")}
     files = {file: bundle.files.read(file) for file in sorted(others)}
     if GOLDEN_FILE in files:
-        with np.load(io.BytesIO(files[GOLDEN_FILE]), allow_pickle=False) as arrays:
+        from .arrays import read_golden_arrays
+
+        path = bundle.files.path(GOLDEN_FILE)
+        try:
+            arrays = read_golden_arrays(bundle.files, manifest)
             scores = arrays.get("ood_scores")
             files |= head_golden(arrays["bottlenecks"], arrays["probabilities"], scores)
+        except (OSError, ValueError, KeyError) as error:
+            raise BundleError(
+                f"{path}: cannot be read ({one_line(error)}); export the bundle again"
+            ) from error
     return files
 
 

@@ -35,9 +35,9 @@ _MOST_LISTS = 1_000_000
 _DEEPEST = 16
 _MOST_LABELS = 200_000
 _MOST_CHARACTERS = 1000  # of a label, a name or a digest
-_MOST_SIDE = 1 << 14  # of the base's input, in pixels
-_MOST_PIXELS = 1 << 24
-_MOST_FEATURES = 1 << 24  # of a bottleneck or a feature map: 67 MB
+MOST_SIDE = 1 << 14  # of the base's input, in pixels
+MOST_PIXELS = 1 << 24
+MOST_FEATURES = 1 << 24  # of a bottleneck or a feature map: 67 MB
 _MOST_AXES = 8
 _GRAPH_SUFFIX = ".onnx"
 
@@ -239,7 +239,7 @@ class Manifest:
         """Refuse what is past any classifier: arrays of these sizes are made before any is read."""
         geometry, labels = self.preprocessing.geometry, len(self.labels)
         sides = geometry.height, geometry.width
-        if max(sides) > _MOST_SIDE or math.prod(sides) > _MOST_PIXELS:
+        if max(sides) > MOST_SIDE or math.prod(sides) > MOST_PIXELS:
             raise ValueError(f"an input of {sides[0]}x{sides[1]} pixels is past the limit")
         if not 1 <= labels <= _MOST_LABELS:
             raise ValueError(f"there are {labels} labels instead of 1 to {_MOST_LABELS}")
@@ -247,7 +247,7 @@ class Manifest:
         if self.feature_map is not None:
             tensors.append(self.feature_map.output)
         for tensor in tensors:
-            if math.prod(tensor.item_shape) > _MOST_FEATURES:
+            if math.prod(tensor.item_shape) > MOST_FEATURES:
                 raise ValueError(f"{_shape(tensor.shape)} has more features than any base")
 
 
@@ -378,7 +378,7 @@ def _check_feature_map(feature_map: FeatureMap, bottleneck: Tensor) -> None:
 def _tensor(values: dict[str, Any]) -> Tensor:
     batch, *item = _list(values["shape"]) or [0]
     fits = batch is None and len(item) < _MOST_AXES
-    if not fits or not all(type(size) is int and 0 < size <= _MOST_FEATURES for size in item):
+    if not fits or not all(type(size) is int and 0 < size <= MOST_FEATURES for size in item):
         raise ValueError(f"the shape {reprlib.repr(values['shape'])} is not a batch of items")
     return Tensor(name=_text(values["name"]), dtype=_text(values["dtype"]), shape=(None, *item))
 

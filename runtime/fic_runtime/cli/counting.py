@@ -73,6 +73,10 @@ def with_paths(
     stream: Callable[[Iterable[Path]], Generator[Result | ImageError, None, None]],
 ) -> Generator[tuple[Path, Result | ImageError], None, None]:
     """Yield each path with what the stream made of it; close the generator to end the stream."""
+    if isinstance(pictures, Sized):
+        with closing(stream(pictures)) as answers:
+            yield from zip(pictures, answers, strict=True)
+        return
     taken: deque[Path] = deque()  # whose answers have not come yet
 
     def take() -> Iterator[Path]:

@@ -94,7 +94,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         ("workers", positive, "pictures worked on at once (default: one for each processor)"),
         ("batch-size", positive, "most pictures in one batch (default: 1; 32 on a GPU)"),
         ("max-bytes", positive, "most bytes of one request (default: 20971520)"),
-        ("max-pixels", positive, "most pixels of one picture (default: 33554432)"),
+        ("max-pixels", positive, "most pixels of a picture (default: $FIC_MAX_PIXELS or 33554432)"),
         ("max-pictures", positive, "most pictures of one request (default: 16)"),
         ("max-queue", positive, "most waiting pictures (default: 16 for each worker, at least 32)"),
         ("max-held-bytes", positive, "most bytes of all requests in memory (default: 268435456)"),

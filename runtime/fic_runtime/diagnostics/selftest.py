@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import GOLDEN_FILE, Bundle, open_bundle
-from ..bundle.arrays import read_arrays
+from ..bundle.arrays import read_golden_arrays
 from ..bundle.manifest import Manifest
 from ..classifier import Classifier
 from ..devices import Device
@@ -121,7 +121,7 @@ def _read_golden(bundle: Bundle, *, pictures: bool = True) -> dict[str, NDArray[
     if pictures:
         tensors = {"images": manifest.base.input, **tensors}
     try:
-        arrays = read_arrays(files.read(GOLDEN_FILE))
+        arrays = read_golden_arrays(files, manifest)
         golden = {name: arrays[name] for name in tensors}
         if pictures:
             file = arrays["picture"].tobytes()

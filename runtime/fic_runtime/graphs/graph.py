@@ -4,6 +4,8 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict, Unpack
@@ -14,9 +16,11 @@ from numpy.typing import NDArray
 from ..devices import CPU, CUDA, Device, chosen_threads, providers_for
 from ..errors import BundleError, DeviceError, Log, one_line
 from .cache import LEAST_BYTES, MOST_BYTES, graph_cache
+from .callers import Callers
 from .interrupting import Interruptible
 from .onnx_runtime import onnxruntime
-from .sessions import SessionOptions, cached_session, new_session
+from .optimised import Opened, cached_session, passing_cache
+from .sessions import SessionOptions, new_session
 from .spec import GraphSpec, Tensor
 
 log: Log = Log(__name__)
@@ -113,7 +117,8 @@ class Graph:
         self._model = reopen or (lambda: model)
         self._digest = digest
         self._name = name or ("the graph" if isinstance(model, bytes) else str(model))
-        self._session: Any = _open_session(model, self._name, self._options, digest, strict=strict)
+        opened = _open_session(model, self._name, self._options, digest, strict=strict)
+        self._session, self._shared = opened
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if len(inputs) != 1 or len(outputs) != 1 + further_outputs:
             raise BundleError(
@@ -129,7 +134,54 @@ class Graph:
         log.info("%s: runs on %s with %d threads", self._name, self.provider, self._options.threads)
         self._runs = Interruptible()
         self._reopening = threading.Lock()
+        self._callers = Callers(self.threads)
+        self._one_thread: tuple[Graph, ...] | None = None  # not asked for yet, or what there is
         _graphs.add(self)
+
+    @property
+    def threads(self) -> int:
+        """How many threads one run has."""
+        return self._options.threads
+
+    def with_one_thread(self) -> "Graph":
+        """Return the same graph with one thread for a run, for several runs at the same time.
+
+        Threads that share one run wait for each other, so this gives more runs a second. It is made
+        once, when it is first asked for, and shares the weights. Where they cannot be shared, on
+        other devices than the CPU, and where one thread is all there is, it is this graph.
+        """
+        if self.provider != CPU or self.threads == 1:
+            return self
+        if self._one_thread is None:
+            with self._reopening:
+                if self._one_thread is None:
+                    self._one_thread = self._opened_with_one_thread()
+        return next(iter(self._one_thread), self)
+
+    def _opened_with_one_thread(self) -> "tuple[Graph, ...]":
+        """Return the graph with one thread; nothing where its weights would be there twice."""
+        options = self._options._replace(threads=1)
+        session = None
+        try:
+            if self._shared is not None:
+                session = self._shared.session(options)
+            elif _size(model := self._model()) < LEAST_BYTES:
+                session = new_session(model, options)
+            elif _size(model) <= MOST_BYTES:
+                with passing_cache() as cache:
+                    opened = cached_session(model, self._digest or "", self._options, cache)
+                    if opened.shared is not None:
+                        session = opened.shared.session(options)
+                        self._session, self._shared = opened
+        except Exception as error:  # onnxruntime's errors share no base class but this one
+            log.info("%s: has no session of one thread (%s)", self._name, one_line(error))
+        if session is None:
+            return ()
+        graph = copy(self)
+        graph._options, graph._session, graph._shared = options, session, self._shared
+        graph._reopening = threading.Lock()
+        _graphs.add(graph)
+        return (graph,)
 
     def run(self, batch: Batch) -> NDArray[Any]:
         """Return the output for a batch, whose first dimension is the number of items.
@@ -142,10 +194,19 @@ class Graph:
     def run_outputs(self, batch: Batch, names: Sequence[str]) -> list[NDArray[Any]]:
         """Return the outputs of these names for a batch.
 
+        With all threads; with one where so many other threads run the graph that this is quicker.
+
         Raises:
             DeviceError: the device cannot do it, most often for want of memory.
             ValueError: the batch has another element type or shape than the input.
         """
+        if self.threads == 1:
+            return self._outputs(batch, names)
+        with self._callers as are_many:
+            graph = self.with_one_thread() if are_many else self
+            return graph._outputs(batch, names)
+
+    def _outputs(self, batch: Batch, names: Sequence[str]) -> list[NDArray[Any]]:
         if isinstance(batch, DeviceArray) and batch.provider != self.provider:
             batch = np.asarray(batch)
         session, wanted = self._session_for(batch), list(names)
@@ -232,10 +293,19 @@ class Graph:
                         "forked; start it with multiprocessing's 'spawn', or make the classifier "
                         "in it"
                     )
-                self._session = _open_session(
+                self._session = self._shared_session()
+            if self._session is None:
+                self._session, self._shared = _open_session(
                     self._model(), self._name, self._options, self._digest, strict=True
                 )
             return self._session
+
+    def _shared_session(self) -> Any:
+        """Return a session over the weights that the parent mapped, if it did."""
+        if self._shared is not None:
+            with suppress(Exception):  # onnxruntime's errors share no base class but this one
+                return self._shared.session(self._options)
+        return None
 
     def _leave_to_parent(self) -> None:
         """Forget the session of the process that this one was forked from.
@@ -246,6 +316,7 @@ class Graph:
         import ctypes
 
         self._reopening = threading.Lock()
+        self._callers = Callers(self.threads)
         if self._session is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(getattr(self._session, "_sess", None)))
             self._session = None
@@ -282,20 +353,20 @@ def _session_options(
 
 def _open_session(
     model: Model, name: str, options: SessionOptions, digest: str | None, *, strict: bool
-) -> Any:
+) -> Opened:
     wanted = list(options.providers)
     try:
-        session = _session(model, options, digest)
+        opened = _session(model, options, digest)
         reason = "ONNX Runtime left it out"
     except Exception as error:  # onnxruntime's errors share no base class but this one
         reason = one_line(error)
-        session = None
-    if session is not None and session.get_providers()[: len(wanted)] == wanted:
-        return session
+        opened = None
+    if opened is not None and opened.session.get_providers()[: len(wanted)] == wanted:
+        return opened
     # Is the file at fault or the device? The CPU tells.
-    if session is None:
+    if opened is None:
         try:
-            session = new_session(model, options._replace(providers=(CPU,)))
+            opened = Opened(new_session(model, options._replace(providers=(CPU,))))
         except Exception as error:
             raise BundleError(
                 f"{name}: ONNX Runtime {onnxruntime.__version__} cannot open it "
@@ -310,20 +381,23 @@ def _open_session(
     log.warning(
         "%s: %s could not be started (%s), running on the CPU", Path(name).name, wanted[0], reason
     )
-    return session
+    return opened
 
 
-def _session(model: Model, options: SessionOptions, digest: str | None) -> Any:
-    size = len(model) if isinstance(model, bytes) else model.stat().st_size
+def _session(model: Model, options: SessionOptions, digest: str | None) -> Opened:
     cache = graph_cache()
     if (
         cache is None
         or digest is None
         or options.providers != (CPU,)
-        or not LEAST_BYTES <= size <= MOST_BYTES
+        or not LEAST_BYTES <= _size(model) <= MOST_BYTES
     ):
-        return new_session(model, options)
+        return Opened(new_session(model, options))
     return cached_session(model, digest, options, cache)
+
+
+def _size(model: Model) -> int:
+    return len(model) if isinstance(model, bytes) else model.stat().st_size
 
 
 def _tensor(value: Any) -> Tensor:

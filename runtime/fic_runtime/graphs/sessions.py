@@ -1,11 +1,12 @@
 """ONNX Runtime's sessions, opened with fic's options."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ..devices import CPU, CUDA
-from ..errors import one_line
-from .cache import GraphCache
+from .cache import WEIGHTS_FILE
 from .int8_sums import int8_sums_saturate
 from .onnx_runtime import onnxruntime
 
@@ -15,6 +16,14 @@ _PROVIDER_OPTIONS = {CUDA: {"use_tf32": "0"}}
 ONNX_ALONE = ("session.load_model_format", "ONNX")
 # Other kernels for int8, which lose nothing of the sums where the quick ones would (`.int8_sums`).
 EXACT_INT8 = ("session.x64quantprecision", "1")
+# Threads wait busily for the next part of a run, and no longer for the next run: a single one is as
+# quick, and what the program does between two is not disturbed.
+IDLE_BETWEEN_RUNS = ("session.force_spinning_stop", "1")
+# Weights in a file of their own, which begin where processors like them to.
+_OPTIMISED_WEIGHTS = "session.optimized_model_external_initializers_file_name"
+_LEAST_OPTIMISED_WEIGHTS = "session.optimized_model_external_initializers_min_size_in_bytes"
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+_LEAST_BYTES = "1024"  # of one of them; less is not worth a look for where it is
 
 
 class SessionOptions(NamedTuple):
@@ -26,7 +35,9 @@ class SessionOptions(NamedTuple):
         alone: the CPU shall not help out.
         lean_memory: give memory back after each run instead of keeping it for the next.
         optimise: False for a graph that was optimised before.
-        write_optimised: where to save the optimised graph.
+        write_optimised: where to save the optimised graph, with its larger weights beside it.
+        weights: values of initializers, used where they lie; they must outlive the session.
+        weights_folder: where the file of these is, by the name that the graph has for it.
     """
 
     providers: tuple[str, ...]
@@ -35,6 +46,8 @@ class SessionOptions(NamedTuple):
     lean_memory: bool = False
     optimise: bool = True
     write_optimised: Path | None = None
+    weights: Mapping[str, Any] = MappingProxyType({})
+    weights_folder: Path | None = None
 
 
 def new_session(model: Path | bytes, settings: SessionOptions) -> Any:
@@ -51,6 +64,7 @@ def new_session(model: Path | bytes, settings: SessionOptions) -> Any:
     options.intra_op_num_threads = settings.threads
     options.log_severity_level = 4  # what matters comes back as an exception
     options.add_session_config_entry(*ONNX_ALONE)
+    options.add_session_config_entry(*IDLE_BETWEEN_RUNS)
     if int8_sums_saturate():
         options.add_session_config_entry(*EXACT_INT8)
     if settings.lean_memory:
@@ -60,6 +74,12 @@ def new_session(model: Path | bytes, settings: SessionOptions) -> Any:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if settings.write_optimised is not None:
         options.optimized_model_filepath = str(settings.write_optimised)
+        options.add_session_config_entry(_OPTIMISED_WEIGHTS, WEIGHTS_FILE)
+        options.add_session_config_entry(_LEAST_OPTIMISED_WEIGHTS, _LEAST_BYTES)
+    for name, value in settings.weights.items():
+        options.add_initializer(name, value)
+    if settings.weights_folder is not None:
+        options.add_session_config_entry(_WEIGHTS_FOLDER, str(settings.weights_folder))
     names = providers if CPU in providers or settings.alone else (*providers, CPU)
     if CPU not in names:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -77,32 +97,3 @@ def _name_or_content(model: Path) -> str | bytes:
     except UnicodeEncodeError:
         return model.read_bytes()
     return name
-
-
-def cached_session(
-    model: Path | bytes, digest: str, settings: SessionOptions, cache: GraphCache
-) -> Any:
-    """Return `new_session`, from the optimised graph of an earlier start where there is one.
-
-    Args:
-        model: the ONNX file, or its content.
-        digest: what identifies the model; the model itself must have been checked against it.
-        settings: for the CPU alone: other providers optimise as they like.
-        cache: where optimised graphs are.
-
-    Raises:
-        Exception: as `new_session`.
-    """
-    found = cache.find(digest)
-    if found is not None:
-        try:
-            return new_session(found, settings._replace(optimise=False))
-        except Exception as error:  # onnxruntime's errors share no base class but this one
-            cache.discard(digest, one_line(error))
-    with cache.writing(digest) as unfinished:
-        if unfinished is not None:
-            try:
-                return new_session(model, settings._replace(write_optimised=unfinished))
-            except Exception as error:  # the disk may be full
-                cache.give_up(unfinished, one_line(error))
-    return new_session(model, settings)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..bundle import CLASS_WEIGHTS_FILE, TEACHING_FILE, Bundle, open_bundle
 from ..bundle.head_only import shown_base
 from ..bundle.manifest import Manifest
-from ..errors import BundleError
+from ..errors import BundleError, ImageError
 from ..predictions import Prediction
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .out_of_distribution import OutOfDistribution
     from .statistics import ClassStatistics
 
+Answer = TypeVar("Answer")
 OpenGraph: TypeAlias = "Callable[[Bundle, str], Graph]"
 
 
@@ -51,8 +52,26 @@ class Head:
         return self.graph.run(bottlenecks)
 
     def predict(self, bottlenecks: "Batch") -> list[Prediction]:
-        """Return one answer for each of the bottlenecks, (n, *bottleneck)."""
-        rows, ood = self.run(bottlenecks), self.ood
+        """Return one answer for each of the bottlenecks, (n, *bottleneck).
+
+        Raises:
+            ImageError: one is not finite, and so would be the answer.
+        """
+        return [answered(answer) for answer in self.answers(bottlenecks)]
+
+    def answers(self, bottlenecks: "Batch") -> list[Prediction | ImageError]:
+        """Return the same, with an error in the place of an answer that would not be finite."""
+        rows = self.run(bottlenecks)
+        finite = np.isfinite(rows).all(axis=1)
+        if isinstance(bottlenecks, np.ndarray):  # elsewhere they stay on their device
+            finite &= are_finite(bottlenecks)
+        if finite.all():
+            return [*self._predictions(bottlenecks, rows)]
+        found = iter(self._predictions(np.asarray(bottlenecks)[finite], rows[finite]))
+        return [next(found) if usable else not_finite() for usable in finite.tolist()]
+
+    def _predictions(self, bottlenecks: "Batch", rows: NDArray[Any]) -> list[Prediction]:
+        ood = self.ood
         if ood is None:
             return [Prediction.from_probabilities(row, self.labels) for row in rows]
         scores = ood.score(np.asarray(bottlenecks), rows)
@@ -62,6 +81,27 @@ class Head:
             )
             for row, score in zip(rows, scores.tolist(), strict=True)
         ]
+
+
+def are_finite(bottlenecks: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return for each of the bottlenecks, (n, *bottleneck), whether all its values are finite."""
+    finite: NDArray[np.bool_] = np.isfinite(bottlenecks.reshape(len(bottlenecks), -1)).all(axis=1)
+    return finite
+
+
+def not_finite() -> ImageError:
+    """Return the error of a picture for which the base gives infinite values, or none at all."""
+    return ImageError(
+        "the base gives no finite values for it; leave the picture out, or, if that is so for "
+        "others, export the bundle again and run `fic-runtime selftest`"
+    )
+
+
+def answered(answer: Answer | ImageError) -> Answer:
+    """Return an answer, or raise the error in its place."""
+    if isinstance(answer, ImageError):
+        raise answer
+    return answer
 
 
 def open_head(path: str | os.PathLike[str], deployed: Bundle, open_graph: OpenGraph) -> Head:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import CLASS_WEIGHTS_FILE, Bundle
-from ..bundle.arrays import read_arrays
+from ..bundle.arrays import read_array_file
 from ..bundle.manifest import FeatureMap
 from ..errors import BundleError
 from ..graphs.spec import GraphSpec, Tensor
@@ -55,7 +55,7 @@ def read_linear_head(bundle: Bundle) -> LinearHead | None:
     features, labels = bundle.manifest.head.input.shape[-1] or 0, len(bundle.manifest.labels)
     most = 4 * (features + 1) * labels
     try:
-        arrays = read_arrays(bundle.files.read(CLASS_WEIGHTS_FILE), most)
+        arrays = read_array_file(bundle.files, CLASS_WEIGHTS_FILE, most)
         weights = LinearHead(arrays["kernel"], arrays["bias"])
     except (OSError, ValueError, KeyError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error

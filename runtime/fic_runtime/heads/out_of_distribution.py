@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..bundle.arrays import read_arrays
+from ..bundle.arrays import read_array_file
 from ..bundle.files import BundleFiles
 from ..bundle.manifest import Manifest
 from ..errors import BundleError
 from .ood_scores import METHODS, Array, Score, pooled
 
 SCORE_FILE = "known.npz"
+_MOST_NEIGHBORS = 1 << 14  # export keeps 500
 
 
 class OutOfDistribution(NamedTuple):
@@ -59,10 +60,18 @@ def read_out_of_distribution(files: BundleFiles, manifest: Manifest) -> OutOfDis
     if known.file not in manifest.files:
         raise BundleError(f"{path}: has no checksum in the manifest; export the bundle again")
     try:
-        arrays = read_arrays(files.read(known.file))
+        arrays = read_array_file(files, known.file, _most_bytes(manifest))
     except (OSError, ValueError) as error:
         raise BundleError(f"{path}: cannot be read ({error}); export the bundle again") from error
     return OutOfDistribution(_made(method, arrays, path, manifest), known.threshold)
+
+
+def _most_bytes(manifest: Manifest) -> int:
+    """Return how many bytes the arrays of any method have at most: rows of features, each."""
+    features, labels = manifest.base.output.shape[-1] or 0, len(manifest.labels)
+    # Means or weights of the labels, at most as many directions as features, and neighbors.
+    rows = 2 * labels + features + _MOST_NEIGHBORS + 4
+    return 4 * (rows * features + 2 * labels + features)
 
 
 def _made(method: type[Score], arrays: dict[str, Array], path: Path, manifest: Manifest) -> Score:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle import TEACHING_FILE, Bundle
-from ..bundle.arrays import read_arrays
+from ..bundle.arrays import read_array_file
 from ..errors import BundleError
 from .linear import LinearHead
 
@@ -155,7 +155,7 @@ def read_teaching(bundle: Bundle) -> ClassStatistics | None:
     # Means and counts of the labels, and at most as many directions as there are features.
     most = (4 * features + 8) * labels + (2 * features + 4) * features
     try:
-        arrays = read_arrays(bundle.files.read(TEACHING_FILE), most)
+        arrays = read_array_file(bundle.files, TEACHING_FILE, most)
         teaching = ClassStatistics(
             **{
                 name: arrays[_STORED.get(name, name)]

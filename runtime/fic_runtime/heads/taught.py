@@ -19,7 +19,7 @@ from ..bundle import (
     TEACHING_FILE,
     Bundle,
 )
-from ..bundle.arrays import read_arrays
+from ..bundle.arrays import read_golden_arrays
 from ..bundle.files import HeldFiles, bundle_files
 from ..bundle.head_only import head_files, head_golden
 from ..bundle.labels import is_label
@@ -133,7 +133,7 @@ def _made(
         CLASS_WEIGHTS_FILE: _npz({"kernel": weights.kernel, "bias": weights.bias}),
     }
     if GOLDEN_FILE in base.own_files:
-        recorded = read_arrays(deployed.files.read(GOLDEN_FILE))["bottlenecks"]
+        recorded = read_golden_arrays(deployed.files, base)["bottlenecks"]
         files |= head_golden(recorded, graph.run(recorded))
     return held_head(head.path, head_files(manifest, files), graph)
 

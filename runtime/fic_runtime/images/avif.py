@@ -1,13 +1,14 @@
 """How large an AVIF is: what its boxes say, and what the AV1 frames in it say themselves.
 
 Decoders believe the frames. Boxes: ISO/IEC 14496-12, 23008-12 (ispe, irot, imir) and the AV1 Image
-File Format; frames: the AV1 Bitstream & Decoding Process Specification, 5.3 (OBUs) and 5.5
-(sequence headers).
+File Format; frames: the AV1 Bitstream & Decoding Process Specification, 5.3 (OBUs), 5.5
+(sequence headers) and 5.9 (frame headers).
 """
 
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from .formats import REMEDY, TRUNCATED, DamageError, ImageHeader
 
@@ -20,7 +21,8 @@ _ORIENTATIONS = {
 _MOST_SIZES = 1000  # a grid of 100 megapixels has some 400 tiles
 _MOST_BOXES = 10_000
 _MOST_UNITS = 10_000
-_SEQUENCE_HEADER = 1  # of the types of OBUs
+_SEQUENCE_HEADER, _FRAMES = 1, (3, 6)  # of the types of OBUs
+_KEY, _SWITCH = 0, 3  # of the types of frames
 
 
 def read_avif(data: bytes) -> ImageHeader:
@@ -92,14 +94,18 @@ def _frames(data: bytes, meta: bytes) -> Iterator[tuple[int, int]]:
         content = b"".join(
             source[start : start + length if length else None] for start, length in extents
         )
-        largest = (0, 0)
+        sizes, sequence = [(0, 0)], None
         for kind, unit in _units(content):
             units += 1
             if units > _MOST_UNITS:
                 raise DamageError(f"is made of more parts than any picture; {REMEDY}")
             if kind == _SEQUENCE_HEADER:
-                largest = max(largest, _sequence_size(unit), key=lambda size: size[0] * size[1])
-        yield largest
+                sequence = _sequence(unit)
+                sizes.append(sequence.size)
+            # What it states is not looked for: pictures do without.
+            elif kind in _FRAMES and sequence is not None and _states_a_size(unit, sequence):
+                sizes.append(sequence.largest)
+        yield max(sizes, key=lambda size: size[0] * size[1])
 
 
 def _coded_items(iinf: bytes) -> set[int]:
@@ -187,32 +193,97 @@ class _Bits:
         self.read(zeros)
 
 
-def _sequence_size(unit: bytes) -> tuple[int, int]:
-    """Return the largest size of a frame that a sequence header allows."""
+@dataclass(frozen=True, kw_only=True)
+class _Sequence:
+    """What a sequence header says that is needed to read the headers of its frames.
+
+    Attributes:
+        size: of its frames, where they state no other.
+        largest: the most that a frame may state.
+        is_reduced: it is of one still picture, which has this size.
+        time_bits: of the time at which a frame is shown; 0 if it is not there.
+        id_bits: of a frame's number; 0 if it is not there.
+        screen_tools: whether frames use the tools for screens; 2 where each says it.
+        whole_vectors: the same of motion by whole pixels.
+    """
+
+    size: tuple[int, int]
+    largest: tuple[int, int]
+    is_reduced: bool
+    time_bits: int = 0
+    id_bits: int = 0
+    screen_tools: int = 2
+    whole_vectors: int = 2
+
+
+def _sequence(unit: bytes) -> _Sequence:
     bits = _Bits(unit)
     bits.read(4)  # profile, and whether it is a still picture
-    if reduced := bits.read(1):
+    time_bits = 0
+    if is_reduced := bool(bits.read(1)):
         bits.read(5)
     else:
-        _skip_operating_points(bits)
+        time_bits = _skip_operating_points(bits)
     for_width, for_height = bits.read(4) + 1, bits.read(4) + 1
-    width, height = bits.read(for_width) + 1, bits.read(for_height) + 1
-    if not reduced:
-        # A frame may state another size in as many bits. Where the bits fit the size, that is four
-        # times as many pixels at most, which the budget bears; where they do not, it is a trick.
-        width, height = max(width, 1 << for_width - 1), max(height, 1 << for_height - 1)
-    return width, height
+    size = bits.read(for_width) + 1, bits.read(for_height) + 1
+    if is_reduced:
+        return _Sequence(size=size, largest=size, is_reduced=True)
+    id_bits = bits.read(4) + bits.read(3) + 3 if bits.read(1) else 0
+    bits.read(7)  # tools of blocks and of motion
+    has_order = bits.read(1)
+    if has_order:
+        bits.read(2)
+    screen_tools = 2 if bits.read(1) else bits.read(1)
+    whole_vectors = 2
+    if screen_tools:
+        whole_vectors = 2 if bits.read(1) else bits.read(1)
+    return _Sequence(
+        size=size,
+        largest=(1 << for_width, 1 << for_height),
+        is_reduced=False,
+        time_bits=time_bits,
+        id_bits=id_bits,
+        screen_tools=screen_tools,
+        whole_vectors=whole_vectors,
+    )
 
 
-def _skip_operating_points(bits: _Bits) -> None:
-    of_delay = 0
+def _states_a_size(unit: bytes, sequence: _Sequence) -> bool:
+    """Return whether the header of a frame states a size of its own (5.9.2)."""
+    bits = _Bits(unit)
+    if sequence.is_reduced or bits.read(1):  # or a frame that was there is shown again
+        return False
+    kind, is_shown = bits.read(2), bits.read(1)
+    if is_shown:
+        bits.read(sequence.time_bits)
+    else:
+        bits.read(1)
+    if kind == _SWITCH:
+        return True
+    if not (kind == _KEY and is_shown):
+        bits.read(1)
+    bits.read(1)
+    screen_tools = bits.read(1) if sequence.screen_tools == 2 else sequence.screen_tools
+    if screen_tools and sequence.whole_vectors == 2:
+        bits.read(1)
+    bits.read(sequence.id_bits)
+    return bool(bits.read(1))
+
+
+def _skip_operating_points(bits: _Bits) -> int:
+    """Return how many bits the time has at which a frame is shown, if it is there."""
+    of_delay = time_bits = 0
     if bits.read(1):  # timing
         bits.read(64)
-        if bits.read(1):
+        is_even = bits.read(1)
+        if is_even:
             bits.skip_number()
         if bits.read(1):  # a model of the decoder
             of_delay = bits.read(5) + 1
-            bits.read(42)
+            bits.read(37)
+            time_bits = bits.read(5) + 1
+            if is_even:
+                time_bits = 0
     delays = bits.read(1)
     for _ in range(bits.read(5) + 1):
         bits.read(12)
@@ -222,3 +293,4 @@ def _skip_operating_points(bits: _Bits) -> None:
             bits.read(2 * of_delay + 1)
         if delays and bits.read(1):
             bits.read(4)
+    return time_bits

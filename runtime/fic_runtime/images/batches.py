@@ -34,8 +34,7 @@ def pixel_batches(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is at least 1; received {batch_size}")
-    if is_one_picture(images):
-        raise TypeError("images is a list of pictures; for one picture use predict()")
+    check_several(images)
     batch = np.empty((batch_size, geometry.height, geometry.width, 3), np.uint8)
     filled = 0
     for number, image in enumerate(images):
@@ -57,8 +56,17 @@ def pixel_batches(
         yield batch[:filled]
 
 
-def is_one_picture(images: Any) -> bool:
-    """Return whether what should be many pictures is a single one."""
+def check_several(images: Any) -> None:
+    """Make sure that what should be many pictures is not a single one.
+
+    Raises:
+        TypeError: it is.
+    """
+    if _is_one_picture(images):
+        raise TypeError("images is a series of pictures; for one picture use predict()")
+
+
+def _is_one_picture(images: Any) -> bool:
     # An array of three dimensions would pass for a list of grey pictures, its rows.
     if isinstance(images, np.ndarray):
         return images.dtype != object and images.ndim < 4

@@ -1,6 +1,14 @@
-"""What a server takes on; standard library only, so that the command line can show the defaults."""
+"""What a server takes on."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
+
+from ..images.headers import chosen_max_pixels
+
+
+def _max_pixels() -> int:
+    # What holds everywhere where it is set, and less than elsewhere where not: clients are strange.
+    return chosen_max_pixels(None) if os.environ.get("FIC_MAX_PIXELS") else 2**25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +21,8 @@ class Limits:
         batch_size: the most pictures that are computed at once; by default 1 on the CPU and 32 on
             other devices.
         max_bytes: of the body of one request.
-        max_pixels: of one picture; its header is read before anything is decoded.
+        max_pixels: of one picture, whose header is read before anything is decoded; FIC_MAX_PIXELS
+            or 33 554 432 by default.
         max_pictures: in one request.
         max_queue: pictures that wait for a worker; 16 for each worker, and 32 at least, by default.
             One more is answered by 503 at once.
@@ -30,7 +39,7 @@ class Limits:
     workers: int | None = None
     batch_size: int | None = None
     max_bytes: int = 20 * 2**20
-    max_pixels: int = 2**25
+    max_pixels: int = field(default_factory=_max_pixels)
     max_pictures: int = 16
     max_queue: int | None = None
     max_held_bytes: int = 256 * 2**20

@@ -10,6 +10,7 @@ from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ..errors import ImageError
 from ..images import Pixels8, decode_image
 from .models import HeadAnswers, Models
 
@@ -181,6 +182,13 @@ class _Batches:
     def _answer(self, wanted: "list[tuple[Pixels8, Future[HeadAnswers]]]") -> None:
         try:
             answers = self._models.predict_batch([pixels for pixels, _ in wanted])
+        except ImageError as error:
+            if len(wanted) == 1:
+                wanted[0][1].set_exception(error)
+            else:  # of one picture alone; the others are not to go without
+                for pair in wanted:
+                    self._answer([pair])
+            return
         except BaseException as error:  # handed over to those who wait
             for _, future in wanted:
                 future.set_exception(error)

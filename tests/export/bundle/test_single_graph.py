@@ -11,14 +11,11 @@ import pytest
 import fic_export
 from fic_export.bundle.single_graph import SINGLE_FILE, fuse, write_single_graph
 from fic_export.errors import ConversionError, ParityError
-from fic_export.fits.out_of_distribution import FittedScore
 from fic_export.graphs.files import at_opset
 from fic_runtime.bundle import open_bundle
-from fic_runtime.bundle.manifest import Known
 from fic_runtime.classifier import Classifier
-from fic_runtime.heads.ood_scores import NearestNeighbour, normalised
 from fic_runtime.preprocessing import Geometry, Pixels, Preprocessing
-from tests.export.conftest import make_base, make_head
+from tests.export.conftest import known_score, make_base, make_head
 
 # Quotes, and what must be escaped in one of the notations.
 LABELS = ("Gänseblümchen", 'it\'s "tulip"', "バラ\\の花 🌹")
@@ -158,24 +155,6 @@ def test_graphs_of_two_operator_sets_are_refused(bundle):
         model.opset_import.add(domain="ai.onnx.ml", version=version)
     with pytest.raises(ConversionError, match="different operator sets"):
         fuse(base, head)
-
-
-def known_score():
-    """Return a fitted score, whose numbers are float16 in the bundle as in a real one."""
-    random = np.random.default_rng(0)
-    neighbours = normalised(random.normal(size=(9, 6))).astype(np.float16).astype(np.float32)
-    known = Known(
-        method="nearest_neighbour",
-        threshold=0.25,
-        file="known.npz",
-        false_rejection=0.05,
-        figures={
-            "auroc": {"nearest_neighbour": {"held_out": 0.9, "foreign": 1.0}},
-            "foreign_pictures": 9,
-            "foreign_rejected": 1.0,
-        },
-    )
-    return FittedScore(score=NearestNeighbour(neighbours=neighbours), known=known)
 
 
 def test_it_takes_float_pixels_for_engines_that_know_no_uint8(tmp_path):

@@ -11,9 +11,10 @@ from fic.bases.opening import open_base
 from fic.data import Source
 from fic.errors import FicError
 from fic.exporting import export_run
-from fic.options import BaseOptions, CacheOptions, TrainingOptions
+from fic.options import BaseOptions, CacheOptions, ReliabilityOptions, TrainingOptions
 from fic.runs import Run
 from fic.training import train
+from fic_runtime.bundle import TEACHING_FILE
 from fic_runtime.graphs.graph import Graph
 
 pytestmark = pytest.mark.usefixtures("nothing_left_in_memory")
@@ -82,6 +83,14 @@ def test_a_model_of_any_size_gets_the_one_that_is_given(tmp_path: Path, photos: 
     assert base.preprocessing.geometry.width == 40
 
 
+def test_an_input_that_is_not_square_says_its_size(tmp_path: Path) -> None:
+    pixels = keras.Input((32, 48, 3))
+    path = saved(keras.Model(pixels, keras.layers.Conv2D(4, 3)(pixels)), tmp_path)
+    base = open_base(BaseOptions(base_model=path, pixels="unit"), tmp_path / "cache")
+    geometry = base.preprocessing.geometry
+    assert (geometry.height, geometry.width) == (32, 48)
+
+
 def test_a_run_on_a_file_is_tuned_exported_and_explained(tmp_path: Path, photos: Path) -> None:
     base = BaseOptions(base_model=saved(convolutions(), tmp_path))
     run = quick_run(tmp_path, photos, base, fine_tune=1, fine_tune_epochs=1)
@@ -90,6 +99,35 @@ def test_a_run_on_a_file_is_tuned_exported_and_explained(tmp_path: Path, photos:
     assert manifest.parity["largest_difference"] < 1e-4
     assert manifest.feature_map is not None
     assert manifest.origin["file"] == "network.keras"
+
+
+@pytest.mark.quantize
+def test_a_file_is_exported_in_fewer_bits_with_all_that_a_bundle_may_hold(
+    tmp_path: Path, photos: Path
+) -> None:
+    base = BaseOptions(base_model=saved(convolutions(), tmp_path))
+    run = quick_run(tmp_path, photos, base)
+    manifest = export_run(
+        run.folder,
+        out=tmp_path / "bundle",
+        quantize="int8",
+        quantize_for="size",
+        max_accuracy_drop=1.0,
+        teachable=True,
+        triton=tmp_path / "triton",
+        reliability=ReliabilityOptions(false_rejection=0.4),
+    )
+    assert manifest.quantization["scheme"] == "int8"
+    assert manifest.parity["reference"] == "Keras"
+    assert manifest.known is not None and TEACHING_FILE in manifest.files
+    head = export_run(
+        run.folder,
+        out=tmp_path / "head",
+        head_only=True,
+        deployed=tmp_path / "bundle",
+        max_accuracy_drop=1.0,
+    )
+    assert head.head_only
 
 
 def test_the_rest_of_a_file_is_a_head(tmp_path: Path, photos: Path) -> None:

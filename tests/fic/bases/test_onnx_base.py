@@ -18,7 +18,7 @@ from fic.data import Source
 from fic.errors import BaseOptionError, FicError, WeightsError
 from fic.exporting import export_run
 from fic.heads.building import parse_head
-from fic.options import BaseOptions, CacheOptions, TrainingOptions
+from fic.options import BaseOptions, CacheOptions, ReliabilityOptions, TrainingOptions
 from fic.training import train
 from fic_export.errors import ConversionError
 from fic_export.graphs import files
@@ -105,6 +105,19 @@ def test_any_tensor_is_pooled_into_a_bottleneck(
     base = opened(path, layer=tensor, pooling=pooling)
     assert base.fingerprint.shape == shape
     assert difference(base, pixels) < 1e-5
+
+
+def test_an_input_that_is_not_square_says_its_size(tmp_path: Path) -> None:
+    model = conv_graph()
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 2 * SIDE
+    path = saved(model, tmp_path / "network.onnx")
+    base = opened(path, resize="crop")
+    geometry = base.preprocessing.geometry
+    assert (geometry.height, geometry.width, geometry.resize) == (SIDE, 2 * SIDE, "crop")
+    wide = np.random.default_rng(3).integers(0, 256, (3, SIDE, 2 * SIDE, 3), np.uint8)
+    assert difference(base, wide) < 1e-5
+    with pytest.raises(BaseOptionError, match="give --pixels without --image-size"):
+        _ = opened(path, image_size=SIDE).fingerprint
 
 
 def test_the_name_that_publishers_use_is_taken_and_said(
@@ -224,6 +237,68 @@ def test_a_class_token_that_stands_there_once_is_for_each_picture(
     assert difference(base, pixels) < 1e-5
 
 
+def attention_for_one_picture() -> onnx.ModelProto:
+    """Return attention over tokens with the shapes that PyTorch's exporter writes for one picture.
+
+    The heads lie along the first axis for a while, and a 0 in a shape would be a length.
+    """
+    model = conv_graph(batch=1, outputs=("tokens",))
+    shapes = {
+        "of_heads": [1, 225, 2, 8],
+        "heads_first": [2, -1, 8],
+        "for_picture": [1, 2, 225, 8],
+        "of_tokens": [1, 225, FEATURES],
+    }
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.array(shape, np.int64), name)
+        for name, shape in shapes.items()
+    )
+    steps: list[tuple[str, list[str], dict[str, Any]]] = [
+        ("Reshape", ["tokens", "of_heads"], {"allowzero": 1}),
+        ("Transpose", ["x0"], {"perm": [0, 2, 1, 3]}),
+        ("Reshape", ["x1", "heads_first"], {}),
+        ("Transpose", ["x2"], {"perm": [0, 2, 1]}),
+        ("MatMul", ["x2", "x3"], {}),
+        ("Softmax", ["x4"], {}),
+        ("MatMul", ["x5", "x2"], {}),
+        ("Reshape", ["x6", "for_picture"], {"allowzero": 1}),
+        ("Transpose", ["x7"], {"perm": [0, 2, 1, 3]}),
+        ("Reshape", ["x8", "of_tokens"], {"allowzero": 1}),
+    ]
+    for number, (operator, inputs, attributes) in enumerate(steps):
+        model.graph.node.append(helper.make_node(operator, inputs, [f"x{number}"], **attributes))
+    model.graph.output[0].name = f"x{len(steps) - 1}"
+    return model
+
+
+def test_attention_that_was_traced_for_one_picture_takes_any_number(
+    tmp_path: Path, pixels: np.ndarray
+) -> None:
+    base = opened(saved(attention_for_one_picture(), tmp_path / "network.onnx"))
+    assert difference(base, pixels) < 1e-5
+
+
+@pytest.mark.quantize
+def test_all_that_a_bundle_may_hold_comes_from_a_graph_too(tmp_path: Path, photos: Path) -> None:
+    path = saved(conv_graph(), tmp_path / "network.onnx")
+    run = quick_run(tmp_path, photos, BaseOptions(base_model=str(path), pixels="unit"))
+    manifest = export_run(
+        run.folder,
+        out=tmp_path / "bundle",
+        quantize="fp16",
+        max_accuracy_drop=1.0,
+        teachable=True,
+        reliability=ReliabilityOptions(false_rejection=0.4),
+    )
+    assert manifest.quantization["scheme"] == "fp16"
+    assert manifest.parity["reference"] == "network.onnx"
+    classifier = Classifier(tmp_path / "bundle")
+    pictures = sorted(photos.glob("*/*.png"))[:3]
+    assert classifier.predict(pictures[0]).known is not None
+    classifier.teach("another", pictures)
+    assert "another" in classifier.labels
+
+
 def test_a_head_alone_is_exported_for_the_deployed_base(tmp_path: Path, photos: Path) -> None:
     path = saved(conv_graph(), tmp_path / "network.onnx")
     run = quick_run(tmp_path, photos, BaseOptions(base_model=str(path), pixels="unit"))
@@ -244,7 +319,7 @@ def test_the_gate_looks_at_pixels_in_a_way_of_its_own(tmp_path: Path, photos: Pa
     note = json.loads((base.folder / "base.json").read_text())
     note["sha256"] = json.loads((other.folder / "base.json").read_text())["sha256"]
     (base.folder / "base.json").write_text(json.dumps(note))
-    with pytest.raises(FicError, match="differ from"):
+    with pytest.raises(FicError, match=r"differ from network\.onnx by"):
         export_run(run.folder, out=tmp_path / "bundle")
 
 

@@ -275,3 +275,41 @@ def test_opencv_has_its_threads_back_afterwards(tmp_path: Path, cache: Bottlenec
 def test_nothing_to_extract_is_no_error(cache: BottleneckCache) -> None:
     assert extract([], cache, MeanColour(), GEOMETRY, batch_size=4) == []
     assert len(cache) == 0
+
+
+class DarkIsNothing(MeanColour):
+    """An engine that gives no numbers for a picture without red."""
+
+    def run(self, pixels: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        rows = super().run(pixels)
+        rows[rows[:, 0] == 0] = np.nan
+        return rows
+
+
+def test_a_picture_without_a_finite_bottleneck_is_skipped_by_name(
+    cache: BottleneckCache, tmp_path: Path
+) -> None:
+    pictures = put(tmp_path, 5)
+    counted: list[tuple[int, int]] = []
+    skipped = extract(
+        pictures,
+        cache,
+        DarkIsNothing(),
+        GEOMETRY,
+        batch_size=2,
+        progress=lambda made, lost: counted.append((made, lost)),
+    )
+    assert [picture.path for picture in skipped] == [pictures[0].path]
+    assert "0.png: the base gives no finite values for it" in skipped[0].reason
+    assert [sum(numbers) for numbers in zip(*counted, strict=True)] == [4, 1]
+    rows = cache.find(make_keys([(picture.digest, 0) for picture in pictures]))
+    assert (rows >= 0).tolist() == [False, True, True, True, True]
+
+
+def test_a_picture_without_a_finite_bottleneck_ends_a_strict_extraction(
+    cache: BottleneckCache, tmp_path: Path
+) -> None:
+    with pytest.raises(ImageError, match="gives no finite values"):
+        extract(
+            put(tmp_path, 2), cache, DarkIsNothing(), GEOMETRY, batch_size=1, stop_on_error=True
+        )

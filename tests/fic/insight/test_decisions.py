@@ -1,4 +1,5 @@
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from fic.data import Split
 from fic.data.csv_files import read_csv
 from fic.errors import DataError
 from fic.insight import apply_decisions
-from fic.insight.decisions import decisions_csv
+from fic.insight.decisions import decisions_csv, holds_decisions
 from fic.insight.findings import Audit, Suspect
 from fic_export.errors import OutputError
 
@@ -85,11 +86,26 @@ def test_a_split_stays_as_it_was(decide: Decide) -> None:
     assert (len(split.train), len(split.val)) == (3, 1)
 
 
-def test_a_spreadsheet_with_semicolons_is_read(decide: Decide) -> None:
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_what_other_spreadsheet_programs_save_is_read(decide: Decide, mark: str) -> None:
     file = decide("reject")
-    text = file.read_text("utf-8").replace(",", ";").replace("\n", "\r\n")
-    file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    text = file.read_text("utf-8").replace(",", mark).replace("\n", "\r\n")
+    file.write_bytes(b"\xef\xbb\xbf" + text.replace("decision", "Decision ").encode())
     assert apply_decisions(file, Path("cleaned.csv")).rejected == 1
+    assert holds_decisions(file)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "holds"),
+    [("", "", False), (",decision\n", ",choice\n", True), ("label,\n", "label, keep\n", True)],
+)
+def test_a_file_that_somebody_worked_on_is_told_from_a_fresh_one(
+    decide: Decide, before: str, after: str, holds: bool
+) -> None:
+    file = decide()
+    file.write_text(file.read_text("utf-8").replace(before, after, 1), encoding="utf-8")
+    assert holds_decisions(file) is holds
+    assert not holds_decisions(Path("gone.csv"))
 
 
 def test_names_that_look_like_formulas_are_text_in_a_spreadsheet(tmp_path: Path) -> None:
@@ -159,3 +175,29 @@ def test_nothing_is_written_over(decide: Decide) -> None:
     with pytest.raises(OutputError, match="exists already"):
         apply_decisions(file, Path("cleaned.csv"))
     assert Path("cleaned.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "one endless line", "a folder"])
+def test_decisions_are_a_file_of_lines(decide: Decide, kind: str) -> None:
+    file = decide("reject")
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "a folder":
+        file.mkdir()
+    elif kind == "/dev/zero":
+        file.symlink_to(kind)
+    else:
+        file.write_bytes(b"path,label,decision\n" + b"a" * (3 << 20))
+    with pytest.raises(DataError) as caught:
+        apply_decisions(file, Path("cleaned.csv"))
+    assert "\n" not in str(caught.value)
+    assert not Path("cleaned.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["a\0b.jpg", "a" * 5000, "..", ""])
+def test_a_name_that_no_file_has_is_one_sentence(decide: Decide, name: str) -> None:
+    file = decide()
+    file.write_text(file.read_text().replace("0.jpg", name), encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 2: (no such file|has no path)"):
+        apply_decisions(file, Path("cleaned.csv"))

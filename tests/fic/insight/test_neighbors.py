@@ -14,7 +14,6 @@ def test_blocks_give_the_neighbors_of_the_whole_matrix(
     count: int, wanted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(neighbors, "_BLOCK", 7)
-    monkeypatch.setattr(neighbors, "_CHUNK", 9)
     rows = unit_rows(some_rows(count, 16))
     cosines = rows @ rows.T
     np.fill_diagonal(cosines, -np.inf)

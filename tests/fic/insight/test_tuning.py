@@ -1,4 +1,7 @@
 import json
+import os
+import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,13 +13,19 @@ import fic
 from fic.bottlenecks.cached import CacheUse
 from fic.cli import cli
 from fic.data import Source
-from fic.errors import DataError
+from fic.errors import DataError, TrainingError
 from fic.insight.cached_pictures import CachedPictures
-from fic.insight.cross_validation import chance_of_no_difference, cross_validate, folds_of
+from fic.insight.cross_validation import (
+    chance_of_no_difference,
+    cross_validate,
+    folds_of,
+    side_by_side,
+)
 from fic.insight.learning_curve import extrapolated, measure_curve
 from fic.insight.trials import Candidate, Tried, choose
 from fic.options import BaseOptions, CacheOptions, TrainingOptions
 from fic.progress import Silence
+from fic_runtime.devices import usable_cpus
 from tests.conftest import MakePhotos
 
 WIDTH = 12
@@ -71,6 +80,18 @@ def test_a_head_is_measured_on_pictures_that_it_has_not_seen() -> None:
         (score,) = cross_validate(own, fold, [recipe], Silence(), what="heads")
         assert low <= score.accuracy <= high
         assert len(score.folds) == 5
+
+
+@pytest.mark.skipif(usable_cpus() < 2 or sys.platform != "linux", reason="trains in one process")
+def test_a_process_that_dies_is_one_sentence() -> None:
+    parent = os.getpid()
+
+    def work(_: int) -> None:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(TrainingError, match="trying heads: a process was ended from outside"):
+        side_by_side(work, [1, 2, 3], Silence(), what="trying heads")
 
 
 def test_the_same_content_is_in_one_fold() -> None:

@@ -12,15 +12,8 @@ from fic.data.thumbnails import thumbnail_reader
 from fic.digests import digest_file
 from fic.runs import Run
 from fic.runs.page import MOST_BYTES
-from fic.runs.report import (
-    MOST_ON_MAP,
-    ReportPictures,
-    confidence_bins,
-    on_a_plane,
-    pictures_on_map,
-    render_report,
-    wilson,
-)
+from fic.runs.report import render_report
+from fic.runs.report_pictures import MOST_ON_MAP, ReportPictures, pictures_on_map
 from fic.runs.run import RunResults, ValidationRow
 from fic.training.metrics import evaluate
 
@@ -219,35 +212,3 @@ def jpeg(random: np.random.Generator) -> bytes:
 
     pixels = random.integers(0, 256, (128, 128, 3), dtype=np.uint8)
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
-
-
-@pytest.mark.parametrize(
-    ("right", "count", "low", "high"),
-    [(90, 100, 0.8256, 0.9448), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)],
-)
-def test_the_interval_is_wilsons(right: int, count: int, low: float, high: float) -> None:
-    assert wilson(right, count) == pytest.approx((low, high), abs=1e-4)
-
-
-def test_confidence_is_counted_in_tenths() -> None:
-    given = [("cat", 1.0), ("cat", 0.95), ("dog", 0.91), ("dog", 0.5)]
-    bins = confidence_bins([row(Path("a"), "cat", predicted, p) for predicted, p in given])
-    assert (bins[9]["images"], bins[9]["right"]) == (3, 2)
-    assert bins[9]["confidence"] == pytest.approx(0.9533, abs=1e-4)
-    assert (bins[5]["images"], bins[5]["right"]) == (1, 0)
-    assert sum(each["images"] for each in bins) == 4
-
-
-def test_the_plane_keeps_groups_apart() -> None:
-    random = np.random.default_rng(0)
-    rows = np.repeat(np.eye(3, 40), 20, axis=0) + 0.02 * random.standard_normal((60, 40))
-    plane = on_a_plane(rows.astype(np.float32))
-    centers = plane.reshape(3, 20, 2).mean(axis=1)
-    spread = plane.reshape(3, 20, 2).std(axis=1).max()
-    apart = [np.linalg.norm(centers[a] - centers[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
-    assert min(apart) > 5 * spread
-
-
-def test_equal_pictures_have_a_place_on_the_plane() -> None:
-    assert np.isfinite(on_a_plane(np.ones((4, 8), np.float32))).all()
-    assert np.isfinite(on_a_plane(np.zeros((4, 1), np.float32))).all()

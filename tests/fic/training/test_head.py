@@ -1,4 +1,5 @@
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,6 +15,7 @@ from fic.bases.frozen import FrozenBase
 from fic.bottlenecks import cached
 from fic.bottlenecks.cached import Bottlenecks
 from fic.cache import BottleneckCache
+from fic.cache import rows as cache_rows
 from fic.cache.keys import make_keys
 from fic.data import Dataset
 from fic.digests import digest_bytes
@@ -223,6 +225,32 @@ def test_bottlenecks_that_are_not_held_in_memory_are_each_shown_once_with_their_
     # Blocks are another order; otherwise it is the same as of bottlenecks in memory.
     same = all(np.array_equal(one, two) for (one, _), (two, _) in zip(held, read, strict=True))
     assert same != is_large
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system reads nothing ahead")
+@pytest.mark.parametrize("is_large", [False, True], ids=["files", "blocks"])
+def test_bottlenecks_are_read_ahead_in_the_order_of_the_files(
+    keep: Keep, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    monkeypatch.setattr(cached, "_MOST_BYTES_HELD", 0)
+    monkeypatch.setattr(cached, "_BYTES_MIXED", 3000)
+    monkeypatch.setattr(cache_rows, "_AHEAD_BYTES", 500)
+    if is_large:
+        monkeypatch.setattr(cached, "_memory_bytes", lambda: 0)
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, *piece: told.append(piece[:2]))
+    data = keep(*clouds(1, 500))
+    epoch = data.epoch(np.random.default_rng(0), 10)
+    next(epoch)
+    size = 500 * FEATURES * 4
+    ahead = sum(count for _, count in told)
+    # By blocks: the part that comes first and the one after it, and each other before its turn.
+    assert ahead < size if is_large else ahead == size
+    assert is_large or told == sorted(told)
+    assert max(count for _, count in told) <= 500
+    for _ in epoch:
+        pass
+    assert sum(count for _, count in told) == size
 
 
 def test_a_head_learns_from_blocks(keep: Keep, monkeypatch: pytest.MonkeyPatch) -> None:

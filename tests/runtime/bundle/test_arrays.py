@@ -8,7 +8,11 @@ import zipfile
 import numpy as np
 import pytest
 
+from fic_runtime import BundleError, Classifier
+from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.arrays import read_arrays
+from fic_runtime.bundle.head_only import files_of_the_head
+from fic_runtime.diagnostics.selftest import run_selftest
 
 ARRAYS = {
     "matrix": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -131,3 +135,41 @@ def test_a_start_loads_neither_zipfile_nor_logging(golden):
 def test_a_file_that_is_not_an_array_is_told(name):
     with pytest.raises(ValueError, match="kernel is not an array"):
         read_arrays(zipped((name, b"text"), compression=zipfile.ZIP_DEFLATED))
+
+
+def with_known(values):
+    score = {"method": "nearest_neighbour", "threshold": 0.5, "false_rejection": 0.05}
+    values["known"] = {**score, "file": "known.npz"}
+
+
+# Each would be read into a gigabyte at most, were it not for the manifest's own numbers.
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("golden.npz", "bottlenecks"), ("golden.npz", "picture"), ("known.npz", "neighbours")],
+)
+def test_the_manifest_says_how_much_the_arrays_of_a_bundle_may_be(
+    bundle, edit, replace, monkeypatch, save, file, name
+):
+    monkeypatch.setattr("fic_runtime.bundle.arrays._GOLDEN_PICTURE_BYTES", 1 << 17)
+    arrays = {name: np.zeros((1 << 16, 12), np.float32)}
+    if file == "known.npz":
+        arrays = {name: np.zeros((1 << 17, 12), np.float32)}
+        edit(with_known)
+    replace(file, saved(save, **arrays))
+    with pytest.raises(BundleError, match=f"{file}: cannot be read .*(more than|would grow)"):
+        if file == "known.npz":
+            Classifier(bundle, device="cpu")
+        else:
+            run_selftest(bundle, device="cpu")
+    if file == "golden.npz":
+        with pytest.raises(BundleError, match="cannot be read"):
+            files_of_the_head(open_bundle(bundle))
+
+
+def test_arrays_that_fit_the_manifest_are_read(bundle, edit, replace):
+    edit(with_known)
+    replace("known.npz", saved(neighbours=np.eye(12, dtype=np.float32)))
+    with Classifier(bundle, device="cpu") as classifier:
+        assert classifier.predict(bundle / "large.png").known is not None
+    assert run_selftest(bundle, device="cpu").probabilities < 1e-4

@@ -17,7 +17,7 @@ from fic_runtime.classifier import Classifier
 from fic_runtime.devices import CPU, CUDA
 from fic_runtime.graphs import cache as graph_cache
 from fic_runtime.graphs import graph as graphs
-from fic_runtime.graphs import sessions
+from fic_runtime.graphs import optimised, sessions
 from fic_runtime.graphs.cache import GraphCache, cache_folder
 from fic_runtime.graphs.graph import Graph
 from fic_runtime.graphs.int8_sums import int8_sums_saturate
@@ -36,14 +36,15 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def opened(golden, folder, monkeypatch):
-    """Record the models that sessions are opened of, by the names of the files that hold them."""
+    """Record the models that sessions are opened of: the golden files, or the names of entries."""
     models = []
     real = onnxruntime.InferenceSession
 
     def session(model, options, **rest):
-        places = (golden / "base.onnx", golden / "head.onnx", *folder.glob("*.onnx"))
+        names = {golden / name: name for name in ("base.onnx", "head.onnx")}
+        names |= {graph: graph.parent.name for graph in folder.glob("*/graph.onnx")}
         if isinstance(model, bytes) and b"QLinearConv" not in model:  # that of int8_sums
-            models.append(next(place.name for place in places if place.read_bytes() == model))
+            models.append(next(name for file, name in names.items() if file.read_bytes() == model))
         return real(model, options, **rest)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
@@ -61,6 +62,16 @@ def answer(bundle):
         return classifier.predict(IMAGE).probabilities.tobytes()
 
 
+def bound_name(entry):
+    """Return how an entry would be called that holds what this one does."""
+    return graph_cache._bound(entry.name.partition("-")[0], graph_cache._read_entry(entry))
+
+
+def one_bit_changed(data):
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
 def entries(folder):
     return sorted(file.name for file in folder.iterdir())
 
@@ -70,6 +81,8 @@ def test_the_second_start_opens_the_optimised_graph_and_gives_the_same_answer(
 ):
     assert answer(golden) == expected
     (entry,) = entries(folder)
+    # Of the very file that was written, as later starts are: all have the same answers.
+    assert opened == ["base.onnx", entry, "head.onnx"]
     del opened[:]
     assert answer(golden) == expected
     assert opened == [entry, "head.onnx"]
@@ -82,36 +95,37 @@ def test_an_archive_and_a_folder_share_the_optimised_graph(golden, folder, tmp_p
     assert len(entries(folder)) == 1
 
 
+@pytest.mark.parametrize("file", ["graph.onnx", "weights"])
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda data: b"",
-        lambda data: data[:-100],
-        lambda data: b"not a graph",
-        lambda data: data[:3000] + bytes([data[3000] ^ 1]) + data[3001:],
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes()[:-100]),
+        lambda file: file.write_bytes(b"not a graph"),
+        lambda file: file.write_bytes(one_bit_changed(file.read_bytes())),
+        lambda file: file.unlink(),
     ],
-    ids=["empty", "cut off", "another file", "one bit"],
+    ids=["empty", "cut off", "another file", "one bit", "gone"],
 )
-def test_a_damaged_entry_is_made_again(golden, folder, expected, opened, damage, caplog):
+def test_a_damaged_entry_is_made_again(golden, folder, expected, opened, damage, file, caplog):
     answer(golden)
     (entry,) = folder.iterdir()
-    entry.write_bytes(damage(entry.read_bytes()))
+    damage(entry / file)
     del opened[:]
     with caplog.at_level(logging.WARNING, logger="fic_runtime"):
         assert answer(golden) == expected
-    assert opened == ["base.onnx", "head.onnx"]
+    assert opened == ["base.onnx", *entries(folder), "head.onnx"]
     assert "damaged" in caplog.text
+    del opened[:]
     assert answer(golden) == expected
-    assert opened[2:] == [*entries(folder), "head.onnx"]
+    assert opened == [*entries(folder), "head.onnx"]
 
 
 def test_an_entry_that_onnx_runtime_does_not_open_is_made_again(golden, folder, expected):
     answer(golden)
     (entry,) = folder.iterdir()
-    content = (golden / "labels.txt").read_bytes()
-    broken = entry.with_name(graph_cache._bound(entry.stem.partition("-")[0], content))
-    entry.unlink()
-    broken.write_bytes(content)
+    (entry / "graph.onnx").write_bytes((golden / "labels.txt").read_bytes())
+    broken = entry.rename(entry.with_name(bound_name(entry)))
     assert answer(golden) == expected
     assert broken.name not in entries(folder)
     assert len(entries(folder)) == 1
@@ -133,7 +147,7 @@ def test_an_entry_counts_for_one_version_and_one_processor(
     del opened[:]
     other(monkeypatch)
     assert answer(golden) == expected
-    assert opened == ["base.onnx", "head.onnx"]
+    assert opened[0] == "base.onnx"
     assert len(entries(folder)) == 2
 
 
@@ -213,10 +227,11 @@ def test_a_full_disk_is_no_error(golden, folder, expected, monkeypatch, caplog):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no owner in this sense")
-def test_an_entry_of_another_user_is_not_used(golden, folder, expected, opened, monkeypatch):
+@pytest.mark.parametrize("file", ["graph.onnx", "weights"])
+def test_an_entry_of_another_user_is_not_used(golden, folder, expected, opened, monkeypatch, file):
     answer(golden)
     (entry,) = folder.iterdir()
-    real, number = os.fstat, entry.stat().st_ino
+    real, number = os.fstat, (entry / file).stat().st_ino
 
     def fstat(descriptor):
         status = real(descriptor)
@@ -227,45 +242,58 @@ def test_an_entry_of_another_user_is_not_used(golden, folder, expected, opened, 
     monkeypatch.setattr(os, "fstat", fstat)
     del opened[:]
     assert answer(golden) == expected
-    assert opened == ["base.onnx", "head.onnx"]
+    assert opened[0] == "base.onnx"
 
 
 POSIX = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="files have no such owner or mode")
 
 
 @POSIX
-@pytest.mark.parametrize("place", ["the folder", "a folder above", "an entry", "a link"])
+@pytest.mark.parametrize(
+    "place",
+    ["the folder", "a folder above", "an entry", "a graph", "weights", "a link", "a link within"],
+)
 def test_what_others_may_write_is_not_run(place, golden, folder, expected, opened, tmp_path):
     answer(golden)
     (entry,) = folder.iterdir()
-    planted = entry.read_bytes()
+    download = tmp_path / "download"
     if place == "a link":
-        (tmp_path / "download.onnx").write_bytes(planted)
-        entry.unlink()
-        entry.symlink_to(tmp_path / "download.onnx")
+        entry.rename(download)
+        entry.symlink_to(download)
+    elif place == "a link within":
+        (entry / "weights").rename(download)
+        (entry / "weights").symlink_to(download)
     else:
-        {"the folder": folder, "a folder above": folder.parent, "an entry": entry}[place].chmod(
-            0o777
-        )
+        {
+            "the folder": folder,
+            "a folder above": folder.parent,
+            "an entry": entry,
+            "a graph": entry / "graph.onnx",
+            "weights": entry / "weights",
+        }[place].chmod(0o777)
     del opened[:]
     assert answer(golden) == expected
-    assert opened == ["base.onnx", "head.onnx"]
     if place in ("the folder", "a folder above"):
+        assert opened == ["base.onnx", "head.onnx"]
         assert entries(folder) == [entry.name]
-    if place == "a link":
-        assert (tmp_path / "download.onnx").read_bytes() == planted
+    else:
+        assert opened == ["base.onnx", *entries(folder), "head.onnx"]
+        assert not entry.is_symlink()
+        assert not (entry / "weights").is_symlink()
+    if "link" in place:
+        assert download.exists()
 
 
 def test_an_entry_that_was_renamed_to_another_graph_is_not_run(golden, folder, expected, opened):
     answer(golden)
     (entry,) = folder.iterdir()
     Graph(golden / "base.onnx", device="cpu", digest="other")
-    (other,) = (file for file in folder.iterdir() if file != entry)
-    entry.unlink()
+    (other,) = (place for place in folder.iterdir() if place != entry)
+    shutil.rmtree(entry)
     other.rename(entry.with_name(f"{entry.name.partition('-')[0]}-{other.name.partition('-')[2]}"))
     del opened[:]
     assert answer(golden) == expected
-    assert opened == ["base.onnx", "head.onnx"]
+    assert opened[0] == "base.onnx"
 
 
 @POSIX
@@ -275,8 +303,9 @@ def test_what_is_written_is_for_the_user_alone(golden, folder):
         answer(golden)
     finally:
         os.umask(before)
-    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o600}
-    assert folder.stat().st_mode & 0o777 == 0o700
+    (entry,) = folder.iterdir()
+    assert {file.stat().st_mode & 0o777 for file in entry.iterdir()} == {0o600}
+    assert {place.stat().st_mode & 0o777 for place in (entry, folder)} == {0o700}
 
 
 def test_many_starts_at_once_leave_whole_entries(golden, folder, expected):
@@ -289,9 +318,8 @@ def test_many_starts_at_once_leave_whole_entries(golden, folder, expected):
     assert answers == [expected] * 8
     left = list(folder.iterdir())
     assert left
-    for file in left:
-        assert file.suffix == ".onnx"
-        assert graph_cache._bound(file.name.partition("-")[0], file.read_bytes()) == file.name
+    for entry in left:
+        assert bound_name(entry) == entry.name
     assert answer(golden) == expected
 
 
@@ -299,31 +327,35 @@ def test_entries_that_nobody_used_for_long_go_when_another_is_written(golden, fo
     answer(golden)
     (used,) = folder.iterdir()
     long_ago = time.time() - graph_cache._MOST_SECONDS - 60
-    unused = folder / f"{'0' * 32}-{'0' * 64}.onnx"
+    unused = folder / f"{'0' * 32}-{'0' * 64}"
+    earlier = folder / f"{'0' * 32}-{'0' * 64}.onnx"  # as they were when they were files
     unfinished = folder / f"{'0' * 32}.1-1.tmp"
     mine = folder / "mine.onnx"
-    for file in (unused, unfinished, mine):
-        file.write_bytes(b"x")
-        os.utime(file, (long_ago, long_ago))
+    for place in (unused, unfinished):
+        place.mkdir()
+        (place / "graph.onnx").write_bytes(b"x")
+    for place in (unused, earlier, unfinished, mine):
+        place.exists() or place.write_bytes(b"x")
+        os.utime(place, (long_ago, long_ago))
     Graph(golden / "base.onnx", device="cpu", digest="another")
     assert used.name in entries(folder)
     assert not unused.exists()
+    assert not earlier.exists()
     assert not unfinished.exists()
     assert mine.exists()  # not called as these files are
 
 
 def test_the_oldest_entries_go_where_there_is_too_much(golden, folder, monkeypatch):
     cache = GraphCache(folder)
-    for number in range(4):
+    monkeypatch.setattr(graph_cache, "_MOST_TOTAL", 3 * 4000)
+    for number in range(5):
         with cache.writing(f"graph {number}") as unfinished:
             unfinished.write_bytes(bytes(1000))
-            os.utime(unfinished, (time.time() - 100 + number,) * 2)
-    monkeypatch.setattr(graph_cache, "_MOST_TOTAL", 2500)
-    with cache.writing("the newest") as unfinished:
-        unfinished.write_bytes(bytes(1000))
-    assert len(entries(folder)) == 2
-    assert cache.find("the newest")
-    assert cache.find("graph 3")
+            unfinished.with_name("weights").write_bytes(bytes(3000))
+        for entry in folder.iterdir():
+            if time.time() - entry.stat().st_mtime < 50:
+                os.utime(entry, (time.time() - 100 + number,) * 2)
+    assert [number for number in range(5) if cache.find(f"graph {number}")] == [2, 3, 4]
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="has its own place for caches")
@@ -356,10 +388,60 @@ def test_a_session_of_an_optimised_graph_is_not_optimised_again(golden, folder, 
     levels = []
     real = sessions.new_session
     monkeypatch.setattr(
-        sessions,
+        optimised,
         "new_session",
         lambda model, options: levels.append(options.optimise) or real(model, options),
     )
     for _ in range(2):
         Graph(golden / "base.onnx", device="cpu", digest="one")
-    assert levels == [True, False]
+    assert levels == [True, False, False]
+
+
+def picture(golden_graph):
+    return np.zeros((1, *golden_graph.input.shape[1:]), np.uint8)
+
+
+def test_a_graph_with_one_thread_shares_the_weights_and_answers_the_same(golden, folder):
+    graph = Graph(golden / "base.onnx", device="cpu", digest="one", threads=2)
+    alone = graph.with_one_thread()
+    assert (graph.threads, alone.threads) == (2, 1)
+    assert alone is graph.with_one_thread()
+    assert alone is alone.with_one_thread()
+    np.testing.assert_array_equal(graph.run(picture(graph)), alone.run(picture(graph)))
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        (entry,) = folder.iterdir()
+        assert maps.read_text().count(str(entry / "weights")) == 1
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_a_graph_that_is_not_kept_has_one_thread_where_asked_all_the_same(
+    golden, tmp_path, monkeypatch, size
+):
+    if size == "large":
+        monkeypatch.setattr(graphs, "LEAST_BYTES", 1000)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    graph = Graph(golden / "base.onnx", device="cpu", threads=2)
+    before = graph.run(picture(graph))
+    assert graph.with_one_thread().threads == 1
+    np.testing.assert_array_equal(graph.with_one_thread().run(picture(graph)), before)
+    np.testing.assert_array_equal(graph.run(picture(graph)), before)
+    assert entries(tmp_path) == []
+
+
+def test_a_graph_has_all_its_threads_where_its_weights_cannot_be_shared(
+    golden, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(graphs, "LEAST_BYTES", 1000)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    graph = Graph(golden / "base.onnx", device="cpu", threads=2)
+    assert graph.with_one_thread() is graph
+    assert graph.run(picture(graph)).shape == (1, *graph.output.shape[1:])
+
+
+def test_an_entry_that_goes_while_it_is_used_changes_no_answer(golden, folder):
+    graph = Graph(golden / "base.onnx", device="cpu", digest="one", threads=2)
+    before = graph.run(picture(graph))
+    shutil.rmtree(folder)
+    np.testing.assert_array_equal(graph.run(picture(graph)), before)
+    np.testing.assert_array_equal(graph.with_one_thread().run(picture(graph)), before)

@@ -420,6 +420,69 @@ def test_an_avif_is_as_large_as_its_frames_say_and_not_as_its_boxes_do(avif):
         decode_image(lying, max_pixels=4000)
 
 
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", len(content) + 8, kind) + content
+
+
+def packed_bits(text: str) -> bytes:
+    text = text.replace(" ", "")
+    text = text.ljust(-(-len(text) // 8) * 8, "0")
+    return int(text, 2).to_bytes(len(text) // 8, "big")
+
+
+def avif_of(sequence: str, frame: str) -> bytes:
+    """Return a file of one item, 100x90 by its boxes, of these bits of a sequence and a frame."""
+    units = b""
+    for kind, text in ((1, sequence), (6, frame)):
+        content = packed_bits(text)
+        units += bytes([kind << 3 | 2, len(content)]) + content
+    head = box(b"ftyp", b"avif\0\0\0\0avifmif1")
+    infe = box(b"infe", b"\2\0\0\0" + struct.pack(">HH4s", 1, 0, b"av01"))
+    ispe = box(b"ispe", struct.pack(">4xII", 100, 90))
+
+    def meta(offset: int) -> bytes:
+        place = struct.pack(">BBHHHHII", 0x44, 0, 1, 1, 0, 1, offset, len(units))
+        parts = [box(b"iloc", bytes(4) + place), box(b"iinf", bytes(4) + b"\0\1" + infe)]
+        return box(b"meta", bytes(4) + b"".join(parts) + box(b"iprp", box(b"ipco", ispe)))
+
+    return head + meta(len(head) + len(meta(0)) + 8) + box(b"mdat", units)
+
+
+# Of 7 bits a side, 100 x 90: the largest that a frame may state is 128 x 128.
+SIDES = f"{6:04b} {6:04b} {99:07b} {89:07b}"
+STILL = f"000 1 1 00000 {SIDES} 000 0000"
+PLAIN = f"000 0 0 0 0 00000 000000000000 00000 {SIDES} 0 000 0000 0 1 1"
+NUMBERED = f"000 0 0 0 0 00000 000000000000 00000 {SIDES} 1 0001 010 000 0000 1 00 1 1 000"
+TIMED = (
+    f"000 0 0 1 {1:032b}{1:032b} 0 1 00011 {1:032b} 00000 00100 0 00000 000000000000 00000 0 "
+    f"{SIDES} 0 000 0000 0 0 0"
+)
+# Frames: shown again or not, type, shown, … and whether the size is stated.
+KEY = "0 00 1 0 0"  # and a bit of the tools for screens where each frame says it
+
+
+@pytest.mark.parametrize(
+    ("sequence", "frame", "size"),
+    [
+        (STILL, "1" * 40, (100, 90)),
+        (PLAIN, f"{KEY} 0", (100, 90)),
+        (PLAIN, f"{KEY} 1", (128, 128)),
+        (PLAIN, "0 00 1 0 1 0 0", (100, 90)),
+        (PLAIN, "0 00 1 0 1 0 1", (128, 128)),
+        (PLAIN, "1 00 1", (100, 90)),
+        (PLAIN, "0 11 1 0", (128, 128)),
+        (PLAIN, "0 01 0 0 0 0 0 1", (128, 128)),
+        (NUMBERED, f"{KEY} 111111 0", (100, 90)),
+        (NUMBERED, f"{KEY} 000000 1", (128, 128)),
+        (TIMED, "0 00 1 11111 0 0", (100, 90)),
+        (TIMED, "0 00 1 00000 0 1", (128, 128)),
+    ],
+)
+def test_an_avif_is_as_large_as_any_of_its_frames_may_be(sequence, frame, size):
+    header = read_header(avif_of(sequence, frame))
+    assert (header.width, header.height) == size
+
+
 def test_no_changed_byte_of_an_avif_is_more_than_an_error(avif):
     for place in range(len(avif) - 200):
         for value in (0, 255):

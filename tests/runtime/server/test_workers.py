@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fic_runtime import Classifier, ImageError
+from fic_runtime.classifier import ServedBase
 from fic_runtime.server import Limits
 from fic_runtime.server.models import Models
 from fic_runtime.server.workers import FullError, Picture, Workers
@@ -136,3 +137,26 @@ def test_overload_is_told_with_the_time_to_wait(serve, golden, picture, monkeypa
     assert refused.status_code == 503
     assert int(refused.headers["Retry-After"]) >= 1
     assert "too many pictures wait" in refused.json()["error"]
+
+
+def test_a_picture_without_a_finite_answer_spoils_no_other_one_of_its_batch(models, monkeypatch):
+    run = ServedBase.run
+
+    def without_dark_pictures(self, pixels):
+        bottlenecks = np.array(run(self, pixels))
+        bottlenecks[pixels.reshape(len(pixels), -1).max(axis=1) == 0] = np.nan
+        return bottlenecks
+
+    monkeypatch.setattr(ServedBase, "run", without_dark_pictures)
+    workers = workers_of(models, max_queue=8, batch_size=8)
+    dark = Picture(np.zeros((20, 30, 3), np.uint8))
+
+    async def ask():
+        asked = [workers.answer([picture]) for picture in (GREY, dark, GREY)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    try:
+        found = asyncio.run(ask())
+    finally:
+        workers.close()
+    assert [isinstance(answer, ImageError) for answer in found] == [False, True, False]
