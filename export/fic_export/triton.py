@@ -22,6 +22,7 @@ from fic_runtime.results import (
     cannot_write,
     check_replaceable,
     check_writable,
+    real_path,
     replacing_folder,
 )
 
@@ -93,7 +94,7 @@ def check_triton(out: Path, *, name: str, bundle: Path) -> None:
     """
     if not _NAME.fullmatch(name):
         raise OutputError(_BAD_NAME.format(name))
-    folder, other = out.resolve(), bundle.resolve()
+    folder, other = real_path(out), real_path(bundle)
     if folder == other or folder in other.parents or other in folder.parents:
         raise OutputError(f"{out}: is the place of the bundle, too; give another folder")
     _check_own(out)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fic_runtime.images.picture_files import FileUse
+from fic_runtime.results import real_path
 
 from ..errors import DataError
 from ..options import VAL_SPLIT, AnyPath, SkipOrFail, StrPath
@@ -75,7 +76,7 @@ class Source:
         """
         for path in self.paths:
             for output in outputs:
-                if not output.resolve().is_relative_to(path.resolve()):
+                if not real_path(output).is_relative_to(real_path(path)):
                     continue
                 if _is_csv(path):
                     raise DataError(f"{output}: is the list of the pictures; give another path")

@@ -14,7 +14,7 @@ from typing import Literal
 
 from fic_runtime.images.headers import SNIFFED, is_picture
 from fic_runtime.reading import open_regular
-from fic_runtime.results import check_writable, whole_file
+from fic_runtime.results import check_writable, real_path, whole_file
 
 from ..errors import DataError
 from .dataset import Dataset, Split
@@ -64,7 +64,7 @@ def write_split(
     """
     out = Path(out)
     folder = split.train.folder
-    if folder is not None and out.resolve().is_relative_to(folder.resolve()):
+    if folder is not None and real_path(out).is_relative_to(real_path(folder)):
         raise DataError(
             f"{out}: lies inside the data set {folder}, where it would be read as a class; "
             f"choose a folder outside"
@@ -96,10 +96,10 @@ def check_movable(split: Split, folder: Path) -> None:
     Raises:
         DataError: it names a file elsewhere, or one that is not a picture.
     """
-    home = folder.resolve()
+    home = real_path(folder)
     for path in (*split.train.paths, *split.val.paths):
         # The folder and not the file: a link that lies there may be moved, wherever it leads.
-        if not path.parent.resolve().is_relative_to(home):
+        if not real_path(path.parent).is_relative_to(home):
             raise DataError(
                 f"{path}: lies outside {folder}, the folder of the list, and is not moved; use "
                 "--copy or --link"

@@ -24,6 +24,7 @@ def check_audit_folder(folder: Path) -> None:
             be written.
     """
     check_replaceable(folder, mark=AUDIT_FILE)
+    check_writable(folder)
     if folder.is_dir():
         own = {AUDIT_FILE, SUSPECTS_FILE, REPORT_FILE, *_LITTER}
         for entry in sorted(folder.iterdir()):
@@ -37,7 +38,6 @@ def check_audit_folder(folder: Path) -> None:
             f"{folder / SUSPECTS_FILE}: holds decisions, and a new audit replaces it; apply it or "
             "move it away, or give another folder"
         )
-    check_writable(folder)
 
 
 def write_audit(folder: Path, audit: Audit, *, report: str, split: bool) -> None:

@@ -15,7 +15,7 @@ from fic_export.errors import OutputError
 from fic_runtime.bundle import MANIFEST_FILE
 from fic_runtime.bundle.labels import is_label
 from fic_runtime.reading import read_json, read_regular
-from fic_runtime.results import check_replaceable, check_writable
+from fic_runtime.results import check_replaceable, check_writable, real_path
 
 from ..bases.frozen import is_cache
 from ..bases.opening import AnyBase, open_base
@@ -373,7 +373,7 @@ def check_run_folder(folder: Path) -> None:
 
 def previous_run(folder: Path) -> Path:
     """Return where a run goes when another one takes its place."""
-    folder = folder.resolve()
+    folder = real_path(folder)
     return folder.with_name(f"{folder.name}.previous")
 
 

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fic_export.errors import OutputError
-from fic_runtime.results import cannot_write, home_of, link_or_copy, replacing_folder, whole_file
+from fic_runtime.results import (
+    cannot_write,
+    home_of,
+    link_or_copy,
+    real_path,
+    replacing_folder,
+    whole_file,
+)
 
 from ..heads.dense import Head
 from ..heads.keras_files import save_head, save_weights
@@ -122,10 +129,10 @@ def _written(
 ) -> tuple[Path, OSError | None]:
     """Return where the run was written, and why not beside its folder."""
     failure, halves = None, []
-    for home in (home_of(folder.resolve()), spare, Path(tempfile.gettempdir())):
+    for home in (home_of(real_path(folder)), spare, Path(tempfile.gettempdir())):
         place = None
         try:
-            place = _new_folder(home, f"{folder.resolve().name}.unfinished")
+            place = _new_folder(home, f"{real_path(folder).name}.unfinished")
             write(place)
         except OSError as error:
             failure = failure or error

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fic_export.errors import OutputError
-from fic_runtime.results import check_writable
+from fic_runtime.results import check_writable, real_path
 
 from ..bases.keras_setup import keras_settings
 from ..bases.opening import AnyBase, open_base
@@ -142,7 +142,7 @@ def _check_outputs(request: TrainingRequest, out: Path, *files: Path) -> None:
     request.source.keep_apart(out, *outputs)
     check_run_folder(out)
     for path in outputs:
-        if path.resolve().is_relative_to(out.resolve()):
+        if real_path(path).is_relative_to(real_path(out)):
             raise OutputError(
                 f"{path}: lies inside the run folder {out}, which a later run replaces; "
                 "give a path beside it"

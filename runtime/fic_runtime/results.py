@@ -57,7 +57,7 @@ def whole_file(path: Path, *, follow_link: bool = True) -> Iterator[Path]:
         OSError: it cannot be written; `cannot_write` makes a sentence of it.
     """
     if follow_link:
-        path = path.resolve()
+        path = real_path(path)
     # Beside it: a rename works within one file system.
     _sweep_once(path.parent)  # which may get thousands of files
     with _work_in(path.parent, path.name, sweep=False) as work:
@@ -166,9 +166,9 @@ def check_apart(output: Path, folders: Collection[Path]) -> None:
     Raises:
         OutputError: `output` lies inside one of the folders, or is one.
     """
-    place = output.resolve()
+    place = real_path(output)
     for folder in folders:
-        if place.is_relative_to(folder.resolve()):
+        if place.is_relative_to(real_path(folder)):
             raise OutputError(
                 f"{output}: lies inside the pictures in {folder}; give a path beside them"
             )
@@ -199,7 +199,7 @@ def replacing_folder(
     """
     check_replaceable(folder, mark=mark, names=names)
     # Through links: what they lead to is replaced, and the links stay.
-    folder = folder.resolve()
+    folder = real_path(folder)
     with _work_in(home_of(folder), folder.name) as work:
         fresh = work / "new"
         fresh.mkdir()
@@ -221,6 +221,17 @@ def link_or_copy(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def real_path(path: Path) -> Path:
+    """Return a path without links in it; of one whose links go in a circle, as far as they go.
+
+    To read or to write such a path is an OSError, of which a sentence is made there.
+    """
+    try:
+        return path.resolve()
+    except RuntimeError:  # of Python before 3.13
+        return Path(os.path.realpath(path))
 
 
 def home_of(path: Path) -> Path:
@@ -389,7 +400,7 @@ def replacing_result(
         with replacing_folder(path, mark=mark, names=names) as folder:
             yield folder
         return
-    path = path.resolve()  # through a link, as with a folder
+    path = real_path(path)  # through a link, as with a folder
     with _work_in(home_of(path), path.name) as work:
         folder = work / "bundle"
         folder.mkdir()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError, OutputError, printable
-from ..results import check_apart, check_writable
+from ..results import check_apart, check_writable, real_path
 from .counting import Count
 from .options import (
     add_bundle,
@@ -92,7 +92,7 @@ def _file_for(path: Path, target: Path, taken: "Collection[Path]") -> Path:
             raise _one_file_for_many(target)
         out = target
     else:
-        if path.parent.resolve() == target.resolve():
+        if real_path(path.parent) == real_path(target):
             raise OutputError(f"{target}: is where the pictures are; give a folder of its own")
         try:
             target.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,11 @@
 """Mistakes that several commands answer alike."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
+from fic.runs import Run
 from tests.fic.cli.conftest import Fic, assert_one_line
 
 
@@ -90,3 +94,32 @@ def test_a_number_that_is_none_is_refused_by_its_option(
     done = fic(*arguments, value)
     assert (done.code, done.out) == (2, "")
     assert arguments[-1] in done.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "--data", "loop"),
+        ("train", "--data", "photos", "--out", "loop"),
+        ("train", "--data", "photos", "--out", "out", "--weight-file", "loop"),
+        ("audit", "--data", "photos", "--out", "loop"),
+        ("split", "photos", "--out", "loop"),
+        ("split", "loop"),
+        ("evaluate", "loop", "--data", "photos"),
+        ("export", "run", "--out", "loop"),
+        ("predict", "run", "loop"),
+        ("report", "run", "--out", "loop"),
+    ],
+    ids=" ".join,
+)
+def test_a_link_that_leads_to_itself_is_one_line(
+    arguments: tuple[str, ...], fic: Fic, photos: Path, run: Run
+) -> None:
+    Path("loop").symlink_to("loop")
+    base = ("--base-model", "mobilenet_0.25", "--weights", "none", "--image-size", "32")
+    result = fic(*arguments, *(base if arguments[0] == "train" else ()))
+    assert result.code == 1
+    assert "Traceback" not in result.err
+    assert "loop" in result.err.splitlines()[-1]
+    assert "decisions" not in result.err
