@@ -15,8 +15,8 @@ BIN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 TEST := .venv-test/$(BIN)
 DEMO := .venv-demo/$(BIN)
 RUNTIME := .venv-runtime/$(BIN)
-CLUSTER_TESTS := tests/fic/data/test_remote.py tests/fic/cache/test_remote.py tests/examples/test_cluster.py \
-    tests/fic/bottlenecks/test_single_reading.py tests/fic/distributed
+CLUSTER_TESTS := tests/fic/data/test_remote.py tests/fic/cache/test_remote.py tests/fic/test_object_storage.py \
+    tests/fic/bottlenecks/test_single_reading.py tests/fic/distributed tests/examples/test_cluster.py
 SOURCES := $(shell find fic export runtime -name '*.py')
 
 .PHONY: help demo demo-digits demo-flowers demo-export demo-predict test check test-slow

@@ -41,7 +41,7 @@ def main() -> None:
     for name in options.base:
         with tempfile.TemporaryDirectory(prefix="fic-benchmark-") as folder:
             bundle = Path(folder) / "bundle"
-            size = _export(name, options.labels, bundle)
+            size = _export(name, options.classes, bundle)
             rows += [f"| `{name}` | {row}" for row in _rows(bundle, size, options)]
     print("\n| | batch | two graphs, ms | one, ms | two ÷ one |\n|---|---|---|---|---|")
     print(*rows, sep="\n")

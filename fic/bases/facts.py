@@ -35,7 +35,8 @@ def facts_of_file(base_model: str) -> dict[str, Any]:
     return {
         "name": file.name,
         **facts,
-        "pixels": _pixels(file) or ("raw" if rescales else "not said"),
+        "pixels": _pixels(file)
+        or ("raw" if rescales else "not said; give --pixels or --preprocessor"),
         "bytes": size,
         "weights": {
             "source": "file",

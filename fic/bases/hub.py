@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fic_runtime.bundle.names import MOST_BYTES, MOST_WEIGHTS
+
 from ..errors import BaseOptionError, WeightsError, one_line
 from .files import HUB, KERAS_SUFFIX, ONNX_SUFFIX, BaseFile
 from .preprocessor import CONFIG_FILE, MODEL_FILE
+from .preprocessor import MOST_BYTES as MOST_CONFIG_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,8 @@ CANDIDATES = ("onnx/model.onnx", "model.onnx")
 _CONFIGS = (CONFIG_FILE, MODEL_FILE)
 _DEFAULT_REVISION = "main"
 
+_MOST_FILES = 64  # of weights beside a graph
+_ETAG = re.compile(r"[A-Za-z0-9_-]{1,128}")  # digests
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REFERENCE = re.compile(
     r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^:@]+))?(?::(?P<path>[^:@]+))?"
@@ -89,10 +94,14 @@ def hub_file(base_model: str, *, needed: bool = True) -> BaseFile:
             locations = sorted(contents_of_file(path).locations)
         except ValueError:
             locations = []  # which reading the graph tells of
+        if len(locations) > _MOST_FILES:
+            raise WeightsError(
+                f"{reference}: has weights in {len(locations)} files; give a graph with fewer"
+            )
         for location in locations:
             beside = (Path(reference.path).parent / location).as_posix()
             if ".." not in beside and not beside.startswith("/"):
-                hub.fetched(reference, beside)
+                hub.fetched(reference, beside, MOST_WEIGHTS)
     for config in _CONFIGS if needed else ():
         hub.fetch_if_there(reference, config)
     return BaseFile(
@@ -174,8 +183,13 @@ class _Hub:
             f"{HUB}{self._reference.repository}:PATH ({shown})"
         )
 
-    def fetched(self, pinned: HubReference, path: str) -> Path:
-        """Return a file of the repository, downloaded unless it is here."""
+    def fetched(self, pinned: HubReference, path: str, most: int = MOST_BYTES) -> Path:
+        """Return a file of the repository, of at most so many bytes, downloaded unless it is here.
+
+        Raises:
+            WeightsError: it is larger, or the hub does not give it.
+        """
+        self._check(pinned, path, most)
         return Path(
             self._asked(
                 lambda: self._library.hf_hub_download(
@@ -192,6 +206,7 @@ class _Hub:
         )
         if known is not None:
             return  # here, or known not to be there
+        self._check(pinned, path, MOST_CONFIG_BYTES)
         try:
             self._library.hf_hub_download(pinned.repository, path, revision=pinned.revision)
         except (self._errors.LocalEntryNotFoundError, self._errors.OfflineModeIsEnabled) as error:
@@ -202,6 +217,35 @@ class _Hub:
             return
         except Exception as error:  # as in `_asked`
             raise self._sentence(error, path) from error
+
+    def _check(self, pinned: HubReference, path: str, most: int) -> None:
+        """Refuse a file before it is downloaded: one without end would fill the disk.
+
+        Raises:
+            WeightsError: it is larger, or is called what would be a path on this disk.
+        """
+        library, where = self._library, (pinned.repository, path)
+        if _COMMIT.fullmatch(pinned.revision or "") and isinstance(
+            library.try_to_load_from_cache(*where, revision=pinned.revision), str
+        ):
+            return
+        try:
+            url = library.hf_hub_url(*where, revision=pinned.revision)
+            found = library.get_hf_file_metadata(url)
+        except Exception as error:  # the download says it in a sentence, or does without a network
+            log.debug("%s: %s", path, one_line(error))
+            return
+        if (found.size or 0) > most:
+            raise WeightsError(
+                f"{pinned}: {path} has {found.size} bytes, more than the {most} that it may have; "
+                "give another file"
+            )
+        # The library calls its copy so, wherever that is.
+        if not _ETAG.fullmatch(found.etag or ""):
+            raise WeightsError(
+                f"{pinned}: the hub calls {path} {(found.etag or '')[:100]!r}, which no hub does; "
+                "check HF_ENDPOINT"
+            )
 
     def _asked(self, question: Any, what: str) -> Any:
         try:

@@ -286,12 +286,12 @@ def _sized(
 ) -> Processor:
     size = options.image_size
     if size is None and processor.geometry is None:
-        size = height if height is not None and height == width else None
-        if size is None:
-            raise BaseOptionError(
-                f"{file.name}: takes pictures of any size, and nothing says for which it was "
-                "trained; give --image-size"
-            )
+        if height is not None and width is not None:
+            return processor.fitted(height=height, width=width, resize=options.resize)
+        raise BaseOptionError(
+            f"{file.name}: takes pictures of any size, and nothing says for which it was "
+            "trained; give --image-size"
+        )
     processor = processor.sized(size=size, resize=options.resize)
     geometry = processor.preprocessing.geometry
     if (height or geometry.height, width or geometry.width) != (geometry.height, geometry.width):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_UINT8 = 2  # TensorProto.UINT8
 _CHECKED = 3  # pictures that must give the same together as alone
 _CHECK_TOLERANCE = 1e-2  # relative to the largest value, as half precision needs
 
@@ -186,9 +187,6 @@ def _processor(options: BaseOptions, file: BaseFile, picture: "PictureInput") ->
     return processor
 
 
-_UINT8 = 2  # TensorProto.UINT8
-
-
 def _sized(
     options: BaseOptions, file: BaseFile, processor: Processor, sides: tuple[int | None, int | None]
 ) -> Processor:
@@ -196,8 +194,10 @@ def _sized(
     size = options.image_size
     if size is None and processor.geometry is None:
         # An input of a fixed size leaves nothing to be said.
-        size = sides[0] if sides[0] is not None and sides[0] == sides[1] else None
-        size = size or find_image_size(file.folder)
+        height, width = sides
+        if height is not None and width is not None:
+            return processor.fitted(height=height, width=width, resize=options.resize)
+        size = find_image_size(file.folder)
         if size is None:
             raise BaseOptionError(
                 f"{file.path}: takes pictures of any size, and nothing says for which it was "
@@ -209,9 +209,12 @@ def _sized(
     if any(side not in (None, own) for side, own in zip(sides, found, strict=True)):
         wanted = " x ".join("any" if side is None else str(side) for side in sides)
         said = "--image-size" if options.image_size else processor.source
+        remedy = "give --image-size and --resize as the graph needs them"
+        if sides[0] != sides[1]:
+            remedy = "give --pixels without --image-size"
         raise BaseOptionError(
             f"{file.path}: takes pictures of {wanted}, and {said} says {found[0]} x {found[1]}; "
-            "give --image-size and --resize as the graph needs them"
+            f"{remedy}"
         )
     return processor
 

@@ -108,6 +108,12 @@ class Processor:
             raise ValueError("the size of the input is not known")
         return Preprocessing(geometry=self.geometry, pixels=self.rule.pixels)
 
+    def fitted(self, *, height: int, width: int, resize: Resize | None) -> "Processor":
+        """Return the same with the size of an input that takes no other, square or not."""
+        return replace(
+            self, geometry=Geometry(height=height, width=width, resize=resize or "stretch")
+        )
+
     def sized(self, *, size: int | None, resize: Resize | None) -> "Processor":
         """Return the same with a size and a way to it that the user gave, or the network has.
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from fic_runtime.errors import ImageError
 from fic_runtime.heads.head import are_finite
 from fic_runtime.images import decode_image
+from fic_runtime.images.loading import read_file
 from fic_runtime.preprocessing import Geometry
 
 from ..bases.opening import AnyBase
@@ -431,10 +432,11 @@ def _as_copy(path: Path, skipped: Skipped) -> Skipped:
 def _fetch(picture: Unread) -> bytes | str:
     path = picture.path
     try:
-        return path.read_bytes()
+        return path.read_bytes() if isinstance(path, RemotePath) else read_file(path)
+    except ImageError as error:  # of a local file
+        return str(error)
     except OSError as error:
-        advice = "run again" if isinstance(path, RemotePath) else "check the file"
-        return f"{path}: cannot be read ({error.strerror or error}); {advice} or leave it out"
+        return f"{path}: cannot be read ({error.strerror or error}); run again or leave it out"
 
 
 def _chunks(pictures: Iterable[Unread], batch_size: int) -> Iterator[list[Unread]]:

@@ -10,6 +10,7 @@ import click
 from fic_runtime.cli.process import (
     ending_on_signals,
     exit_code_of,
+    interruption_behind,
     prepare_streams,
     silence,
     silence_broken,
@@ -29,6 +30,7 @@ from .train import extract, train
 from .tune import compare, tune
 from .verify import verify
 
+_INTERRUPTED = "interrupted; what was extracted so far is in the cache"
 _EPILOG = """\b
 A first classifier, from a folder with one sub-folder of photos per class:
   fic train --data photos --out run
@@ -109,7 +111,7 @@ def main() -> None:
         _complain(str(error))
         status = error.exit_code
     except (KeyboardInterrupt, click.Abort) as error:
-        _complain("interrupted; what was extracted so far is in the cache")
+        _complain(_INTERRUPTED)
         status = exit_code_of(error.__cause__ or error)  # click raises its own from the first
     except MemoryError:
         _complain("the memory of this machine does not suffice; take smaller batches or less")
@@ -121,6 +123,11 @@ def main() -> None:
         silence_broken(sys.stdout)
         _complain(_describe(error))
         status = 1
+    except Exception as error:
+        if (interruption := interruption_behind(error)) is None:
+            raise
+        _complain(_INTERRUPTED)
+        status = exit_code_of(interruption)
     sys.exit(status)
 
 

@@ -77,12 +77,11 @@ def _print_table(chosen: "list[Base]") -> None:
 
 
 def _print_one(base: "Base") -> None:
-    from ..bases.figures import FIGURES, REFERENCE, find_weights
+    from ..bases.figures import FIGURES, find_weights
 
     figures = FIGURES[base.name]
     pixels = base.pixels
     top1 = "unknown" if figures.top1 is None else f"{figures.top1} % top-1, as published"
-    speed = f"{figures.speed} times that of {REFERENCE} on a CPU" if figures.speed else "unknown"
     facts = {
         "family": figures.family,
         "constructor": " ".join(
@@ -90,11 +89,11 @@ def _print_one(base: "Base") -> None:
         ),
         "input": f"{base.size} x {base.size} pixels, at least {base.minimum_size}",
         "resize": base.resize,
-        "pixels": f"{pixels.channel_order}, x * {_list(pixels.scale)} + {_list(pixels.offset)}",
+        "pixels": f"{pixels.channel_order}, x * {_list(pixels.scale)}{_added(pixels.offset)}",
         "features": str(base.features),
         "parameters": f"{base.parameters:,}",
         "ImageNet": top1,
-        "speed": speed,
+        "speed": _speed(base, figures.speed),
         "weights": _weights(base, find_weights(base)),
     }
     click.echo(base.name)
@@ -130,8 +129,22 @@ def _weights(base: "Base", weights: "WeightsPlace") -> str:
     return f"download {weights.name}, once by Keras, to {weights.path}"
 
 
+def _speed(base: "Base", speed: float | None) -> str:
+    from ..bases.figures import REFERENCE
+
+    if base.name == REFERENCE:
+        return "1 on a CPU; that of all others is relative to it"
+    return "unknown" if speed is None else f"{speed:g} times that of {REFERENCE} on a CPU"
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
+
+
+def _added(offset: tuple[float, ...]) -> str:
+    if all(value <= 0 for value in offset):
+        return f" - {_list(tuple(abs(value) for value in offset))}" if any(offset) else ""
+    return f" + {_list(offset)}"
 
 
 def _list(values: tuple[float, ...]) -> str:

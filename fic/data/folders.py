@@ -23,12 +23,17 @@ from fic_runtime.images.picture_files import (
 from ..errors import DataError
 from ..options import SkipOrFail
 from .dataset import Dataset, Skipped
-from .sides import side_of, sides_among
+from .sides import paired_sides, side_of, sides_among
 
 LAYOUT = "a data set is a folder with one folder of pictures per class"
 
 # Alone among other folders, these may be a class with folders below it: of trains, of tests.
 _MAY_BE_A_CLASS = frozenset({"train", "test", "val", "valid", "dev", "eval", "trn", "tst"})
+# Beside a side such a folder is none either: what it holds has no label.
+_BESIDE_SIDES = frozenset(
+    {"unlabeled", "unlabelled", "unsup", "unsupervised", "pred", "predict", "submission"}
+)
+_PACKED = frozenset({".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"})
 
 
 def read_folder(
@@ -86,7 +91,9 @@ def _class_folders(folder: Path) -> dict[str, Path]:
     if not folder.exists():
         raise DataError(f"{folder}: no such folder; {LAYOUT}")
     if not folder.is_dir():
-        raise DataError(f"{folder}: is a file, not a folder; {LAYOUT}, or a file of the name *.csv")
+        packed = folder.suffix.lower() in _PACKED
+        remedy = "unpack it and give the folder" if packed else "or a file of the name *.csv"
+        raise DataError(f"{folder}: is a file, not a folder; {LAYOUT}, {remedy}")
     found: dict[str, Path] = {}
     for entry in _entries(folder):
         if is_rubbish(entry.name) or not is_folder(entry) or leads_above(entry):
@@ -128,7 +135,9 @@ def _refuse_sides(
 
     Classes may be called so all the same, if they hold pictures and not folders of classes.
     """
-    named = [name for name in class_folders if side_of(name) and name not in (labels or ())]
+    others = [name for name in class_folders if name not in (labels or ())]
+    pairs = paired_sides(others)
+    named = [name for name in others if side_of(name) or name in pairs]
     below = {name: set(_folders_in(class_folders[name])) for name in named}
     nested = [name for name in named if below[name]]
     if not nested or (len(named) == 1 and not _looks_split(named[0], below, class_folders)):
@@ -147,6 +156,8 @@ def _looks_split(
 ) -> bool:
     """Tell whether the only folder that is named like a side is one, and no class of trains."""
     if name.casefold() not in _MAY_BE_A_CLASS:
+        return True
+    if any(other.casefold() in _BESIDE_SIDES for other in class_folders):
         return True
     return any(
         len(below[name].intersection(_folders_in(path))) > 1

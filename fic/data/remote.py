@@ -43,6 +43,7 @@ FIRST_PAUSE = 0.2
 
 # At least two letters, so that a drive of Windows is none.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_WITH_HOST = frozenset({"s3", "s3a", "gs", "gcs", "http", "https", "hf"})
 _SECRET = re.compile(
     r"sig|token|key|secret|cred|pass|pwd|auth|access|policy|session|jwt|code|expires", re.IGNORECASE
 )
@@ -326,9 +327,12 @@ def file_system(url: str) -> Any:
     """Return fsspec's file system for a URL, which is kept.
 
     Raises:
-        DataError: fsspec, or what it needs for this protocol, is not installed.
+        DataError: fsspec, or what it needs for this protocol, is not installed; or the URL names
+            no bucket or host.
     """
     protocol, _, rest = url.partition("://")
+    if protocol in _WITH_HOST and not rest.partition("/")[0]:
+        raise DataError(f"{redacted(url)}: names no bucket or host; give {protocol}://NAME/FOLDER")
     # By process: the connections of a parent are of no use to a child.
     return _file_system(protocol, rest.partition("/")[0], os.getpid())
 

@@ -234,12 +234,14 @@ def split_pictures(
         memo: file that remembers digests of unchanged files, or none.
 
     Raises:
-        DataError: the data set cannot be used, a file of it cannot be read, or the memo would lie
-            among the pictures.
+        DataError: the data set cannot be used, a file of it is at a URL or cannot be read, or the
+            memo would lie among the pictures.
     """
     source = Source(data=path, val_split=fraction)
     source.keep_apart(*([] if memo is None else [memo]))
-    pictures = read_pictures(source, memo=memo, seed=seed, on_error="fail", progress=progress)
+    pictures = read_pictures(
+        source, memo=memo, seed=seed, on_error="fail", progress=progress, reader=_local_digests
+    )
     pictures.note_duplicates(progress)
     return Split(train=pictures.train, val=pictures.val, files=pictures.files)
 
@@ -256,6 +258,20 @@ def read_digests(
     finally:
         progress.finish()
     return digests, [Skipped(path, reason) for path, reason in failures.items()]
+
+
+def _local_digests(
+    datasets: Sequence[Dataset], memo: Path | None, progress: Progress
+) -> tuple[dict[Path, bytes], list[Skipped]]:
+    """As `read_digests`; pictures at URLs are refused before any is read."""
+    for dataset in datasets:
+        for path in dataset.paths:
+            if isinstance(path, RemotePath):
+                raise DataError(
+                    f"{path}: is at a URL, and folders are made of files on this machine; give the "
+                    "list to fic train --data, which splits it in the same way"
+                )
+    return read_digests(datasets, memo, progress)
 
 
 def _datasets(source: Source, on_error: SkipOrFail) -> tuple[list[Dataset], FileUse, list[Skipped]]:

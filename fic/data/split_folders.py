@@ -14,7 +14,7 @@ from typing import Literal
 
 from fic_runtime.images.headers import SNIFFED, is_picture
 from fic_runtime.reading import open_regular
-from fic_runtime.results import whole_file
+from fic_runtime.results import check_writable, whole_file
 
 from ..errors import DataError
 from .dataset import Dataset, Split
@@ -59,7 +59,8 @@ def write_split(
         val_name: name of the folder for the validation side.
 
     Raises:
-        DataError: `out` lies in the data set, holds other files, or cannot be written.
+        DataError: `out` lies in the data set, or holds other files.
+        OutputError: `out` cannot be written.
     """
     out = Path(out)
     folder = split.train.folder
@@ -69,6 +70,8 @@ def write_split(
             f"choose a folder outside"
         )
     sides = {train_name: split.train, val_name: split.val}
+    for name in sides:
+        check_writable(out / name)
     plan = dict(_plan(out, sides))
     _check_unknown_files(out, sides, plan, mode)
     there = [target for target in plan if os.path.lexists(target)]

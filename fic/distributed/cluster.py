@@ -14,8 +14,10 @@ from typing import Any
 from fic_runtime.devices import usable_cpus
 from fic_runtime.errors import one_line
 
-from ..data.remote import redacted_text
+from ..data.remote import redacted, redacted_text
 from ..errors import ClusterError
+
+log = logging.getLogger(__name__)
 
 LOCAL = "local"
 """The address of a new cluster on this machine alone."""
@@ -125,6 +127,16 @@ def start_worker(
     return actor.remote(*arguments, slot.cpus)
 
 
+def head_answers(ray: Any) -> bool:
+    """Tell whether the head of the cluster is there; Ray itself ends the process when it is not."""
+    try:
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+    except Exception as error:  # of Ray's client, which notices by itself
+        log.debug("the head of the cluster has no known address (%s)", error)
+        return True
+    return _answers(host, int(port)) is None
+
+
 def what_it_lacks(error: Exception) -> str | None:
     """Return in a few words what a node lacks for a worker to start there; None for a death."""
     text = str(error)
@@ -161,7 +173,6 @@ def _free_resources() -> dict[str, dict[str, float]] | None:
 
         found: dict[str, dict[str, float]] = available_resources_per_node()
     except Exception as error:  # of a private function, which may go or change
-        log = logging.getLogger(__name__)
         log.debug("free resources of nodes are not known (%s)", error)
         return None
     return found
@@ -169,28 +180,41 @@ def _free_resources() -> dict[str, dict[str, float]] | None:
 
 def _knock(address: str) -> None:
     """Find out in seconds that nobody is there, which takes Ray a minute or the process."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if address == "auto":
+    if address == "auto":  # which Ray reads from there, too
+        address = os.environ.get("RAY_ADDRESS") or "auto"
+    if address in ("auto", LOCAL):
         return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    told = f"--ray {redacted(address)}"
     if not colon or not port.isdecimal() or not host:
         raise ClusterError(
-            f"--ray {address}: is no address; give auto, ray://host:10001, host:6379, or none for "
-            "a cluster on this machine"
+            f"{told}: is no address; give auto, ray://host:10001, host:6379, or none for a cluster "
+            "on this machine"
         )
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    if error := _answers(host, int(port)):
         raise ClusterError(
-            f"--ray {address}: no cluster answers there ({one_line(error)}); check the address, "
-            "and that the cluster runs"
+            f"{told}: no cluster answers there ({one_line(error)}); check the address, and that "
+            "the cluster runs"
         ) from error
 
 
+def _answers(host: str, port: int) -> Exception | None:
+    """Return None where somebody listens, else what happened."""
+    try:
+        socket.create_connection((host.strip("[]"), port), _CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        return error
+    return None
+
+
 def _refusal(address: str, error: Exception) -> str:
-    text = one_line(error)
+    text, address = redacted_text(one_line(error)), redacted(address)
     if "ersion mismatch" in str(error):
         facts = re.findall(r"(Ray|Python): ([\w.]+)", str(error))
-        told = ", ".join(f"{name} {value}" for name, value in facts) or text
+        versions = [f"{name} {value}" for name, value in facts]
+        told = text
+        if len(versions) == 4:  # in this order
+            told = f"{' and '.join(versions[:2])}, {' and '.join(versions[2:])}"
         return (
             f"--ray {address}: cluster and driver have different versions ({told}); install the "
             "same Python and Ray on both"

@@ -1,11 +1,10 @@
 """The driver's part: pictures to workers in chunks, and what becomes of them when workers die."""
 
-import logging
 import os
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,14 +25,13 @@ from .cluster import (
     Slot,
     connected,
     free_slots,
+    head_answers,
     import_ray,
     start_worker,
     what_it_lacks,
     why_it_died,
 )
 from .worker import Probe, Work, Worker, package_versions
-
-log = logging.getLogger(__name__)
 
 # A chunk is a shard, and what a death costs; small ones spread better over few pictures.
 _MOST_IN_CHUNK = 512
@@ -45,7 +43,10 @@ _START_SECONDS = 90.0
 """How long to wait for the first worker, and for another when the last one is gone."""
 
 _STRAGGLER_SECONDS = 30.0
+_TRIED = 8  # pictures, to find one that each node has to see
 _LOOK_SECONDS = 2.0
+_HEAD_SECONDS = 30.0
+"""How long the head may be away; after 60 s Ray ends the driver, where it stands."""
 
 
 class RayExtraction:
@@ -99,14 +100,18 @@ class RayExtraction:
         ):
             nodes = len({slot.node for slot in crew.slots})
             cpus = sum(slot.cpus for slot in crew.slots)
-            progress.note(f"engine onnx: {nodes} nodes of the cluster with {cpus} processors")
-            title = f"extracting on {nodes} node{'s' if nodes > 1 else ''}"
+            crowd = f"{nodes} node{'s' if nodes > 1 else ''}"
+            power = f"{cpus} processor{'s' if cpus > 1 else ''}"
+            progress.note(f"engine onnx: {crowd} of the cluster with {power}")
+            title = f"extracting on {crowd}"
             progress.start(title, total, unit="image", done=total - len(pictures))
             try:
                 for outcome in crew.outcomes(absolute, progress):
                     skipped = len(outcome.skipped)
                     progress.advance(_count(outcome), skipped)
                     yield _renamed(outcome, names)
+            except ConnectionError as error:  # of Ray's client
+                raise ClusterError(_gone("the connection to the cluster is lost")) from error
             finally:
                 progress.finish()
 
@@ -185,20 +190,20 @@ class _Crew:
             ClusterError: all workers died, or always at the same pictures.
         """
         waiting = deque(_chunks(pictures, len(self._places)))
-        looked = alone = time.monotonic()
+        looked = alone = answered = time.monotonic()
         while waiting or self._flying:
             self._hand_out(waiting)
             if self._places:
                 alone = time.monotonic()
             if time.monotonic() - alone > _START_SECONDS:
-                raise ClusterError(
-                    "all workers of the cluster are gone and none came within "
-                    f"{_START_SECONDS:.0f} s; what they committed is in the cache, so run the "
-                    "command again"
-                )
+                raise ClusterError(_gone("all workers of the cluster are gone"))
             if time.monotonic() - looked > _LOOK_SECONDS:
-                self._start_where_free()
                 looked = time.monotonic()
+                if head_answers(self._ray):
+                    self._start_where_free()
+                    answered = looked
+                elif looked - answered > _HEAD_SECONDS:
+                    raise ClusterError(_gone("the head of the cluster is gone"))
             for problem in self._welcome(timeout=0.0 if self._flying else 0.5):
                 progress.note(f"{problem}; going on without it")
             if not self._flying:
@@ -218,8 +223,9 @@ class _Crew:
 
     def stop(self) -> None:
         """End all workers."""
-        for place in (*self._places, *self._starting.values()):
-            self._ray.kill(place.actor)
+        with suppress(ConnectionError):
+            for place in (*self._places, *self._starting.values()):
+                self._ray.kill(place.actor)
 
     def _hand_out(self, waiting: deque[_Chunk]) -> None:
         for _ in range(_IN_FLIGHT):
@@ -297,8 +303,7 @@ def _crew(ray: Any, work: Work, graph: bytes, known: Keys, probe: Probe) -> Iter
 @contextmanager
 def _probe(directory: Path, pictures: Sequence[Unread]) -> Iterator[Probe]:
     """Leave a file in the cache directory that each node has to see, while it is looked for."""
-    path = pictures[0].path
-    picture = path, path.stat().st_size
+    picture = _seen(pictures)
     versions = package_versions()
     if isinstance(directory, RemotePath):
         yield Probe(versions=versions, file=None, picture=picture)
@@ -308,6 +313,14 @@ def _probe(directory: Path, pictures: Sequence[Unread]) -> Iterator[Probe]:
         file.write(content)
         name = Path(os.fsdecode(file.name))
         yield Probe(versions=versions, file=(name, content), picture=picture)
+
+
+def _seen(pictures: Sequence[Unread]) -> tuple[Path, int] | None:
+    """Return a picture that is there, with its size; None where the first ones are all gone."""
+    for picture in pictures[:_TRIED]:
+        with suppress(OSError):
+            return picture.path, picture.path.stat().st_size
+    return None
 
 
 def _absolute(pictures: Sequence[Unread]) -> tuple[list[Unread], Mapping[Path, Path]]:
@@ -353,6 +366,12 @@ def _cause(error: Any, place: _Place) -> FicError:
     return ClusterError(
         f"a worker on {place.slot.host} failed ({type(error.cause).__name__}: {told[:200]}); look "
         "at `ray logs`"
+    )
+
+
+def _gone(what: str) -> str:
+    return (
+        f"{what}; what was committed is in the cache, so start a cluster and run the command again"
     )
 
 

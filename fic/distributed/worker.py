@@ -51,12 +51,12 @@ class Probe:
     Attributes:
         versions: of packages, by name.
         file: a file in a shared cache directory, with its content; None for one at a URL.
-        picture: one of the pictures, with its size in bytes.
+        picture: one of the pictures, with its size in bytes; None where none is there.
     """
 
     versions: Mapping[str, str]
     file: tuple[Path, bytes] | None
-    picture: tuple[Path, int]
+    picture: tuple[Path, int] | None
 
 
 def package_versions() -> dict[str, str]:
@@ -143,13 +143,13 @@ class Worker:
         )
 
     def _unseen(self, probe: Probe) -> str | None:
-        if probe.file is not None:
-            file, content = probe.file
-            if not file.is_file() or file.read_bytes() != content:
-                return (
-                    f"does not see the driver's folder {file.parent}; give a --bottleneck-dir that "
-                    "all nodes share, or one in object storage"
-                )
+        if probe.file is not None and not _holds(*probe.file):
+            return (
+                f"does not see the driver's folder {probe.file[0].parent}; give a --bottleneck-dir "
+                "that all nodes share, or one in object storage"
+            )
+        if probe.picture is None:
+            return None
         picture, size = probe.picture
         try:
             seen = picture.stat().st_size
@@ -159,3 +159,10 @@ class Worker:
         if seen != size:
             return f"sees another {picture} than the driver ({seen} bytes, not {size})"
         return None
+
+
+def _holds(file: Path, content: bytes) -> bool:
+    try:
+        return file.read_bytes() == content
+    except OSError:
+        return False

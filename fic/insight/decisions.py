@@ -10,14 +10,19 @@ The file lists every picture, the most suspect first. The column `decision` is e
 
 import csv
 import io
+import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
 from fic_export.errors import OutputError
 from fic_runtime.bundle.labels import is_label
+from fic_runtime.reading import open_regular
 from fic_runtime.results import cannot_write, whole_file
 
 from ..data.remote import RemotePath, location
@@ -26,6 +31,7 @@ from ..runs.csv_cells import escaped, unescaped
 from .findings import Audit
 
 _COLUMNS = ("path", "label", "suggested", "score", "problem", "split", "decision")
+_MOST_LINE = 1 << 20  # characters: what has no end of a line is not read whole
 _NEEDED = ("path", "label", "decision")
 # A name of a file that is not UTF-8 goes through as the bytes that it is.
 ERRORS = "surrogateescape"
@@ -91,7 +97,7 @@ def _problems(audit: Audit) -> Mapping[Path, list[str]]:
 def holds_decisions(file: Path) -> bool:
     """Return whether somebody has decided something in a file of suspects."""
     try:
-        with file.open(encoding="utf-8-sig", errors=ERRORS, newline="") as stream:
+        with _opened(file) as stream:
             table = _table(stream)
             if "decision" not in (table.fieldnames or []):
                 return True  # edited into something else: not ours to replace
@@ -100,6 +106,16 @@ def holds_decisions(file: Path) -> bool:
         return False
     except (OSError, ValueError, csv.Error):
         return True
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[TextIO]:
+    # utf-8-sig: spreadsheet programs begin the file with a byte order mark.
+    with (
+        open_regular(file) as raw,
+        TextIOWrapper(BufferedReader(raw), "utf-8-sig", ERRORS, "") as stream,  # type: ignore[type-var] # a FileIO
+    ):
+        yield stream
 
 
 def apply_decisions(decisions: Path, out: Path) -> Applied:
@@ -149,8 +165,7 @@ def _read(file: Path) -> list[_Row]:
     rows: list[_Row] = []
     lines: dict[Path, int] = {}
     try:
-        # utf-8-sig: spreadsheet programs begin the file with a byte order mark.
-        with file.open(encoding="utf-8-sig", errors=ERRORS, newline="") as stream:
+        with _opened(file) as stream:
             table = _table(stream)
             _check_columns(file, table.fieldnames or [])
             for cells in table:
@@ -175,10 +190,11 @@ def _read(file: Path) -> list[_Row]:
 
 def _table(stream: TextIO) -> "csv.DictReader[str]":
     """Return the rows of a file, however a spreadsheet program has saved it."""
-    first = stream.readline()
+    first = stream.readline(_MOST_LINE)
     stream.seek(0)
+    lines = iter(partial(stream.readline, _MOST_LINE), "")
     # Those of countries whose decimal mark is a comma write semicolons, some tabs.
-    table = csv.DictReader(stream, strict=True, delimiter=max(",;\t", key=first.count))
+    table = csv.DictReader(lines, strict=True, delimiter=max(",;\t", key=first.count))
     table.fieldnames = [name.strip().lower() for name in table.fieldnames or []]
     return table
 
@@ -214,7 +230,7 @@ def _row(file: Path, line: int, cells: Mapping[str | None, object]) -> _Row:
                 f"{file}, line {line}: {path} lacks its credentials, which fic writes into no "
                 "file; audit pictures whose URLs hold none"
             )
-    elif not path.is_file():
+    elif not os.path.isfile(path):  # noqa: PTH113 # no name that cannot be is an error
         raise DataError(
             f"{file}, line {line}: no such file: {path}; run the command in the folder where the "
             "audit ran"

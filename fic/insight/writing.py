@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from fic_export.errors import OutputError
-from fic_runtime.results import cannot_write, check_replaceable, replacing_folder
+from fic_runtime.results import cannot_write, check_replaceable, check_writable, replacing_folder
 
 from .decisions import ERRORS, decisions_csv, holds_decisions
 from .findings import Audit
@@ -17,10 +17,11 @@ _LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 
 
 def check_audit_folder(folder: Path) -> None:
-    """Make sure that an audit may be written to `folder`, in place of an earlier one at most.
+    """Make sure that an audit can be written to `folder`, in place of an earlier one at most.
 
     Raises:
-        OutputError: it holds something else, or suspects that somebody has decided about.
+        OutputError: it holds something else, or suspects that somebody has decided about, or cannot
+            be written.
     """
     check_replaceable(folder, mark=AUDIT_FILE)
     if folder.is_dir():
@@ -36,6 +37,7 @@ def check_audit_folder(folder: Path) -> None:
             f"{folder / SUSPECTS_FILE}: holds decisions, and a new audit replaces it; apply it or "
             "move it away, or give another folder"
         )
+    check_writable(folder)
 
 
 def write_audit(folder: Path, audit: Audit, *, report: str, split: bool) -> None:

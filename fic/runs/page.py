@@ -8,13 +8,15 @@ it is given, and the page's own policy lets no other script run.
 
 import base64
 import hashlib
+import html
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import Any
+
+from fic_runtime.errors import printable
 
 MOST_BYTES = 2_000_000
 """Size that a page does not exceed, so that it can be sent by mail."""
@@ -151,6 +153,11 @@ class Charts:
             f'<figure><div class="chart" data-chart="{name}" data-label="{escape(label)}"></div>'
             f"<noscript>{escape(label)}: drawn only where scripts run.</noscript>{below}</figure>"
         )
+
+
+def escape(text: str) -> str:
+    """Return a text as it may stand in HTML: no markup, and nothing that turns its direction."""
+    return "\n".join(html.escape(printable(line)) for line in text.split("\n"))
 
 
 def render_page(

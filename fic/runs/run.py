@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import logging
 import os
 import re
@@ -380,8 +379,8 @@ def previous_run(folder: Path) -> Path:
 
 def _is_record(file: Path) -> bool:
     try:
-        record = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        record = read_json(file, _MOST_BYTES)
+    except (OSError, ValueError):
         return False
     return isinstance(record, dict) and {"format", "labels"} <= record.keys()
 

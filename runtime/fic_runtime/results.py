@@ -121,7 +121,7 @@ def check_own_file(path: Path, is_own: Callable[[Path], bool], *, kind: str) -> 
     if not os.path.lexists(path) or (path.is_symlink() and not path.exists()):
         return
     with suppress(Exception):  # whatever a reader makes of a file of another kind
-        if is_own(path):
+        if path.is_file() and is_own(path):  # a pipe would never answer
             return
     raise OutputError(
         f"{path}: is there already and is not {kind} that fic wrote; "

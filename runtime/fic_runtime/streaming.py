@@ -30,6 +30,7 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
 OnError = Literal["raise", "yield"]
+ComputeThreads = Literal["caller", "workers", "all"]
 # How long, in seconds, the end of a stream waits for a source that has not yet given its next item.
 _PATIENCE = 0.5
 
@@ -64,7 +65,7 @@ def stream_pictures(
         compute,
         batch_size=size,
         workers=threads,
-        compute_in_workers=one_at_a_time,
+        threads="workers" if one_at_a_time else "caller",
         on_error=on_error,
         interrupt=interrupt,
     )
@@ -101,8 +102,7 @@ def answer_all(
         compute,
         batch_size=1,
         workers=workers,
-        compute_in_workers=True,
-        caller_works=True,
+        threads="all",
         on_error="raise",
         interrupt=interrupt,
     )
@@ -116,8 +116,7 @@ def answer_stream(
     *,
     batch_size: int,
     workers: int,
-    compute_in_workers: bool,
-    caller_works: bool = False,
+    threads: ComputeThreads,
     on_error: OnError,
     interrupt: Callable[[], object] = lambda: None,
 ) -> Generator[Answer | ImageError, None, None]:
@@ -134,10 +133,8 @@ def answer_stream(
         compute: from a batch (n, height, width, 3) to n answers, or errors in their places.
         batch_size: the most that `compute` gets at once; less where no more is decoded yet.
         workers: threads that decode.
-        compute_in_workers: each worker computes what it has decoded, a batch of one;
-            otherwise only the thread of the consumer computes.
-        caller_works: the thread of the consumer is one of the workers, where the source has a
-            length.
+        threads: where `compute` runs: in each worker, on what it has decoded, a batch of one; in
+            that of the caller alone; or in all of them, where the source has a length.
         on_error: raise the ImageError of an item, or yield it in the item's place.
         interrupt: ends what `compute` is at work on, at Ctrl-C.
     """
@@ -148,19 +145,20 @@ def answer_stream(
             pixels = decode(item)
         except ImageError as error:
             return error
-        return compute(pixels[None])[0] if compute_in_workers else pixels
+        return pixels if threads == "caller" else compute(pixels[None])[0]
 
     bound = 2 * batch_size + 2 * workers
     number = 0
     ahead: _Present[Item, Any] | _Ahead[Item, Any]
-    if compute_in_workers and isinstance(items, Sized):
+    if threads != "caller" and isinstance(items, Sized):
+        caller_works = threads == "all"
         ahead = _Present(items, work, workers=workers, bound=bound, caller_works=caller_works)
     else:
         ahead = _Ahead(items, work, workers=workers, bound=bound)
     with closing(ahead):
         try:
             while results := ahead.take(batch_size):
-                for answer in results if compute_in_workers else _computed(results, compute):
+                for answer in _computed(results, compute) if threads == "caller" else results:
                     if isinstance(answer, ImageError) and on_error == "raise":
                         raise ImageError(f"picture {number}: {answer}") from answer
                     yield answer

@@ -3,7 +3,7 @@
 import contextlib
 import http.client
 import os
-import socket
+import re
 import subprocess
 import sys
 import threading
@@ -27,7 +27,7 @@ class Fault:
 
     method: str
     part: str
-    kind: str  # slow, 500, cut, short, etag
+    kind: str  # slow: no answer at all; 500, cut, short, etag
     times: int
 
 
@@ -38,6 +38,7 @@ class ObjectStore:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
         self._port = port
+        self._released = threading.Event()
         store = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -57,6 +58,7 @@ class ObjectStore:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
+        self.reset()
         self._server.shutdown()
         self._server.server_close()
 
@@ -66,6 +68,8 @@ class ObjectStore:
     def reset(self) -> None:
         self.faults.clear()
         self.requests.clear()
+        self._released.set()
+        self._released = threading.Event()
 
     def count(self, start: str) -> int:
         return sum(request.startswith(start) for request in self.requests)
@@ -83,7 +87,7 @@ class ObjectStore:
         self.requests.append(f"{request.command} {request.path}")
         kind = self._fault(request.command, request.path)
         if kind == "slow":
-            time.sleep(3)
+            self._released.wait(60)
             request.close_connection = True
             return
         if kind == "500":
@@ -115,10 +119,16 @@ class ObjectStore:
             request.wfile.write(data)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """Let fic wait so long for a server: by default as long as a busy machine may need."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIC_REMOTE_TIMEOUT", str(seconds))
+        _file_system.cache_clear()  # which know the time before
+        try:
+            yield
+        finally:
+            _file_system.cache_clear()
 
 
 @contextlib.contextmanager
@@ -126,22 +136,20 @@ def running_object_store(log: Path) -> Iterator[ObjectStore]:
     """Start moto's server with the buckets `photos` and `cache`, and the proxy before it."""
     pytest.importorskip("s3fs")
     pytest.importorskip("moto")
-    port = _free_port()
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
             stdout=output,
             stderr=subprocess.STDOUT,
         )
     try:
-        until = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert server.poll() is None and time.monotonic() < until, log.read_text()
-                time.sleep(0.1)
+        until = time.monotonic() + 120
+        while (
+            running := re.search(r"Running on http://127\.0\.0\.1:(\d+)", log.read_text())
+        ) is None:
+            assert server.poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.1)
+        port = int(running[1])
         store = ObjectStore(port)
         try:
             with pytest.MonkeyPatch.context() as patch:
@@ -151,7 +159,7 @@ def running_object_store(log: Path) -> Iterator[ObjectStore]:
                 patch.setenv("AWS_SECRET_ACCESS_KEY", PASSWORD)
                 patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
                 patch.setenv("AWS_ENDPOINT_URL", store.url)
-                patch.setenv("FIC_REMOTE_TIMEOUT", "1")
+                patch.delenv("FIC_REMOTE_TIMEOUT", raising=False)
                 for bucket in ("photos", "cache"):
                     connection = http.client.HTTPConnection("127.0.0.1", port)
                     connection.request("PUT", f"/{bucket}")

@@ -415,3 +415,10 @@ def test_results_are_kept_apart_from_pictures(tmp_path):
     for name in ("photos", "photos/seen", "link/x.csv"):
         with pytest.raises(OutputError, match="lies inside the pictures"):
             check_apart(tmp_path / name, [tmp_path / "photos"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_is_not_asked_whether_it_is_an_earlier_result(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="is not a page that fic wrote"):
+        check_own_file(tmp_path / "pipe", lambda path: bool(path.read_bytes()), kind="a page")

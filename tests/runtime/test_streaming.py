@@ -92,7 +92,7 @@ def test_slow_pictures_do_not_change_the_order(way):
         lambda batch: [int(each[0, 0, 0]) for each in batch],
         batch_size=WAYS[way],
         workers=3,
-        compute_in_workers=WAYS[way] == 1,
+        threads="workers" if WAYS[way] == 1 else "caller",
         on_error="raise",
     )
     assert list(answers) == list(range(30))
@@ -320,7 +320,7 @@ def test_of_a_list_no_more_is_begun_than_answers_are_asked_for(way):
         lambda batch: [None] * len(batch),
         batch_size=WAYS[way],
         workers=2,
-        compute_in_workers=WAYS[way] == 1,
+        threads="workers" if WAYS[way] == 1 else "caller",
         on_error="raise",
     )
     for _ in range(10):

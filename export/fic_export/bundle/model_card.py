@@ -99,7 +99,8 @@ def _needs(manifest: Manifest) -> list[str]:
         return []
     return [
         "This is a head only. It needs a bundle with the base that it was made for, whose "
-        f"`{manifest.base.file}` has the SHA-256 `{manifest.files[manifest.base.file]}`.",
+        f"{_text(manifest.base.file)} has the SHA-256 "
+        f"{_text(manifest.files[manifest.base.file])}.",
         "",
     ]
 

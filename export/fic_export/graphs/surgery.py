@@ -232,14 +232,20 @@ def prepend_preprocessing(graph: onnx.GraphProto, preprocessing: Preprocessing) 
         step("Gather", constant((2, 1, 0), "bgr_order", np.int64), axis=3)
     step("Cast", to=TensorProto.FLOAT)
     if pixels.scale != (1.0, 1.0, 1.0):
-        step("Mul", constant(pixels.scale, "pixel_scale", np.float32))
+        step("Mul", constant(_shared(pixels.scale), "pixel_scale", np.float32))
     if pixels.offset != (0.0, 0.0, 0.0):
-        step("Add", constant(pixels.offset, "pixel_offset", np.float32))
+        step("Add", constant(_shared(pixels.offset), "pixel_offset", np.float32))
     steps[-1].output[0] = old.name
     for index, node in enumerate(steps):
         graph.node.insert(index, node)
     shape: list[str | int | None] = ["n", geometry.height, geometry.width, 3]
     old.CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
+
+
+def _shared(values: Sequence[float]) -> Sequence[float]:
+    # One number, where it is that of all channels: repeated along an axis of 3 it takes ONNX
+    # Runtime ten times as long, a fifth of the time of a small base.
+    return values[:1] if len(set(values)) == 1 else values
 
 
 def canonicalize(graph: onnx.GraphProto, *, input_name: str, output_name: str) -> None:

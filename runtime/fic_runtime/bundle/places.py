@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import is_zipfile
 
-from ..errors import OutputError
+from ..errors import BundleError, OutputError
 from ..results import cannot_write, check_place, check_writable, replacing_result
-from .manifest import MANIFEST_FILE
+from .files import bundle_files
+from .manifest import MANIFEST_FILE, MOST_BYTES
 from .opening import CARD_FILE
 from .signature import SIGNATURE_FILE
 
@@ -48,16 +49,14 @@ def _names(path: Path) -> set[str] | None:
     Raises:
         OutputError: the manifest is that of something else, as browser extensions have one.
     """
-    try:
-        if path.is_dir():
-            text = (path / MANIFEST_FILE).read_bytes()
-        elif path.is_file():
-            with ZipFile(path) as packed:
-                text = packed.read(MANIFEST_FILE)
-        else:
-            return None
-    except (OSError, BadZipFile, KeyError):
+    if not path.is_dir() and not (path.is_file() and is_zipfile(path)):
         return None  # `check_place` says what is there
+    try:
+        text = bundle_files(path).read(MANIFEST_FILE, MOST_BYTES)
+    except FileNotFoundError:
+        return None  # likewise
+    except (OSError, BundleError):
+        text = b""  # a manifest that no bundle has
     try:
         manifest = json.loads(text)
     except (ValueError, RecursionError):

@@ -8,7 +8,14 @@ from contextlib import nullcontext
 from ..errors import FicError
 from . import bench, doctor, explain, extract, html, info, predict, selftest, serve, teach, watch
 from .interrupting import ended_by_interrupt
-from .process import ending_on_signals, exit_code_of, prepare_streams, silence, surviving
+from .process import (
+    ending_on_signals,
+    exit_code_of,
+    interruption_behind,
+    prepare_streams,
+    silence,
+    surviving,
+)
 
 _COMMANDS = (predict, watch, serve, extract, explain, teach, html, bench, selftest, info, doctor)
 
@@ -58,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"fic-runtime: cannot write the answers ({error.strerror})", file=sys.stderr)
         silence(sys.stdout)
         status = 1
+    except Exception as error:
+        if (interruption := interruption_behind(error)) is None:
+            raise
+        status = exit_code_of(interruption)
     sys.exit(status)
 
 

@@ -28,9 +28,26 @@ class Terminated(KeyboardInterrupt):
         self.exit_code: int = 128 + number
 
 
+_told: list[Terminated] = []  # of the signals that this process was to end by
+
+
 def exit_code_of(error: BaseException) -> int:
     """Return the exit code of a program that was interrupted: 143 by SIGTERM, 130 by Ctrl-C."""
     return error.exit_code if isinstance(error, Terminated) else 128 + signal.SIGINT
+
+
+def interruption_behind(error: BaseException) -> BaseException | None:
+    """Return the interruption that an error is the consequence of, if it is one.
+
+    A library that is interrupted while it is loaded says in words of its own that it failed
+    (ONNX Runtime: `ImportError: initialization failed`), and the signal is not told of.
+    """
+    if _told:
+        return _told[-1]
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, KeyboardInterrupt):
+        seen = seen.__cause__ or seen.__context__
+    return seen
 
 
 @contextmanager
@@ -42,6 +59,7 @@ def ending_on_signals() -> Iterator[None]:
     """
     numbers = [getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")]
     before = {}
+    _told.clear()
     try:
         for number in numbers:
             if number is not None and signal.getsignal(number) is signal.SIG_DFL:
@@ -57,7 +75,8 @@ def ending_on_signals() -> Iterator[None]:
 
 def _end(number: int, _: FrameType | None) -> None:
     signal.signal(number, signal.SIG_IGN)  # the cleaning up is not to be interrupted
-    raise Terminated(number)
+    _told.append(Terminated(number))
+    raise _told[-1]
 
 
 def prepare_streams() -> None:

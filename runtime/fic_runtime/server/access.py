@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..errors import printable_json
 from .answers import Json
 from .metrics import Metrics
 
@@ -92,7 +93,7 @@ class Line:
         self.values = values
 
     def __str__(self) -> str:
-        return json.dumps(self.values, ensure_ascii=False)
+        return printable_json(json.dumps(self.values, ensure_ascii=False))
 
 
 class JsonLines(logging.Formatter):
@@ -110,7 +111,7 @@ class JsonLines(logging.Formatter):
             values |= {"logger": record.name, "message": record.getMessage()}
         if record.exc_info:
             values["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(values, ensure_ascii=False)
+        return printable_json(json.dumps(values, ensure_ascii=False))
 
 
 def _request_id(scope: Scope) -> str:

@@ -22,7 +22,7 @@ class Json(Response):
         """Return the text."""
         return json.dumps(
             content, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        ).encode()
+        ).encode("utf-8", "backslashreplace")
 
 
 class RefusalError(HTTPException):

@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from ..classifier import Classifier
 from ..diagnostics.doctor import runtime_version
-from ..errors import FicError, ImageError
+from ..errors import FicError, ImageError, printable
 from ..multi_classifier import MultiClassifier
 from .access import GONE, ID_HEADER, Access
 from .answers import Json, RefusalError, predictions_json, refusal_of
@@ -276,7 +276,7 @@ class _ErrorAnswers:
         elif request.method not in ("GET", "HEAD", "OPTIONS"):  # 404 and 405: nobody read the body
             await drain(request)
             headers["Connection"] = "close"
-        return Json({"error": error.detail}, error.status_code, headers)
+        return Json({"error": printable(error.detail)}, error.status_code, headers)
 
 
 async def _gone(request: Request, error: Exception) -> Response:

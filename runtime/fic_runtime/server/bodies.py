@@ -37,7 +37,7 @@ class Bodies:
             RefusalError: it is too large, comes too slowly, or too much is held already.
             ClientDisconnect: the client went away.
         """
-        limits, length = self._limits, int(request.headers.get("content-length") or 0)
+        limits, length = self._limits, _stated_length(request)
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise await _refused(request, 415, "send the body as it is, not compressed", "encoding")
         if length > limits.max_bytes:
@@ -74,6 +74,13 @@ class Bodies:
         return f"a body has at most {self._limits.max_bytes} bytes here; make the picture smaller"
 
 
+def _stated_length(request: Request) -> int:
+    text = request.headers.get("content-length") or "0"
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):  # some servers let it pass
+        raise bad_request("Content-Length is not a number of bytes")
+    return int(text)
+
+
 async def _refused(
     request: Request, status: int, why: str, reason: str, headers: dict[str, str] | None = None
 ) -> RefusalError:
@@ -106,7 +113,7 @@ async def pictures_of(request: Request, body: bytes, limits: Limits) -> list[Pic
     if kind == "multipart/form-data":
         pictures = await apart(len(body), _multipart, request.headers["content-type"], body, limits)
     elif kind == "application/json":
-        pictures = await apart(len(body), _from_json, body)
+        pictures = await apart(len(body), _from_json, body, limits)
     else:
         pictures = [Picture(body)]
     check_number(len(pictures), limits)
@@ -209,7 +216,7 @@ def _multipart(content_type: str, body: bytes, limits: Limits) -> list[Picture]:
     return pictures
 
 
-def _from_json(body: bytes) -> list[Picture]:
+def _from_json(body: bytes, limits: Limits) -> list[Picture]:
     values = read_json(body)
     if unknown := sorted(values.keys() - {"image", "images"}):
         raise bad_request(f"{', '.join(unknown)}: unknown; give image or images")
@@ -219,4 +226,5 @@ def _from_json(body: bytes) -> list[Picture]:
         return [from_base64(values["image"], "image")]
     if not isinstance(values["images"], list):
         raise bad_request("images is a list of pictures in base64")
+    check_number(len(values["images"]), limits)
     return [from_base64(text, f"picture {n}") for n, text in enumerate(values["images"])]

@@ -193,11 +193,12 @@ def _files(shape: list[int], data: Any, tail: memoryview, limits: Limits) -> lis
     if data is not None:
         while len(data) == 1 and isinstance(data[0], list):
             data = data[0]
+        check_number(len(data), limits)
         flat = [item[0] if isinstance(item, list) and len(item) == 1 else item for item in data]
         files = [from_base64(text, f"picture {n}") for n, text in enumerate(flat)]
     else:
         files = []
-        while len(tail):
+        while len(tail) and len(files) <= shape[0]:
             if len(tail) < 4 or len(tail) < 4 + (size := struct.unpack_from("<I", tail)[0]):
                 raise bad_request("the binary data of file ends within a picture")
             files.append(Picture(bytes(tail[4 : 4 + size]), f"picture {len(files)}"))

@@ -108,9 +108,10 @@ def test_a_graph_is_valid_onnx_of_one_opset():
     [
         Pixels(),
         Pixels(scale=(0.1, 0.2, 0.3), offset=(-1.0, 0.5, 2.0)),
+        Pixels(scale=(0.1, 0.1, 0.1), offset=(-1.0, -1.0, -1.0)),
         Pixels(channel_order="bgr", offset=(-103.939, -116.779, -123.68)),
     ],
-    ids=["raw", "scale_and_offset", "bgr"],
+    ids=["raw", "scale_and_offset", "the_same_for_all", "bgr"],
 )
 def test_pixel_numbers_are_inside_the_graph(pixels):
     import keras
@@ -118,11 +119,15 @@ def test_pixel_numbers_are_inside_the_graph(pixels):
     inputs = keras.Input((4, 6, 3))
     model = keras.Model(inputs, keras.layers.Rescaling(1.0)(inputs))
     geometry = Geometry(height=4, width=6)
-    run = runner(convert_base(model, Preprocessing(geometry=geometry, pixels=pixels)))
+    converted = convert_base(model, Preprocessing(geometry=geometry, pixels=pixels))
+    run = runner(converted)
     image = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
     ordered = image[..., ::-1] if pixels.channel_order == "bgr" else image
     expected = ordered * np.float32(pixels.scale) + np.float32(pixels.offset)
     np.testing.assert_allclose(run(image), expected, rtol=1e-6, atol=1e-5)
+    # One that all channels share is not repeated, which would be slow.
+    numbers = [onnx.numpy_helper.to_array(each) for each in converted.graph.initializer]
+    assert not any(each.shape == (3,) and len(set(each)) == 1 for each in numbers)
 
 
 def test_a_base_cut_at_a_feature_map_gives_the_map_in_the_layout_of_keras():

@@ -34,6 +34,7 @@ class Hub:
         files: content by path.
         url: where it listens.
         gated: whether files need a token.
+        etag: what all files are called; by default their digests.
         cut_after: bytes after which a download breaks off, once for each entry.
         requests: method, path and range of all requests.
     """
@@ -41,6 +42,7 @@ class Hub:
     files: dict[str, bytes] = field(default_factory=dict)
     url: str = ""
     gated: bool = False
+    etag: str | None = None
     cut_after: list[int] = field(default_factory=list)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
 
@@ -91,7 +93,8 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _file(self, data: bytes, *, body: bool) -> None:
-        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{sha256(data).hexdigest()}"'}
+        etag = sha256(data).hexdigest() if self.hub.etag is None else self.hub.etag
+        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{etag}"'}
         headers["Accept-Ranges"] = "bytes"
         wanted = self.headers.get("Range")
         status = 200
@@ -225,6 +228,34 @@ def test_what_the_hub_does_not_have_is_said(reference: str, message: str, hub: H
     with pytest.raises(WeightsError, match=message) as error:
         hub_file(reference)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("etag", ["../../../evil", "..\\evil", "/tmp/evil", "a/b", "a" * 200])
+def test_a_hub_does_not_say_where_its_files_go(hub: Hub, etag: str, tmp_path: Path) -> None:
+    hub.etag = etag
+    with pytest.raises(WeightsError, match="which no hub does"):
+        hub_file("hf://org/name")
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+@pytest.mark.parametrize("name", ["../../evil.onnx", "/tmp/evil.onnx", "a/../../evil.onnx"])
+def test_names_in_a_repository_stay_in_the_cache(hub: Hub, name: str, tmp_path: Path) -> None:
+    hub.files = {name: hub.files["onnx/model.onnx"]}
+    with pytest.raises(WeightsError) as caught:
+        hub_file("hf://org/name")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "onnx/model.onnx_data"])
+def test_a_file_past_all_measure_is_not_downloaded(
+    hub: Hub, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = "MOST_WEIGHTS" if file.endswith("data") else "MOST_CONFIG_BYTES"
+    monkeypatch.setattr(f"fic.bases.hub.{limit}", 10)
+    with pytest.raises(WeightsError, match=f"{file} has .* bytes, more than the 10"):
+        hub_file("hf://org/name")
+    assert not [each for each in hub.requests if each[0] == "GET" and each[1].endswith(file)]
 
 
 def test_a_gated_repository_needs_a_token(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,6 +83,14 @@ def test_a_model_of_any_size_gets_the_one_that_is_given(tmp_path: Path, photos: 
     assert base.preprocessing.geometry.width == 40
 
 
+def test_an_input_that_is_not_square_says_its_size(tmp_path: Path) -> None:
+    pixels = keras.Input((32, 48, 3))
+    path = saved(keras.Model(pixels, keras.layers.Conv2D(4, 3)(pixels)), tmp_path)
+    base = open_base(BaseOptions(base_model=path, pixels="unit"), tmp_path / "cache")
+    geometry = base.preprocessing.geometry
+    assert (geometry.height, geometry.width) == (32, 48)
+
+
 def test_a_run_on_a_file_is_tuned_exported_and_explained(tmp_path: Path, photos: Path) -> None:
     base = BaseOptions(base_model=saved(convolutions(), tmp_path))
     run = quick_run(tmp_path, photos, base, fine_tune=1, fine_tune_epochs=1)

@@ -107,6 +107,19 @@ def test_any_tensor_is_pooled_into_a_bottleneck(
     assert difference(base, pixels) < 1e-5
 
 
+def test_an_input_that_is_not_square_says_its_size(tmp_path: Path) -> None:
+    model = conv_graph()
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_value = 2 * SIDE
+    path = saved(model, tmp_path / "network.onnx")
+    base = opened(path, resize="crop")
+    geometry = base.preprocessing.geometry
+    assert (geometry.height, geometry.width, geometry.resize) == (SIDE, 2 * SIDE, "crop")
+    wide = np.random.default_rng(3).integers(0, 256, (3, SIDE, 2 * SIDE, 3), np.uint8)
+    assert difference(base, wide) < 1e-5
+    with pytest.raises(BaseOptionError, match="give --pixels without --image-size"):
+        _ = opened(path, image_size=SIDE).fingerprint
+
+
 def test_the_name_that_publishers_use_is_taken_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,7 +1,9 @@
 """A cache in object storage."""
 
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from fic.data.remote import RemotePath
 from fic.digests import digest_bytes
 from fic.errors import CacheError
 from tests.fic.cache.conftest import FINGERPRINT
-from tests.fic.object_store import ObjectStore, running_object_store
+from tests.fic.object_store import ObjectStore, patience, running_object_store
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,10 @@ def test_a_shard_that_comes_damaged_is_fetched_again(
     monkeypatch.setenv("FIC_CACHE_DIR", str(tmp_path / "second machine"))
     store.break_next("GET", "/shard-", kind, 1)
     keys, features = rows(0, 10)
-    with open_cache(directory, FINGERPRINT) as cache:
+    with (
+        patience(3 if kind == "slow" else 60),
+        open_cache(directory, FINGERPRINT) as cache,
+    ):
         assert np.array_equal(cache.read(cache.find(keys)), features)
 
 
@@ -147,3 +152,33 @@ def test_a_copy_that_rots_is_fetched_anew(store: ObjectStore, directory: RemoteP
 def test_a_bucket_that_is_not_there_is_found_out_first(store: ObjectStore) -> None:
     with pytest.raises(CacheError, match="s3://nowhere/cache: cannot be used"):
         open_cache(RemotePath("s3://nowhere/cache"), FINGERPRINT)
+
+
+class Bomb:
+    """What leaves a mark where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self._mark,)
+
+
+def test_nothing_of_a_bucket_or_its_copy_is_unpickled(
+    store: ObjectStore, directory: RemotePath, tmp_path: Path
+) -> None:
+    fill(directory, 0, 10)
+    mark = tmp_path / "exploded"
+    bomb = pickle.dumps(Bomb(mark))
+    files = remote.file_system(directory.url)
+    folder = objects(directory)[0].rpartition("/")[0]
+    for name in (f"shard-{'0' * 32}.h5", f"index-shard-{'0' * 32}.npz", "index.pkl"):
+        files.pipe_file(f"{folder}/{name}", bomb)
+    for index in directory.local_copy.glob("*/index-*.npz"):
+        np.savez(index, keys=np.array([Bomb(mark)]), rows=np.array([Bomb(mark)]))
+    keys, features = rows(0, 20)
+    with open_cache(directory, FINGERPRINT) as cache:
+        assert np.array_equal(cache.read(cache.find(keys)), features)
+    assert not mark.exists()
+    pickle.loads(bomb)
+    assert mark.exists()

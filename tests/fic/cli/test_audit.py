@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fic.options import CacheOptions
+from fic.runs import Run
 from tests.fic.cli.conftest import Fic, assert_one_line
 
 
@@ -93,3 +94,25 @@ def test_one_class_is_refused(fic: Fic, tmp_path: Path, photos: Path) -> None:
     for label in ("green", "red"):
         shutil.rmtree(photos / label)
     assert_one_line(fic("audit", "--data", photos), 1, "needs at least two class folders")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("audit", "--data", "photos", "--out", "x" * 300),
+        ("compare", "--data", "photos", "--base-models", "a,b", "--out", "x" * 300 + ".html"),
+        ("report", "run", "--out", "x" * 300 + ".html"),
+        ("split", "photos", "--out", "x" * 300),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    arguments: tuple[str, ...], fic: Fic, photos: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("the work was begun")
+
+    for name in ("auditing.read_cached", "comparing.read_cached", "reporting.render_report"):
+        monkeypatch.setattr(f"fic.insight.{name}", work)
+    monkeypatch.setattr("fic.data.split_folders._write", work)
+    assert_one_line(fic(*arguments), 1, "cannot be written (File name too long)")

@@ -139,7 +139,7 @@ def test_a_missing_folder_and_a_file_are_told_apart(tmp_path: Path) -> None:
     put(tmp_path, "data.zip")
     with pytest.raises(DataError, match="no such folder"):
         read_folder(tmp_path / "data")
-    with pytest.raises(DataError, match="is a file, not a folder"):
+    with pytest.raises(DataError, match=r"is a file, not a folder; .* unpack it"):
         read_folder(tmp_path / "data.zip")
 
 
@@ -183,6 +183,8 @@ SPLIT_NAMES = [
     ),
     *(("train", "holdout"), ("train", "hold-out"), ("Train Set", "Eval Set"), ("train", "eval")),
     *(("train_dir", "val_dir"), ("seg_train", "seg_test"), ("train2017", "val2017")),
+    *(("x_train", "x_test"), ("1-train", "2-val"), ("Flowers (train)", "flowers (test)")),
+    *(("trainA", "testA", "trainB"), ("trainval", "held_out"), ("train.zip", "val.zip")),
     *(("val", "test"), ("train", "val", "test"), ("train", "test", "sample"), ("train", "test1")),
 ]
 
@@ -198,6 +200,11 @@ def test_a_split_is_never_taken_for_classes(tmp_path: Path, sides: tuple[str, ..
         assert f"(--train {train} --val {val})" in str(caught.value)
 
 
+def test_a_class_with_the_word_of_a_side_in_its_name_is_a_class(tmp_path: Path) -> None:
+    put(tmp_path, "steam train/a/1.jpg", "crash test/b/1.jpg", "test tube/c/1.jpg")
+    assert read_folder(tmp_path).labels == ("crash test", "steam train", "test tube")
+
+
 def test_an_unlabeled_test_set_beside_a_training_set_is_no_class(tmp_path: Path) -> None:
     put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "test/1.jpg")
     with pytest.raises(DataError, match="is already split into test and train"):
@@ -209,6 +216,12 @@ def test_one_side_beside_folders_of_the_same_classes_is_no_class(
     tmp_path: Path, other: str
 ) -> None:
     put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", f"{other}/a/1.jpg", f"{other}/b/1.jpg")
+    with pytest.raises(DataError, match="is already split into train; give"):
+        read_folder(tmp_path)
+
+
+def test_a_side_beside_pictures_without_labels_is_no_class(tmp_path: Path) -> None:
+    put(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "unlabeled/1.jpg")
     with pytest.raises(DataError, match="is already split into train; give"):
         read_folder(tmp_path)
 

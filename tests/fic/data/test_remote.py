@@ -12,7 +12,7 @@ from fic.data import remote
 from fic.data.remote import RemotePath, location, redacted
 from fic.data.source import read_dataset
 from fic.errors import DataError
-from tests.fic.object_store import ObjectStore, running_object_store
+from tests.fic.object_store import ObjectStore, patience, running_object_store
 
 CONTENT = bytes(range(256)) * 40
 
@@ -92,6 +92,12 @@ def test_what_a_protocol_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         RemotePath("nosuch://x/y").read_bytes()
 
 
+@pytest.mark.parametrize("url", ["s3://", "https:///1.jpg"])
+def test_a_url_without_a_bucket_or_host_is_refused(url: str) -> None:
+    with pytest.raises(DataError, match="names no bucket or host"):
+        read_dataset(location(url))
+
+
 def test_without_fsspec_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "fsspec", None)
     with pytest.raises(DataError, match=r'pip install "fast-image-classification\[remote\]"'):
@@ -137,8 +143,11 @@ def test_a_server_that_fails_for_a_moment_is_asked_again(
     remote.file_system(path.url).pipe_file(path.url, CONTENT)
     assert path.version.size == len(CONTENT)
     store.break_next("GET", "one.bin", kind, times)
-    assert path.read_bytes() == CONTENT
-    assert store.count("GET /photos/one.bin") == 1 + times
+    with patience(3 if kind == "slow" else 60):
+        assert path.read_bytes() == CONTENT
+    asked = store.count("GET /photos/one.bin")
+    # A busy machine may be too slow once more.
+    assert asked >= 1 + times if kind == "slow" else asked == 1 + times
 
 
 @pytest.mark.parametrize(
@@ -151,19 +160,14 @@ def test_a_server_that_fails_for_a_moment_is_asked_again(
     ],
 )
 def test_a_server_that_goes_on_failing_gives_one_sentence(
-    store: ObjectStore, kind: str, says: str, monkeypatch: pytest.MonkeyPatch
+    store: ObjectStore, kind: str, says: str
 ) -> None:
     path = RemotePath("s3://photos/two.bin")
     remote.file_system(path.url).pipe_file(path.url, CONTENT)
     assert path.version.size == len(CONTENT)
-    monkeypatch.setenv("FIC_REMOTE_TIMEOUT", "0.2")
-    remote._file_system.cache_clear()
     store.break_next("GET", "two.bin", kind, 99)
-    try:
-        with pytest.raises(OSError, match=says) as caught:
-            path.read_bytes()
-    finally:
-        remote._file_system.cache_clear()
+    with patience(0.2 if kind == "slow" else 60), pytest.raises(OSError, match=says) as caught:
+        path.read_bytes()
     assert "\n" not in str(caught.value)
     assert store.count("GET /photos/two.bin") >= 5
 

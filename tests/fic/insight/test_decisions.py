@@ -1,4 +1,5 @@
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -174,3 +175,29 @@ def test_nothing_is_written_over(decide: Decide) -> None:
     with pytest.raises(OutputError, match="exists already"):
         apply_decisions(file, Path("cleaned.csv"))
     assert Path("cleaned.csv").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "one endless line", "a folder"])
+def test_decisions_are_a_file_of_lines(decide: Decide, kind: str) -> None:
+    file = decide("reject")
+    file.unlink()
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "a folder":
+        file.mkdir()
+    elif kind == "/dev/zero":
+        file.symlink_to(kind)
+    else:
+        file.write_bytes(b"path,label,decision\n" + b"a" * (3 << 20))
+    with pytest.raises(DataError) as caught:
+        apply_decisions(file, Path("cleaned.csv"))
+    assert "\n" not in str(caught.value)
+    assert not Path("cleaned.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["a\0b.jpg", "a" * 5000, "..", ""])
+def test_a_name_that_no_file_has_is_one_sentence(decide: Decide, name: str) -> None:
+    file = decide()
+    file.write_text(file.read_text().replace("0.jpg", name), encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 2: (no such file|has no path)"):
+        apply_decisions(file, Path("cleaned.csv"))

@@ -2,7 +2,7 @@ import hashlib
 import re
 
 from fic.runs import page
-from fic.runs.page import Cell, Charts, Column, Html, Section
+from fic.runs.page import Cell, Charts, Column, Html, Item, Section
 
 
 def test_the_libraries_are_those_that_the_notice_names() -> None:
@@ -56,3 +56,19 @@ def test_no_library_of_the_page_closes_its_script() -> None:
 
 def test_parts_follow_each_other() -> None:
     assert (Html("a") + Html("b")).text == "a\nb"
+
+
+def test_no_text_turns_the_direction_of_a_page() -> None:
+    name = "photo\u202egpj.exe\x1b\u2066\x07"
+    parts = [
+        page.paragraph(name),
+        page.heading(name),
+        page.code(f"one\n{name}"),
+        page.tiles([(name, name, name)]),
+        page.gallery([Item(None, name, [name])]),
+        page.table("t", [Column(title=name, name=True)], [[name]], caption=name),
+    ]
+    text = "".join(part.text for part in parts)
+    assert not {"\u202e", "\x1b", "\u2066", "\x07"} & set(text)
+    assert r"photo\u202egpj.exe" in text
+    assert "<code>one\nphoto" in text

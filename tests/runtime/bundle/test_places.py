@@ -1,8 +1,9 @@
 """A bundle takes the place of a bundle, and of nothing else."""
 
 import json
+import os
 import shutil
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 
@@ -60,3 +61,15 @@ def test_what_comes_while_a_bundle_is_written_is_not_replaced(bundle):
         (bundle / "notes.txt").write_text("mine")
     assert (bundle / "notes.txt").read_text() == "mine"
     assert json.loads((bundle / "manifest.json").read_text("utf-8"))["labels"]
+
+
+def test_what_is_there_is_read_as_a_strangers(bundle):
+    (bundle / "manifest.json").unlink()
+    os.mkfifo(bundle / "manifest.json")
+    with pytest.raises(OutputError):
+        check_bundle_place(bundle)
+    bomb = bundle.with_name("bomb.zip")
+    with ZipFile(bomb, "w", ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", bytes(64 << 20))
+    with pytest.raises(OutputError):
+        check_bundle_place(bomb)

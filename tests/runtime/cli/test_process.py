@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from fic_runtime.cli import info, main, process
 from fic_runtime.cli.process import prepare_streams
 
 PROGRAM = [sys.executable, "-m", "fic_runtime"]
@@ -74,6 +75,23 @@ def test_letters_that_an_encoding_lacks_are_escapes(monkeypatch):
     print("nobody hears", file=sys.stderr)
     sys.stderr.close()
     assert out.getvalue().strip() == b"\x80 \\u65e5 \\ud83d\\ude00 \\udce9"
+
+
+def test_a_library_that_fails_since_it_was_interrupted_is_no_traceback(monkeypatch):
+    def load(_):
+        try:
+            process._end(signal.SIGTERM, None)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(info, "_run", load)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["info", "bundle"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 143
 
 
 @POSIX

@@ -45,6 +45,23 @@ def test_what_is_served_is_described(client):
         assert client.get(path).status_code == 404
 
 
+def test_an_id_of_any_text_comes_back(client, picture):
+    text = json.dumps(request(picture, id="?")).replace('"?"', '"\\ud800\\u202e"')
+    answer = client.post(INFER, content=text.encode())
+    assert answer.status_code == 200
+    assert answer.json()["id"] == "\ud800\u202e"
+
+
+def test_pictures_in_a_tail_are_counted_before_they_are_taken_apart(client):
+    tensor = {"name": "file", "datatype": "BYTES", "shape": [1]}
+    tensor["parameters"] = {"binary_data_size": 40_000}
+    header = json.dumps({"inputs": [tensor]}).encode()
+    length = {"Inference-Header-Content-Length": str(len(header))}
+    answer = client.post(INFER, content=header + bytes(40_000), headers=length)
+    assert answer.status_code == 400
+    assert "2 pictures come for the shape [1]" in answer.json()["error"]
+
+
 def test_files_in_json_get_the_answers_of_the_classifier(client, classifier, picture, golden):
     files = [picture, (golden / "small.png").read_bytes()]
     answer = client.post(INFER, json=request(*files, id="7"))

@@ -107,7 +107,9 @@ def test_several_heads_answer_by_name(serve, golden, make_head, tmp_path, pictur
         ("/predict", b'{"image": 1}', {"Content-Type": "application/json"}, 400, "not base64"),
         ("/predict", b'{"image": "?"}', {"Content-Type": "application/json"}, 400, "not base64"),
         ("/predict", b'{"images": []}', {"Content-Type": "application/json"}, 400, "no picture"),
+        ("/predict", b'{"\\ud800\\u202e": 1}', {"Content-Type": "application/json"}, 400, "ud800"),
         ("/predict", b"x", {"Content-Type": "multipart/form-data"}, 400, "multipart"),
+        ("/predict", b"x", {"Content-Length": "abc"}, 400, "not a number of bytes"),
         ("/predict", b"x", {"Content-Encoding": "gzip"}, 415, "not compressed"),
         ("/elsewhere", b"x", {}, 404, "Not Found"),
         ("/metrics", b"x", {}, 405, "Method Not Allowed"),
@@ -120,6 +122,29 @@ def test_a_request_that_cannot_be_answered_is_told_why_in_json(
     assert answer.status_code == status
     assert says in answer.json()["error"]
     assert "\n" not in answer.json()["error"]
+
+
+# More of them than a body has room for would be taken apart before they are counted.
+@pytest.mark.parametrize(
+    ("path", "start", "item", "end"),
+    [
+        ("/predict", b'{"images": [', b'"",', b'""]}'),
+        (
+            "/v2/models/bundle-v1/infer",
+            b'{"inputs": [{"name": "file", "datatype": "BYTES", "shape": [1], "data": [',
+            b'"",',
+            b'""]}]}',
+        ),
+    ],
+)
+def test_pictures_are_counted_before_they_are_taken_apart(
+    client, monkeypatch, path, start, item, end
+):
+    monkeypatch.setattr("base64.b64decode", lambda *_, **__: pytest.fail("it was taken apart"))
+    content = start + item * 10_000 + end
+    answer = client.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert "at most 16 pictures" in answer.json()["error"]
 
 
 def test_a_picture_among_several_that_cannot_be_read_is_named(client, picture):
