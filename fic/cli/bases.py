@@ -25,6 +25,11 @@ def bases(name: str | None, as_json: bool) -> None:
     published accuracy on ImageNet in percent, SPEED the pictures per second on a CPU relative to
     the default base, and WEIGHTS where those of ImageNet come from: a package of the package index
     or a download by Keras, and whether they are here already.
+
+    \b
+      fic bases
+      fic bases efficientnet_lite0
+      fic bases model.onnx
     """
     from ..bases import BASES, find_base
     from ..bases.files import is_file

@@ -131,7 +131,12 @@ def prune(
     damaged: bool,
     keep_data: Path | None,
 ) -> None:
-    """Remove unneeded entries."""
+    """Remove unneeded entries.
+
+    \b
+      fic cache prune --unused-days 90
+      fic cache prune --keep-data photos
+    """
     from ..bottlenecks.cached import kept_digests
     from ..cache.maintenance import prune_cache
 

@@ -49,6 +49,10 @@ def split(
     The side of a picture depends on its content and the seed alone, so it stays the same when
     pictures are added, and copies of one picture are always on one side. Nothing is deleted.
     `fic train --data` splits in the same way, in memory.
+
+    \b
+      fic split photos --out parts
+      fic train --train parts/train --val parts/val
     """
     from ..data.source import split_pictures
     from ..data.split_folders import check_movable, write_split

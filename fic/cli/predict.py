@@ -133,7 +133,11 @@ def predict(
 @verbose_option
 @run_cache_option
 def evaluate(run: Path, data: Path, as_json: bool, bottleneck_dir: Path | None) -> None:
-    """Measure the accuracy of a run on labeled pictures."""
+    """Measure the accuracy of a run on labeled pictures.
+
+    \b
+      fic evaluate run --data new-photos
+    """
     from fic_runtime.cli.answers import json_line
 
     from ..prediction import evaluate_run

@@ -141,6 +141,10 @@ def extract(
     With --views, all pictures of --data get all views, since any of them may be a training picture
     with another seed. The part of --shard that a picture belongs to depends on its content alone.
     To merge the caches of several machines, copy their shard files into one folder.
+
+    \b
+      fic extract --data photos
+      fic extract --data photos --shard 1/4      # on the first of four machines
     """
     from ..bottlenecks import fill_cache
 

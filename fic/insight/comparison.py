@@ -36,7 +36,7 @@ class Compared:
     pareto: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Comparison:
     """Bases side by side.
 
@@ -57,6 +57,10 @@ class Comparison:
     recommended: str
     reason: str
     use: CacheUse = field(default=CacheUse(), repr=False)
+
+    def __repr__(self) -> str:
+        rows = ", ".join(f"{row.base} {row.accuracy:.1%}" for row in self.rows)
+        return f"<Comparison: {rows}; {self.reason}>"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold; of the files, `use.files_record()` does so."""

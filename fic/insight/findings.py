@@ -37,7 +37,7 @@ class Suspect:
     side: Side
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)  # of a thousand pictures
 class Audit:
     """What an audit found.
 
@@ -68,6 +68,14 @@ class Audit:
     cache: Mapping[str, int]
     seconds: float
     use: CacheUse = field(default=CacheUse(), repr=False)
+
+    def __repr__(self) -> str:
+        found = {
+            "likely wrong": self.likely_wrong, "duplicates": self.duplicates,
+            "leaks": self.leaks, "outliers": self.outliers, "files": self.files,
+        }  # fmt: skip
+        counts = ", ".join(f"{name}: {len(values)}" for name, values in found.items())
+        return f"<Audit of {len(self.suspects)} pictures of {len(self.counts)} classes; {counts}>"
 
     @property
     def likely_wrong(self) -> list[Suspect]:

@@ -51,7 +51,7 @@ class Tried:
     folds: Sequence[float]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Tuning:
     """What was tried and chosen.
 
@@ -76,6 +76,15 @@ class Tuning:
     seconds: float
     run: Run | None = None
     use: CacheUse = field(default=CacheUse(), repr=False)
+
+    def __repr__(self) -> str:
+        chosen = self.chosen.candidate
+        curve = "" if self.curve is None else f"; {self.curve.sentence()}"
+        return (
+            f"<Tuning: {chosen.head} with weight decay {chosen.weight_decay:g} chosen of "
+            f"{len(self.tried)}, accuracy {self.chosen.accuracy:.1%} ± "
+            f"{self.chosen.standard_error:.1%}{curve}>"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON can hold, as `run.json` has it under `tuning`."""

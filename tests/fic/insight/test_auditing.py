@@ -50,6 +50,11 @@ def test_all_pictures_are_ranked(found: Audit, flawed: Path) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
+def test_a_notebook_shows_an_audit_in_a_line(found: Audit) -> None:
+    assert repr(found).startswith("<Audit of 34 pictures of 3 classes; likely wrong: ")
+    assert "duplicates: 3" in repr(found)
+
+
 def test_copies_are_found_wherever_they_are(found: Audit, flawed: Path) -> None:
     groups = [names(group.paths, flawed) for group in found.duplicates]
     assert {"red/0.jpg", "red/copy.jpg"} in groups

@@ -165,6 +165,7 @@ def test_a_run_is_trained_on_what_was_chosen(photos: Path, base: BaseOptions) ->
     assert len(record["tuning"]["tried"]) >= 12
     page = (found.run.folder / "tuning.html").read_text("utf-8")
     assert "Would more photos help?" in page
+    assert repr(found).startswith(f"<Tuning: {found.chosen.candidate.head} with weight decay")
 
 
 def test_bases_are_compared_on_the_same_folds(photos: Path, base: BaseOptions) -> None:
@@ -184,6 +185,7 @@ def test_bases_are_compared_on_the_same_folds(photos: Path, base: BaseOptions) -
     assert any(row.pareto for row in found.rows)
     assert all(row.milliseconds > 0 and row.images_per_second > 0 for row in found.rows)
     assert found.recommended in found.reason
+    assert repr(found).startswith("<Comparison: mobilenet_") and found.reason in repr(found)
     assert found.use.files.line() == "Used 30 of 31 files; left out: 1 .txt"
     json.dumps({**found.to_dict(), **found.use.files_record()})
     assert f"Take {found.recommended}" in out.read_text("utf-8")
