@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fic_runtime.bundle.manifest import Known
 from fic_runtime.classifier import Classifier
+from fic_runtime.errors import ImageError
 from fic_runtime.images import load_image
 
 from ..errors import ParityError
@@ -142,7 +143,13 @@ def compare(
             batch = pictures[start : start + _BATCH]
             answers = keras_probabilities(classifier, batch)
             theirs.append(with_temperature(answers, temperature))
-            ours += [prediction.probabilities for prediction in exported.predict_batch(batch)]
+            # The pictures were read just now: what has no answer has none that is finite.
+            answered = exported.stream(batch, on_error="yield")
+            missing = np.full(len(answers[0]), np.nan, np.float32)
+            ours += [
+                missing if isinstance(answer, ImageError) else answer.probabilities
+                for answer in answered
+            ]
             if progress is not None:
                 progress(len(batch))
     found, expected = np.stack(ours), np.concatenate(theirs)

@@ -1,6 +1,7 @@
 """Where a bundle may be written: a new place, or that of an earlier bundle and nothing else."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,7 +50,8 @@ def _names(path: Path) -> set[str] | None:
     Raises:
         OutputError: the manifest is that of something else, as browser extensions have one.
     """
-    if not path.is_dir() and not (path.is_file() and is_zipfile(path)):
+    # Not by the methods of a path: a name that is too long is an error to them.
+    if not os.path.isdir(path) and not (os.path.isfile(path) and is_zipfile(path)):  # noqa: PTH112, PTH113
         return None  # `check_place` says what is there
     try:
         text = bundle_files(path).read(MANIFEST_FILE, MOST_BYTES)
