@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -27,12 +30,23 @@ def served(cautious: Path) -> Iterator[Callable[..., str]]:
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         )
         assert processes[-1].stdout is not None
-        return processes[-1].stdout.readline().strip() + "/"
+        address = processes[-1].stdout.readline().strip() + "/"
+        while not is_ready(address):
+            time.sleep(0.05)
+        return address
 
     yield start
     for process in processes:
         process.terminate()
         process.communicate(timeout=30)
+
+
+def is_ready(address: str) -> bool:
+    try:
+        with urlopen(f"{address}v2/health/ready", timeout=30) as answer:
+            return bool(answer.status == 200)
+    except HTTPError:
+        return False
 
 
 @pytest.fixture
