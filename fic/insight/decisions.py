@@ -164,6 +164,7 @@ class _Row:
 def _read(file: Path) -> list[_Row]:
     rows: list[_Row] = []
     lines: dict[Path, int] = {}
+    table: csv.DictReader[str] | None = None
     try:
         with _opened(file) as stream:
             table = _table(stream)
@@ -182,7 +183,8 @@ def _read(file: Path) -> list[_Row]:
             f"{file}: cannot be read: {error.strerror}; give a file that `fic audit` wrote"
         ) from error
     except csv.Error as error:
-        raise DataError(f"{file}, line {table.line_num}: {error}; correct the quotes") from error
+        line = 1 if table is None else table.line_num
+        raise DataError(f"{file}, line {line}: {error}; correct the quotes") from error
     if not rows:
         raise DataError(f"{file}: names no pictures; give a file that `fic audit` wrote")
     return rows

@@ -141,6 +141,7 @@ def test_names_that_look_like_formulas_are_text_in_a_spreadsheet(tmp_path: Path)
         ("dog,dog,0.9000,label,\n", "dog,,0.9000,label,relabel\n", "line 2: '' cannot be a label"),
         ("0.jpg,dog", "0.jpg,", "line 2: '' cannot be a label"),
         ("0.jpg", '"0.jpg', "correct the quotes"),
+        (",decision\n", ',"decision"x\n', "line 1: .*correct the quotes"),
     ],
 )
 def test_a_file_edited_into_nonsense_is_one_sentence(
