@@ -163,7 +163,8 @@ def _grow(line: bytes, folders: list[Path]) -> None:
         elif kind == b"p":
             os.mkfifo(path)
         else:
-            path.write_bytes(more)
+            with path.open("xb") as file:  # into no pipe, and through no link
+                file.write(more)
     except OSError:  # it is there already, or the system knows no such name
         return
 
