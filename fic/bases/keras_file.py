@@ -185,7 +185,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
                 raise too_large(path, MOST_BYTES)
             config = json.loads(_config_text(raw))
             raw.seek(0)
-            digest = hashlib.file_digest(raw, "sha256").hexdigest()  # type: ignore[arg-type] # a FileIO
+            digest = hashlib.file_digest(raw, "sha256").hexdigest()
     # zipfile, zlib and json raise whatever they met, a RecursionError and a MemoryError among it.
     except Exception as error:
         raise WeightsError(

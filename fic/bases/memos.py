@@ -77,7 +77,7 @@ def own_digest(file: Path) -> str | None:
     try:
         with open_regular(file, follow_link=False) as stream:
             if is_private(os.fstat(stream.fileno())):
-                return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type] # a FileIO
+                return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         log.debug("%s: %s", file, error.strerror)
     return None

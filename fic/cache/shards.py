@@ -169,7 +169,7 @@ def open_plain(path: Path | str) -> FileIO:
         OSError: the file is gone or cannot be opened.
     """
     try:
-        return open_regular(path, follow_link=False)  # type: ignore[return-value] # it is not buffered
+        return open_regular(path, follow_link=False)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO):
             raise DamagedShard("it is not a regular file") from error

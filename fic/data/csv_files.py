@@ -93,7 +93,7 @@ def _read_rows(file: Path) -> _Rows:
         with (
             open_regular(file) as raw,
             # utf-8-sig: spreadsheet programs begin the file with a byte order mark.
-            TextIOWrapper(BufferedReader(raw), "utf-8-sig", newline="") as stream,  # type: ignore[type-var] # a FileIO
+            TextIOWrapper(BufferedReader(raw), "utf-8-sig", newline="") as stream,
             _no_collection(),
         ):
             # Some files of /proc say that they are empty and never end.

@@ -97,7 +97,7 @@ def read_dense(path: Path) -> DenseHead | None:
     try:
         with (
             open_regular(path) as raw,
-            io.BufferedReader(raw) as file,  # type: ignore[type-var] # a FileIO
+            io.BufferedReader(raw) as file,
             zipfile.ZipFile(file) as archive,
         ):
             config = json.loads(_part(archive, "config.json", _MOST_CONFIG))

@@ -113,7 +113,7 @@ def _opened(file: Path) -> Iterator[TextIO]:
     # utf-8-sig: spreadsheet programs begin the file with a byte order mark.
     with (
         open_regular(file) as raw,
-        TextIOWrapper(BufferedReader(raw), "utf-8-sig", ERRORS, "") as stream,  # type: ignore[type-var] # a FileIO
+        TextIOWrapper(BufferedReader(raw), "utf-8-sig", ERRORS, "") as stream,
     ):
         yield stream
 

@@ -9,7 +9,10 @@ import errno
 import json
 import os
 import stat
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from io import FileIO
 
 AnyPath: TypeAlias = "str | os.PathLike[str]"
 
@@ -24,7 +27,7 @@ _MOST_LINKS = 40  # as Linux has it
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
-def open_regular(path: AnyPath, *, follow_link: bool = True) -> BinaryIO:
+def open_regular(path: AnyPath, *, follow_link: bool = True) -> "FileIO":
     """Open a file that must be a regular one, for reading.
 
     Args:

@@ -426,7 +426,7 @@ def _sha256(path: Path) -> str:
         with open_regular(path) as file:
             if os.fstat(file.fileno()).st_size > MOST_WEIGHTS:
                 raise too_large(path, MOST_WEIGHTS)
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # a FileIO
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ConversionError(
             f"{path}: cannot be read ({error.strerror}); copy it again"

@@ -180,7 +180,7 @@ class _Folder:
             size = os.fstat(stream.fileno()).st_size
             if size > limit:
                 raise too_large(path, limit)
-            while size > 0 and (read := stream.readinto(view)):  # type: ignore[attr-defined]
+            while size > 0 and (read := stream.readinto(view)):
                 digest.update(view[:read])
                 size -= read
         return digest.hexdigest()
