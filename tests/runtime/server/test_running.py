@@ -64,9 +64,9 @@ def test_it_serves_until_sigterm_and_logs_json(server, golden, picture):
 @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="not Linux")
 def test_its_connections_do_not_interrupt_the_threads_that_compute(server, golden):
     process = server(golden).process.pid
-    (main, *others) = sorted(int(thread) for thread in os.listdir(f"/proc/{process}/task"))
-    assert os.sched_getscheduler(main) == os.SCHED_BATCH
-    assert os.SCHED_OTHER in {os.sched_getscheduler(thread) for thread in others}
+    threads = {int(path.name) for path in Path(f"/proc/{process}/task").iterdir()}
+    assert os.sched_getscheduler(process) == os.SCHED_BATCH
+    assert os.SCHED_OTHER in {os.sched_getscheduler(thread) for thread in threads - {process}}
 
 
 def test_what_was_taken_is_finished_after_sigterm_and_what_is_new_refused(server, golden, picture):
