@@ -181,7 +181,7 @@ def _note_training(run: Run, data: Path, paths: Sequence[Path], progress: Progre
     try:
         validation = {row.path for row in run.validation()}
     except RunError:
-        return  # without the file nothing can be said, and the figures need it not
+        return  # without that file nothing can be said; the figures do without
     if not all(path.absolute() in validation for path in paths):
         progress.note(
             f"{data}: the run was trained on pictures there, so these figures are too good; "
