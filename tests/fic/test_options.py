@@ -20,7 +20,6 @@ from fic.options import (
     TrainingOptions,
 )
 
-
 # A command remembers its option for help as it was first called, and other tests look at it.
 _AS_IN_FIC: Any = {"help_option_names": ["-h", "--help"]}
 
