@@ -257,9 +257,15 @@ def _describe(folder: Path, fingerprint: Fingerprint) -> FolderInfo:
             times.append(path.stat().st_mtime)
         except FileNotFoundError:
             continue
-        except (DamagedShard, OSError) as error:
+        except DamagedShard as error:
             log.warning("%s: %s", path, error)
             damaged.append(path)
+        except OSError as error:  # which says nothing of what is in it
+            log.warning(
+                "%s: not counted, it cannot be read (%s); check its permissions and the disk",
+                path,
+                error.strerror,
+            )
     if keys:
         merged = np.concatenate(keys)
         index.add(merged, np.arange(len(merged), dtype=np.int64))
