@@ -167,3 +167,10 @@ def test_what_somebody_put_beside_a_run_is_not_replaced(run: Run, name: str) -> 
 def test_another_folder_is_not_replaced(photos: Path) -> None:
     with pytest.raises(OutputError, match=r"no run\.json"):
         check_run_folder(photos)
+
+
+@pytest.mark.parametrize("classes", [[], {"blue": 3}, {"blue": {"images": 1}}])
+def test_figures_of_the_classes_that_are_none_are_named(run: Run, classes: object) -> None:
+    edit(run, "metrics.json", lambda values: values["val"].update(per_class=classes))
+    with pytest.raises(RunError, match=r"metrics\.json: 'per_class' is damaged"):
+        _ = run.metrics
