@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -212,7 +213,7 @@ class Run:
                     path=path_of_text(_file_name(unescaped(row["path"]))),
                     label=unescaped(row["label"]),
                     predicted=unescaped(row["predicted"]),
-                    probability=float(row["probability"]),
+                    probability=_probability(row["probability"]),
                 )
                 for row in csv.DictReader(text)
             ]
@@ -414,6 +415,13 @@ def _unreadable(path: Path, error: Exception) -> RunError:
     remedy = "check its permissions" if isinstance(error, PermissionError) else "train again"
     reason = getattr(error, "strerror", None) or one_line(error)
     return RunError(f"{path}: cannot be read ({reason}); {remedy}")
+
+
+def _probability(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a probability")
+    return number
 
 
 def _file_name(text: str) -> str:

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from ..classifier import Classifier
 from ..diagnostics.doctor import runtime_version
@@ -153,7 +154,7 @@ class _Endpoints:
         if folder is None:
             table.append(("GET", "/", self.own_page))
         routes: list[BaseRoute] = [
-            Route(path, _known_as(path, endpoint), methods=[method])
+            Route(path, _Known(path, endpoint), methods=[method])
             for method, path, endpoint in table
         ]
         if folder is not None:
@@ -283,17 +284,22 @@ async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=GONE)
 
 
-def _known_as(path: str, endpoint: Endpoint) -> Endpoint:
-    """Return the endpoint, which tells the middleware its address before all parameters."""
+class _Known:
+    """An endpoint that tells the middleware its address before all parameters."""
 
-    async def answer(request: Request) -> Response:
-        request.scope["state"]["route"] = path
-        return await endpoint(request)
+    def __init__(self, path: str, endpoint: Endpoint) -> None:
+        self._path = path
+        self._endpoint = endpoint
 
-    return answer
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["route"] = self._path
+        response = await self._endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def _top(request: Request) -> int:
+    if not request.scope["query_string"]:  # nearly always
+        return DEFAULT_TOP
     text = request.query_params.get("top", str(DEFAULT_TOP))
     digits = text.lstrip("0") if text.isascii() and text.isdecimal() else ""
     if not digits:

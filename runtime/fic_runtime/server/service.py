@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from ..devices import CPU, usable_cpus
 from ..errors import FicError, Log
 from .answers import RefusalError
 from .bodies import Bodies
+from .disconnects import UnlessGone
 from .limits import Limits
 from .metrics import Metrics
 from .models import HeadAnswers, HeadsFolder, Models
@@ -126,16 +127,8 @@ class Service:
             FullError: the queue has no room.
             ImageError: one cannot be classified.
         """
-        work = asyncio.ensure_future(self.workers.answer(pictures))
-        gone = asyncio.ensure_future(_until_gone(request))
-        try:
-            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise ClientDisconnect
-            answers = work.result()
-        finally:
-            work.cancel()
-            gone.cancel()
+        with UnlessGone(request):
+            answers = await self.workers.answer(pictures)
         self.metrics.pictures.inc(len(pictures))
         request.scope["state"]["logged"] = {"pictures": len(pictures)}
         return answers
@@ -175,8 +168,3 @@ class Service:
         while folder and self.ready:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
             await run_in_threadpool(folder.take_new)
-
-
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -61,6 +61,14 @@ def test_it_serves_until_sigterm_and_logs_json(server, golden, picture):
     assert any(line.get("path") == "/predict" and line["status"] == 200 for line in lines)
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="not Linux")
+def test_its_connections_do_not_interrupt_the_threads_that_compute(server, golden):
+    process = server(golden).process.pid
+    threads = {int(path.name) for path in Path(f"/proc/{process}/task").iterdir()}
+    assert os.sched_getscheduler(process) == os.SCHED_BATCH
+    assert os.SCHED_OTHER in {os.sched_getscheduler(thread) for thread in threads - {process}}
+
+
 def test_what_was_taken_is_finished_after_sigterm_and_what_is_new_refused(server, golden, picture):
     running = server(golden, "--workers", "1", "--max-queue", "64")
     many = [picture] * 16

@@ -160,3 +160,21 @@ def test_a_picture_without_a_finite_answer_spoils_no_other_one_of_its_batch(mode
     finally:
         workers.close()
     assert [isinstance(answer, ImageError) for answer in found] == [False, True, False]
+
+
+def test_at_the_end_what_was_begun_is_answered_and_what_waits_is_dropped(models, gate):
+    workers = workers_of(models)
+
+    async def ask():
+        taken = [asyncio.ensure_future(workers.answer([GREY])) for _ in range(3)]
+        while workers.waiting < 2:
+            await asyncio.sleep(0.001)
+        ending = asyncio.ensure_future(asyncio.to_thread(workers.close))
+        dropped = await asyncio.gather(*taken[1:], return_exceptions=True)
+        gate.set()
+        await ending
+        return await taken[0], dropped
+
+    (answer,), dropped = asyncio.run(asyncio.wait_for(ask(), 20))
+    assert answer["model"].label
+    assert [type(each) for each in dropped] == [asyncio.CancelledError] * 2
