@@ -139,6 +139,8 @@ def _complain(text: str) -> None:
 
 
 def _describe(error: OSError) -> str:
+    if "temporary directory" in str(error.strerror):
+        return "there is no temporary folder that can be written; set TMPDIR to one"
     path = error.filename or "standard output or a file"  # neither is named where a write fails
     remedy = {
         errno.ENOSPC: "free space on this disk and run again",

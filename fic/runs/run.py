@@ -221,7 +221,7 @@ class Run:
                 for row in csv.DictReader(text)
             ]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-            raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
+            raise _unreadable(path, error) from error
 
     def history(self) -> list[dict[str, float]]:
         """Return loss and accuracy of each epoch; none where nothing was trained.
@@ -236,7 +236,7 @@ class Run:
                 {name: float(value) for name, value in row.items()} for row in csv.DictReader(text)
             ]
         except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
-            raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
+            raise _unreadable(path, error) from error
 
     def results(self) -> RunResults:
         """Return the results of the training.
@@ -407,7 +407,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise _no_run(path.parent, path.name) from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
+        raise _unreadable(path, error) from error
     if not isinstance(values, dict):
         raise RunError(f"{path}: is not a JSON object; train again")
     return values
@@ -415,6 +415,13 @@ def _read_json(path: Path) -> Mapping[str, Any]:
 
 def _are_of_a_class(figures: object) -> bool:
     return isinstance(figures, dict) and {"images", "precision", "recall"} <= figures.keys()
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    # What may not be read may well be whole.
+    remedy = "check its permissions" if isinstance(error, PermissionError) else "train again"
+    reason = getattr(error, "strerror", None) or one_line(error)
+    return RunError(f"{path}: cannot be read ({reason}); {remedy}")
 
 
 def _probability(text: str) -> float:

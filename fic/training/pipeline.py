@@ -106,7 +106,10 @@ def train(
         parts.train.close()
     if earlier_run:
         progress.note(f"the earlier run is kept in {previous_run(out)} until the next training")
-    save_files(fitted.trained.model, parts.train.labels, **files)
+    try:
+        save_files(fitted.trained.model, parts.train.labels, **files)
+    except OutputError as error:
+        raise OutputError(f"{error}; the run itself is whole, in {out}") from error
     return run
 
 

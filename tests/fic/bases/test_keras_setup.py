@@ -108,13 +108,21 @@ def test_keras_json_and_the_environment_do_not_change_a_run(
     assert heads[0] == heads[1]
 
 
-def test_libraries_that_do_not_fit_in_the_memory_are_not_laid_to_keras_json() -> None:
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ImportError("libtensorflow.so: failed to map segment"), "free memory or install fic agai"),
+        (FileNotFoundError(2, "No usable temporary directory found"), "needs a temporary folder"),
+    ],
+    ids=["memory", "temporary"],
+)
+def test_what_a_machine_lacks_is_not_laid_to_keras_json(error: Exception, says: str) -> None:
     def fail(_: object) -> None:
-        raise ImportError("libtensorflow_cc.so.2: failed to map segment from shared object")
+        raise error
 
     with contextlib.ExitStack() as undo, _import_as_wanted(undo):
         (waiting,) = (each for each in sys.meta_path if getattr(each, "_name", "") == "keras")
-        with pytest.raises(FicError, match=r"failed to map .*; free memory or install fic again"):
+        with pytest.raises(FicError, match=says):
             waiting._load(fail, None)  # type: ignore[attr-defined]
 
 

@@ -134,8 +134,9 @@ def test_a_link_that_leads_to_itself_is_one_line(
         (ImportError("onnx.so: failed to map segment"), "cannot be loaded (onnx.so: failed to map"),
         (RuntimeError("can't start new thread"), "no more threads can be started here"),
         (OSError(errno.ENOSPC, "No space left on device"), "standard output or a file: no space"),
+        (OSError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "set TMPDIR"),
     ],
-    ids=["memory", "library", "threads", "disk"],
+    ids=["memory", "library", "threads", "disk", "temporary"],
 )
 def test_a_machine_that_has_too_little_is_one_line(
     error: Exception, says: str, fic: Fic, monkeypatch: pytest.MonkeyPatch
