@@ -105,7 +105,7 @@ class _Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self.transport.is_closing():
+        if self._without_request() and not self.transport.is_closing():
             self.waiting[self] = None
 
     def _without_request(self) -> bool:

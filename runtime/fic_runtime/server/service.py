@@ -96,7 +96,9 @@ class Service:
             self._preparation = asyncio.create_task(self._prepare())
 
     async def close(self) -> None:
-        """End the threads, after what was begun."""
+        """End the threads, after what was begun; what comes then is refused."""
+        self.ready = False
+        self.metrics.ready.set(0)
         if self._preparation is not None:
             self._preparation.cancel()
         await run_in_threadpool(self.workers.close)
@@ -112,12 +114,7 @@ class Service:
             self.start()
             await self._prepared.wait()
         if not self.ready:
-            raise RefusalError(
-                503,
-                "the server is not ready; ask /v2/health/ready",
-                reason="not ready",
-                headers={"Retry-After": "1"},
-            )
+            raise _not_ready()
 
     async def classify(self, request: Request, pictures: Sequence[Picture]) -> list[HeadAnswers]:
         """Classify the pictures of a request, unless its client goes away.
@@ -127,6 +124,8 @@ class Service:
             FullError: the queue has no room.
             ImageError: one cannot be classified.
         """
+        if not self.ready:  # any more
+            raise _not_ready()
         with UnlessGone(request):
             answers = await self.workers.answer(pictures)
         self.metrics.pictures.inc(len(pictures))
@@ -168,3 +167,12 @@ class Service:
         while folder and self.ready:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
             await run_in_threadpool(folder.take_new)
+
+
+def _not_ready() -> RefusalError:
+    return RefusalError(
+        503,
+        "the server is not ready; ask /v2/health/ready",
+        reason="not ready",
+        headers={"Retry-After": "1"},
+    )
