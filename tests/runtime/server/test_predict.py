@@ -331,6 +331,15 @@ def test_it_is_not_ready_before_the_check_has_passed(serve, golden, picture):
     assert client.post("/predict", content=picture).status_code == 200
 
 
+def test_whatever_keeps_it_from_being_ready_is_told(serve, golden, caplog):
+    client = serve(golden, ready=False, check=lambda: [][0])
+    while (failure := client.app.state.service.failure) is None:
+        client.get("/v2/health/live")
+    assert "list index out of range" in str(failure)
+    assert caplog.messages == [str(failure)]
+    assert client.get("/v2/health/ready").status_code == 503
+
+
 def test_a_classifier_of_other_channels_is_not_served(serve, golden):
     with (
         Classifier(golden, channel_order="bgr") as classifier,
