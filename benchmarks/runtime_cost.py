@@ -6,7 +6,7 @@ Three comparisons, each measured in turn: `predict` on an array, from the start 
 first answer (on the clock and in processor time, which other load disturbs less), and the peak
 memory of that process. Whole processes are also measured without the cache of optimised graphs.
 Linux only. The script by hand is what `runtime/README.md` shows: it checks
-nothing, resizes by area and keeps ONNX Runtime's defaults.
+nothing, stretches or crops as the bundle does, shrinks by area and keeps ONNX Runtime's defaults.
 """
 
 import argparse
@@ -26,7 +26,9 @@ import numpy as np
 from measuring import in_turn, median_ratio, spread, wall_seconds
 
 from fic_runtime import Classifier
+from fic_runtime.bundle import open_bundle
 from fic_runtime.graphs.onnx_runtime import onnxruntime
+from fic_runtime.images.resizing import central_part
 
 # {0} is the bundle, {1} the picture, {2} the threads. The peak, in kB, is that of this program:
 # ru_maxrss would begin with that of the process it was started from.
@@ -35,15 +37,23 @@ with open("/proc/self/status") as status:
     print(*(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
 _BY_HAND = """
-import cv2, onnxruntime
+import json, cv2, onnxruntime
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = {2}
 open_graph = lambda name: onnxruntime.InferenceSession("{0}/%s.onnx" % name, options)
 base, head = open_graph("base"), open_graph("head")
-_, height, width, _ = base.get_inputs()[0].shape
+with open("{0}/manifest.json", encoding="utf-8") as manifest:
+    geometry = json.load(manifest)["preprocessing"]["geometry"]
+width, height = geometry["width"], geometry["height"]
 picture = cv2.cvtColor(cv2.imread("{1}"), cv2.COLOR_BGR2RGB)
+if geometry["resize"] == "crop":
+    rows, columns = picture.shape[:2]
+    scale = geometry["crop_fraction"] * min(rows / height, columns / width)
+    high, wide = round(scale * height), round(scale * width)
+    top, left = (rows - high) // 2, (columns - wide) // 2
+    picture = picture[top : top + high, left : left + wide]
 picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
-bottleneck, = base.run(None, {{"image": picture[None]}})
+bottleneck, = base.run(["bottleneck"], {{"image": picture[None]}})
 probabilities, = head.run(None, {{"bottleneck": bottleneck}})
 with open("{0}/labels.txt", encoding="utf-8") as labels:
     print(labels.read().splitlines()[probabilities[0].argmax()])
@@ -73,7 +83,8 @@ def main() -> None:
 def _compare_calls(options: argparse.Namespace, picture: np.ndarray) -> None:
     classifier = Classifier(options.bundle, device="cpu", threads=options.threads)
     by_hand = _by_hand(options.bundle, options.threads)
-    assert classifier.predict(picture).probabilities.tobytes() == by_hand(picture).tobytes()
+    if classifier.predict(picture).probabilities.tobytes() != by_hand(picture).tobytes():
+        raise SystemExit(f"{options.bundle}: the script by hand gives other probabilities than fic")
 
     def each(answer: Callable[[np.ndarray], object]) -> float:
         # The quickest call of a round is the one that nothing else disturbed.
@@ -102,10 +113,14 @@ def _by_hand(bundle: Path, threads: int) -> Callable[[np.ndarray], np.ndarray]:
         )
         for name in ("base", "head")
     )
-    _, height, width, _ = base.get_inputs()[0].shape
+    geometry = open_bundle(bundle).manifest.preprocessing.geometry
+    size = geometry.width, geometry.height
 
     def predict(picture: np.ndarray) -> np.ndarray:
-        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        if geometry.resize == "crop":
+            top, left, rows, columns = central_part(*picture.shape[:2], geometry)
+            picture = picture[top : top + rows, left : left + columns]
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         (bottleneck,) = base.run(["bottleneck"], {"image": picture[None]})
         (probabilities,) = head.run(None, {"bottleneck": bottleneck})
         probabilities[0].argmax()

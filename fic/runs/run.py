@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -212,7 +213,7 @@ class Run:
                     path=path_of_text(_file_name(unescaped(row["path"]))),
                     label=unescaped(row["label"]),
                     predicted=unescaped(row["predicted"]),
-                    probability=float(row["probability"]),
+                    probability=_probability(row["probability"]),
                 )
                 for row in csv.DictReader(text)
             ]
@@ -407,6 +408,13 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise RunError(f"{path}: is not a JSON object; train again")
     return values
+
+
+def _probability(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a probability")
+    return number
 
 
 def _file_name(text: str) -> str:

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
+from fic_runtime import Classifier
 from fic_runtime.bundle import open_bundle
 
-README = (Path(__file__).parents[2] / "runtime/README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "runtime/README.md").read_text("utf-8")
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^fic-runtime ([^#\n]+?) *(?:#.*)?$", README, re.MULTILINE)
 
@@ -57,6 +60,27 @@ def test_python_runs_and_names_the_label(code, desk, golden):
     assert (result.returncode, result.stderr) == (0, "")
     label = "red" if "explain" in code else "Sonnenblume, groß"
     assert re.match(rf"(ripeness )?{label}( 0\.|\n)", result.stdout)
+
+
+@pytest.mark.parametrize("page", ["runtime/README.md", "docs/guides/devices.md"])
+@pytest.mark.parametrize("width", [40, 9])
+@pytest.mark.parametrize("bundle", ["bundle-v1", "explaining-bundle"])
+def test_the_script_without_fic_runtime_answers_as_fic_does(page, width, bundle, desk, golden):
+    shutil.rmtree(desk / "bundle")
+    shutil.copytree(golden.parent / bundle, desk / "bundle")
+    text = (ROOT / page).read_text("utf-8").partition("## Without fic-runtime\n")[2]
+    code = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[1]
+    resize = open_bundle(desk / "bundle").manifest.preprocessing.geometry.resize
+    assert resize == {"bundle-v1": "crop", "explaining-bundle": "stretch"}[bundle]
+    # A PNG behind that name: nothing is lost.
+    pixels = np.random.default_rng(0).integers(0, 256, (30, width, 3), np.uint8)
+    (desk / "photo.jpg").write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    result = subprocess.run([sys.executable, "-c", code], cwd=desk, capture_output=True, text=True)
+    with Classifier(desk / "bundle", device="cpu") as classifier:
+        answer = classifier.predict(desk / "photo.jpg")
+    label, probability = result.stdout.rsplit(maxsplit=1)
+    assert label == answer.label
+    assert float(probability) == pytest.approx(answer.probability, abs=1e-6)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

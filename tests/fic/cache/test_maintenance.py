@@ -1,5 +1,6 @@
 """`fic cache info | verify | compact | prune`, as the library does them."""
 
+import errno
 import json
 import logging
 import os
@@ -112,12 +113,26 @@ def test_info_counts_second_copies(tmp_path: Path) -> None:
     assert (info.images, info.duplicates) == (20, 20)
 
 
-def test_info_reports_an_unreadable_shard_and_leaves_it(tmp_path: Path) -> None:
+def test_info_reports_a_damaged_shard_and_leaves_it(tmp_path: Path) -> None:
     folder = fill(tmp_path, range(5))
     (folder / "shard-0.h5").write_bytes(b"junk")
     (info,) = cache_info(tmp_path)
     assert info.damaged == (folder / "shard-0.h5",)
     assert (folder / "shard-0.h5").exists()
+
+
+def test_a_shard_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, range(5))
+
+    def refuse(path: Path, _: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("fic.cache.maintenance.open_shard", refuse)
+    (info,) = cache_info(tmp_path)
+    assert (info.shards, info.damaged) == (0, ())
+    assert "not counted, it cannot be read (Permission denied)" in caplog.text
 
 
 def test_info_works_while_the_cache_is_in_use(tmp_path: Path) -> None:
