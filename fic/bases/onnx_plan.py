@@ -141,9 +141,12 @@ def wrap_graph(plan: Plan) -> "onnx.ModelProto":
     for free_batch in (False, True):
         model = wrap(plan.graph, plan.wrapping, free_batch=free_batch)
         try:
-            if _takes_batches(model, plan):
+            if not _takes_batches(model, plan):
+                reason = "pictures do not give together what they give alone"
+            elif free_batch and not _answers_as_made(model, plan):
+                reason = "for any number it gives something else"
+            else:
                 return model
-            reason = "pictures do not give together what they give alone"
         except (BundleError, DeviceError) as error:
             log.debug("%s: %s", plan.graph.path, one_line(error))
             batch = plan.wrapping.picture.batch
@@ -289,14 +292,35 @@ def _takes_batches(model: "onnx.ModelProto", plan: Plan) -> bool:
     """Tell whether pictures give the same together as alone."""
     from fic_export.conversion.opened import opened
 
-    geometry = plan.wrapping.preprocessing.geometry
-    shape = (_CHECKED, geometry.height, geometry.width, 3)
-    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    pixels = _random_pixels(plan, _CHECKED)
     with opened(model) as graph:
         together = graph.run(pixels)
         alone = np.concatenate([graph.run(one[None]) for one in pixels])
-    scale = float(np.abs(alone).max()) or 1.0
-    if together.shape != alone.shape:
+    return _agree(together, alone)
+
+
+def _answers_as_made(model: "onnx.ModelProto", plan: Plan) -> bool:
+    """Tell whether a freed graph gives what it gave before, for as many as it was made for."""
+    from fic_export.conversion.opened import opened
+    from fic_export.conversion.wrapping import wrap
+
+    pixels = _random_pixels(plan, plan.wrapping.picture.batch or 1)
+    answers = []
+    for each in (model, wrap(plan.graph, plan.wrapping)):
+        with opened(each) as graph:
+            answers.append(graph.run(pixels))
+    return _agree(*answers)
+
+
+def _random_pixels(plan: Plan, count: int) -> NDArray[np.uint8]:
+    geometry = plan.wrapping.preprocessing.geometry
+    shape = (count, geometry.height, geometry.width, 3)
+    return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+
+
+def _agree(found: NDArray[Any], expected: NDArray[Any]) -> bool:
+    scale = float(np.abs(expected).max()) or 1.0
+    if found.shape != expected.shape:
         return False
     with np.errstate(invalid="ignore"):  # what is not finite is not the same
-        return bool(np.abs(together - alone).max() <= _CHECK_TOLERANCE * scale)
+        return bool(np.abs(found - expected).max() <= _CHECK_TOLERANCE * scale)

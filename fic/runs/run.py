@@ -141,6 +141,9 @@ class Run:
         metrics = _read_json(self.folder / METRICS_FILE)
         if not isinstance(metrics.get("val"), dict):
             raise RunError(f"{self.folder / METRICS_FILE}: has no 'val'; train again")
+        classes = metrics["val"].get("per_class", {})
+        if not isinstance(classes, dict) or not all(map(_are_of_a_class, classes.values())):
+            raise RunError(f"{self.folder / METRICS_FILE}: 'per_class' is damaged; train again")
         return metrics
 
     @property
@@ -408,6 +411,10 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise RunError(f"{path}: is not a JSON object; train again")
     return values
+
+
+def _are_of_a_class(figures: object) -> bool:
+    return isinstance(figures, dict) and {"images", "precision", "recall"} <= figures.keys()
 
 
 def _unreadable(path: Path, error: Exception) -> RunError:

@@ -168,7 +168,7 @@ def _per_class(metrics: Any) -> list[str]:
     lines = ["## Classes", "", "| class | images | precision | recall |", "|---|---|---|---|"]
     for label, figures in classes.items():
         values = (figures[name] for name in ("images", "precision", "recall"))
-        lines.append(f"| {_text(label)} | {' | '.join(map(_figure, values))} |")
+        lines.append(f"| {_text(label)} | {' | '.join(_text(_figure(each)) for each in values)} |")
     return [*lines, ""]
 
 

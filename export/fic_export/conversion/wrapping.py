@@ -6,7 +6,7 @@ need is left out.
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -211,13 +211,16 @@ class _Builder:
         """Let a graph for a fixed number of pictures take any.
 
         Tracing leaves the number in the shapes of `Reshape`, alone or times what else is laid out
-        along the first axis (heads, windows); and what is the same for each picture, such as a
-        class token, stands there once for each.
+        along the first axis (heads, windows); what is the same for each picture, such as a class
+        token, stands there once for each; and what copies values to their places, as
+        `torch.as_strided` does, lays all of a single picture out in one row.
         """
         graph = model.graph
         constants, shapes = _constants(graph), _shapes(model)
         of_picture = {source}
         nodes: list[onnx.NodeProto] = []
+        rows: dict[str, str] = {}  # what was laid out in one row, and of what
+        joined: dict[str, list[str]] = {}
         count = ""
         for node in graph.node:
             if of_picture.intersection(node.input):
@@ -226,7 +229,16 @@ class _Builder:
                 if node.input[1] in constants:
                     wanted = numpy_helper.to_array(constants[node.input[1]]).ravel().tolist()
                     self._free_shape(node, wanted, shapes.get(node.output[0], ()))
+                    if len(wanted) == 1:
+                        rows[node.output[0]] = node.input[0]
+                elif node.input[1] in joined:
+                    self._free_joined_shape(nodes, node, joined[node.input[1]], constants)
+            elif node.op_type == "Gather" and node.input[0] in rows:
+                if wrapping.picture.batch == 1 and node.input[1] in constants:
+                    places = numpy_helper.to_array(constants[node.input[1]])
+                    self._gather_of_each(nodes, node, rows[node.input[0]], places)
             elif node.op_type == "Concat" and of_picture.intersection(node.output):
+                joined[node.output[0]] = list(node.input)
                 for place, name in enumerate(node.input):
                     if name not in of_picture and len(shapes.get(name, ())) > 1:
                         count = count or self._count_of_pictures(nodes)
@@ -251,6 +263,37 @@ class _Builder:
         node.input[1] = self._constant((first, *others), np.int64)
         # With it a 0 would be a length, and not that of the input.
         _replace(node.attribute, [one for one in node.attribute if one.name != "allowzero"])
+
+    def _free_joined_shape(
+        self,
+        nodes: list[onnx.NodeProto],
+        node: onnx.NodeProto,
+        parts: Sequence[str],
+        constants: Mapping[str, onnx.TensorProto],
+    ) -> None:
+        """The same where the shape is put together, of constants and what is counted."""
+        known = [numpy_helper.to_array(constants[part]) for part in parts if part in constants]
+        if parts[0] not in constants or known[0].size != 1 or known[0].item() < 1:
+            return
+        # Only one length can be left open, and what is counted is one.
+        first = 0 if any((values < 0).any() for values in known) else -1
+        shape = _fresh(f"{node.input[1]}_free", self._taken)
+        free = [self._constant((first,), np.int64), *parts[1:]]
+        nodes.append(helper.make_node("Concat", free, [shape], name=f"{shape}_step", axis=0))
+        node.input[1] = shape
+        _replace(node.attribute, [one for one in node.attribute if one.name != "allowzero"])
+
+    def _gather_of_each(
+        self, nodes: list[onnx.NodeProto], node: onnx.NodeProto, source: str, places: Any
+    ) -> None:
+        """Let a `Gather` from all values of one picture take them from each picture's own."""
+        if places.ndim == 0 or len(places) != 1:
+            return
+        row = _fresh(f"{source}_rows", self._taken)
+        shape = self._constant((0, -1), np.int64)
+        nodes.append(helper.make_node("Reshape", [source, shape], [row], name=f"{row}_step"))
+        node.input[:] = [row, self._constant(places[0], places.dtype)]
+        _replace(node.attribute, [helper.make_attribute("axis", 1)])
 
     def _count_of_pictures(self, nodes: list[onnx.NodeProto]) -> str:
         shape, count = (_fresh(f"{IMAGE}_{what}", self._taken) for what in ("shape", "count"))

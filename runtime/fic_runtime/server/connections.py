@@ -105,7 +105,10 @@ class _Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self.transport.is_closing():
+        whole = (
+            not self.cycle.response_complete and not self.cycle.more_body
+        )  # the next one is here
+        if not whole and not self.transport.is_closing():
             self.waiting[self] = None
 
     def _without_request(self) -> bool:

@@ -78,13 +78,30 @@ def serve(app: Starlette, listener: socket.socket, limits: Limits) -> Service:
 
     service.on_failure = stop
     # uvicorn raises the signal again at its end: after SIGTERM all is well, and the code is 0.
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    # It may come before uvicorn listens to it, too.
+    before = signal.signal(signal.SIGTERM, lambda *_: stop())
     try:
-        with _computing_first():
+        service.workers.start()  # before this thread steps back, as those that it starts would
+        with _computing_first(), _silent_once_forced(server):
             server.run(sockets=[listener])
     finally:
         signal.signal(signal.SIGTERM, before)
     return service
+
+
+@contextmanager
+def _silent_once_forced(server: uvicorn.Server) -> Iterator[None]:
+    """Keep uvicorn from a traceback for everything that the second Ctrl-C cuts off."""
+    logger = logging.getLogger("uvicorn.error")
+
+    def wanted(_: logging.LogRecord) -> bool:
+        return not server.force_exit
+
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
 
 
 @contextmanager
@@ -97,8 +114,9 @@ def _computing_first() -> Iterator[None]:
     turn = sys.getswitchinterval()
     sys.setswitchinterval(_SECONDS_OF_A_TURN)
     on_linux = hasattr(os, "SCHED_BATCH")
-    normal = on_linux and os.sched_getscheduler(0) == os.SCHED_OTHER  # not one chosen from outside
-    with suppress(OSError):  # a container may forbid it
+    normal = False
+    with suppress(OSError):  # a container may forbid it, and some C libraries have none of it
+        normal = on_linux and os.sched_getscheduler(0) == os.SCHED_OTHER  # not chosen from outside
         if normal:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     try:

@@ -38,14 +38,12 @@ class _Job:
     """One picture in the queue, and the future of its answer, which belongs to an event loop.
 
     Attributes:
-        begun: a thread has taken it.
-        dropped: nobody waits for it any more, and no thread will take it.
+        picture: None once a thread has taken it, or nobody waits for it any more. A job that is
+            dropped stays in the queue until its turn comes, and would hold a whole file there.
     """
 
-    picture: Picture
+    picture: Picture | None
     future: "asyncio.Future[HeadAnswers]"
-    begun: bool = False
-    dropped: bool = False
 
     def deliver(self, answer: HeadAnswers | BaseException) -> None:
         """Give the answer, or the error instead, to who waits for it; called in any thread."""
@@ -75,6 +73,9 @@ class Workers:
     which gives the most answers a second and the very numbers of `Classifier.predict`. With a
     batch size above 1 they decode only, and one more thread computes whatever is ready at once.
 
+    The threads start with the first picture, unless told to before: those of a process that forks,
+    as a server may once it has loaded its application, are not there in the new one.
+
     The queue and its threads are plain ones: with `ThreadPoolExecutor` and `asyncio.wrap_future`
     each picture goes through three futures, which costs the server a tenth of its own time.
 
@@ -97,15 +98,10 @@ class Workers:
         self._in_flight = 0
         self._counting = threading.Lock()
         self._seconds = 0.0  # for one picture, a moving average
-        self._batches = _Batches(models, batch_size, self._finish) if batch_size > 1 else None
-        # Daemons: a program may end before its server does. What is computed then is waited for.
-        atexit.register(self.close)
-        self._pool = [
-            threading.Thread(target=self._work, name=f"fic-serve-{number}", daemon=True)
-            for number in range(threads)
-        ]
-        for thread in self._pool:
-            thread.start()
+        self._batch_size = batch_size
+        self._batches: _Batches | None = None
+        self._pool: list[threading.Thread] = []
+        self._ended = False
 
     @property
     def waiting(self) -> int:
@@ -117,6 +113,15 @@ class Workers:
         """How many pictures are worked on."""
         return min(self._in_flight, self.threads)
 
+    def start(self) -> None:
+        """Start the threads, unless they have been.
+
+        Raises:
+            RuntimeError: they have ended.
+        """
+        with self._counting:
+            self._start()
+
     async def answer(self, pictures: Sequence[Picture]) -> list[HeadAnswers]:
         """Classify pictures that have come in whole; all are taken, or none.
 
@@ -125,8 +130,10 @@ class Workers:
         Raises:
             FullError: the queue has too little room for them.
             ImageError: one cannot be classified.
+            RuntimeError: the threads have ended.
         """
         with self._counting:
+            self._start()
             if self._in_flight + len(pictures) > self.max_queue + self.threads:
                 raise FullError(self._seconds_until_room())
             self._in_flight += len(pictures)
@@ -144,6 +151,8 @@ class Workers:
     def close(self) -> None:
         """End the threads, after what was begun; what waits is dropped."""
         atexit.unregister(self.close)
+        with self._counting:
+            self._ended = True
         with suppress(queue.Empty):
             while True:
                 if (job := self._jobs.get_nowait()) is not None:
@@ -155,10 +164,26 @@ class Workers:
         if self._batches is not None:
             self._batches.close()
 
+    def _start(self) -> None:
+        if self._ended:
+            raise RuntimeError("the server has ended")
+        if self._pool:
+            return
+        # Daemons: a program may end before its server does. What is computed then is waited for.
+        atexit.register(self.close)
+        if self._batch_size > 1:
+            self._batches = _Batches(self._models, self._batch_size, self._finish)
+        self._pool = [
+            threading.Thread(target=self._work, name=f"fic-serve-{number}", daemon=True)
+            for number in range(self.threads)
+        ]
+        for thread in self._pool:
+            thread.start()
+
     def _drop(self, job: _Job) -> None:
         with self._counting:
-            if not job.begun and not job.dropped:
-                job.dropped = True
+            if job.picture is not None:
+                job.picture = None
                 self._in_flight -= 1
 
     def _work(self) -> None:
@@ -170,18 +195,20 @@ class Workers:
         if (job := self._jobs.get()) is None:
             return False
         with self._counting:
-            if job.dropped:
-                return True
-            job.begun = True
+            picture, job.picture = job.picture, None
+        if picture is None:
+            return True
         answer: HeadAnswers | BaseException
         try:
             if self._batches is not None:
-                self._batches.add(job, self._decode(job.picture))
+                self._batches.add(job, self._decode(picture))
                 return True
-            answer = self._classify(job.picture)
+            answer = self._classify(picture)
         except BaseException as error:  # handed over to who waits
             answer = error
         self._finish(job, answer)
+        # An error knows this frame: they and the picture would stay until Python looks for circles.
+        del job, answer
         return True
 
     def _classify(self, picture: Picture) -> HeadAnswers:

@@ -40,7 +40,7 @@ def manifest() -> Manifest:
         ("two\nlines\n# title", r"(?m)^# title|^lines"),
     ],
 )
-@pytest.mark.parametrize("place", ["label", "origin", "class"])
+@pytest.mark.parametrize("place", ["label", "origin", "class", "figure"])
 def test_names_of_others_are_text_in_a_model_card(
     manifest: Manifest, place: str, text: str, never: str
 ) -> None:
@@ -49,12 +49,13 @@ def test_names_of_others_are_text_in_a_model_card(
     elif place == "origin":
         changed = replace(manifest, origin={**manifest.origin, "weights": text, text: 1})
     else:
-        figures = {"images": 1, "precision": 1.0, "recall": None}
-        changed = replace(manifest, metrics={**manifest.metrics, "per_class": {text: figures}})
+        figures = {"images": 1, "precision": 1.0, "recall": text if place == "figure" else None}
+        of_each = {"a" if place == "figure" else text: figures}
+        changed = replace(manifest, metrics={**manifest.metrics, "per_class": of_each})
     plain, card = model_card(manifest), model_card(changed)
     assert re.search(never, card) is None
     # As many lines, and columns in each, as with a plain name.
-    more = {"label": 0, "origin": 2, "class": 6}[place]
+    more = {"label": 0, "origin": 2, "class": 6, "figure": 6}[place]
     assert card.count("\n") <= plain.count("\n") + more
     rows = [line for line in card.splitlines() if line.startswith("|")]
     assert all(len(re.findall(r"(?<!\\)\|", row)) in (3, 5) for row in rows)

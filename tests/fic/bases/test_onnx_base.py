@@ -20,6 +20,7 @@ from fic.exporting import export_run
 from fic.heads.building import parse_head
 from fic.options import BaseOptions, CacheOptions, ReliabilityOptions, TrainingOptions
 from fic.training import train
+from fic_export.conversion import wrapping
 from fic_export.errors import ConversionError
 from fic_export.graphs import files
 from fic_runtime import Classifier
@@ -276,6 +277,76 @@ def test_attention_that_was_traced_for_one_picture_takes_any_number(
 ) -> None:
     base = opened(saved(attention_for_one_picture(), tmp_path / "network.onnx"))
     assert difference(base, pixels) < 1e-5
+
+
+def values_in_places_for_one_picture() -> onnx.ModelProto:
+    """Return a graph that copies values to places, as PyTorch's newer exporter writes a view."""
+    model = conv_graph(batch=1, outputs=("tokens",))
+    places = np.random.default_rng(0).permutation(225 * FEATURES)[: 9 * FEATURES]
+    constants = {"all": [-1], "places": places.reshape(1, 9, FEATURES), "shape": [1, 9 * FEATURES]}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.array(values, np.int64), name)
+        for name, values in constants.items()
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("Reshape", ["tokens", "all"], ["row"]),
+            helper.make_node("Gather", ["row", "places"], ["taken"], axis=0),
+            helper.make_node("Reshape", ["taken", "shape"], ["vector"]),
+        ]
+    )
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("vector", 1, [1, 9 * FEATURES]))
+    return model
+
+
+def shape_put_together_for_one_picture(rest: int) -> onnx.ModelProto:
+    """Return a graph whose shape for one picture is partly counted, as the older one writes it."""
+    model = conv_graph(batch=1, outputs=("tokens",))
+    constants = {"one": [1], "rest": [rest], "which": [2]}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.array(values, np.int64), name)
+        for name, values in constants.items()
+    )
+    model.graph.node.extend(
+        [
+            helper.make_node("Shape", ["tokens"], ["sides"]),
+            helper.make_node("Gather", ["sides", "which"], ["features"], axis=0),
+            helper.make_node("Concat", ["one", "rest", "features"], ["shape"], axis=0),
+            helper.make_node("Reshape", ["tokens", "shape"], ["again"]),
+        ]
+    )
+    model.graph.output[0].name = "again"
+    return model
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        values_in_places_for_one_picture(),
+        shape_put_together_for_one_picture(225),
+        shape_put_together_for_one_picture(-1),
+    ],
+    ids=["places", "counted", "counted and open"],
+)
+def test_what_exporters_write_for_one_picture_takes_any_number(
+    tmp_path: Path, pixels: np.ndarray, model: onnx.ModelProto
+) -> None:
+    base = opened(saved(model, tmp_path / "network.onnx"))
+    assert difference(base, pixels) < 1e-5
+
+
+def test_a_graph_that_answers_otherwise_for_any_number_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = wrapping._Builder._gather_of_each
+    monkeypatch.setattr(
+        wrapping._Builder,
+        "_gather_of_each",
+        lambda self, nodes, node, source, places: right(self, nodes, node, source, places[:, ::-1]),
+    )
+    base = opened(saved(values_in_places_for_one_picture(), tmp_path / "network.onnx"))
+    with pytest.raises(FicError, match="for any number it gives something else"):
+        base.graph_file()
 
 
 @pytest.mark.quantize

@@ -188,6 +188,13 @@ def test_another_folder_is_not_replaced(photos: Path) -> None:
         check_run_folder(photos)
 
 
+@pytest.mark.parametrize("classes", [[], {"blue": 3}, {"blue": {"images": 1}}])
+def test_figures_of_the_classes_that_are_none_are_named(run: Run, classes: object) -> None:
+    edit(run, "metrics.json", lambda values: values["val"].update(per_class=classes))
+    with pytest.raises(RunError, match=r"metrics\.json: 'per_class' is damaged"):
+        _ = run.metrics
+
+
 def test_a_run_is_whole_where_its_tuning_cannot_be_added(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,10 @@ def test_two_folders_are_trained_on_as_they_are(fit: Any, photos: Path) -> None:
     assert run.record["cache"] == {"hits": 24, "extracted": 0, "skipped": 0}
 
 
+def test_a_folder_stands_for_the_source_that_it_is(fit: Any, photos: Path) -> None:
+    assert fit(source=str(photos)).record["source"]["data"] == str(photos)
+
+
 def test_a_csv_file_gives_the_run_of_its_folder(
     fit: Any, photos: Path, tmp_path: Path, list_pictures: Any
 ) -> None:

@@ -261,6 +261,19 @@ def test_ctrl_c_ends_it_with_code_130(server, golden):
     assert "raceback" not in running.stop(signal.SIGINT, 130)
 
 
+def test_a_second_ctrl_c_ends_it_without_waiting_for_a_client(server, golden, picture):
+    running = server(golden)
+    with connect(running) as slow:
+        slow.sendall(post(picture, "Expect: 100-continue"))
+        assert slow.recv(1000).startswith(b"HTTP/1.1 100 ")  # it waits for the body
+        running.process.send_signal(signal.SIGINT)
+        with pytest.raises(ConnectionError):
+            while True:
+                connect(running).close()
+                time.sleep(0.02)  # or they would take the place of the slow one
+        assert "raceback" not in running.stop(signal.SIGINT, 130)
+
+
 def test_a_head_that_appears_in_the_folder_is_served(server, golden, make_head, tmp_path, picture):
     folder = tmp_path / "heads"
     folder.mkdir()
