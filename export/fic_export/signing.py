@@ -13,6 +13,7 @@ from fic_runtime.bundle import open_bundle
 from fic_runtime.bundle.files import bundle_files
 from fic_runtime.bundle.signature import SIGNATURE_FILE as SIGNATURE_FILE
 from fic_runtime.bundle.signature import bad_key, verify_signature
+from fic_runtime.reading import open_regular
 
 from .errors import SignatureError, SigningError
 
@@ -65,6 +66,7 @@ def _signer(private_key: Path) -> Any:
         ignore_git_paths=False,
     )
     try:
+        open_regular(private_key).close()  # the library would wait at a pipe
         config = library.signing.Config().use_elliptic_key_signer(private_key=private_key)
     except Exception as error:  # OSError, and whatever the cryptography raises for a bad key
         raise bad_key(private_key, "private", error) from error

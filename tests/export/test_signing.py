@@ -1,5 +1,6 @@
 """A signed bundle: whoever has the public key can tell whether it is what was signed."""
 
+import os
 import pickle
 import shutil
 import subprocess
@@ -275,4 +276,11 @@ def test_without_the_package_no_signature_is_taken_on_trust(bundle, keys, monkey
 def test_without_the_library_the_error_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "model_signing", None)
     with pytest.raises(SigningError, match=r"pip install 'fast-image-classification\[sign\]'"):
+        check_signing(tmp_path / "key.pem")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes with names")
+def test_a_key_that_is_a_pipe_is_refused_and_not_waited_for(library, tmp_path):
+    os.mkfifo(tmp_path / "key.pem")
+    with pytest.raises(SigningError, match="not a regular file"):
         check_signing(tmp_path / "key.pem")
