@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from fic_export.options import MAX_ACCURACY_DROP, TRITON_NAME, Bounds, Purpose, Scheme
 from fic_runtime.preprocessing import Resize
@@ -91,6 +91,7 @@ class BaseOptions:
     def __post_init__(self) -> None:
         # A path is taken as well; its text tells it from the two names.
         object.__setattr__(self, "weights", os.fspath(self.weights))
+        _check_choices(self)
 
     def absolute(self) -> "BaseOptions":
         """Return the same options with files that are found from every working folder."""
@@ -128,6 +129,10 @@ class CacheOptions:
     on_error: SkipOrFail = "skip"
     recompute: bool = False
     ray: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_least(self, batch_size=1, views=1)
 
     @property
     def memo(self) -> Path:
@@ -191,6 +196,17 @@ class TrainingOptions:
     fine_tune: int = 0
     fine_tune_learning_rate: float = 1e-4
     fine_tune_epochs: int = 5
+
+    def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_least(self, epochs=0, batch_size=1, patience=0, seed=0, fine_tune=0)
+        _check_least(self, weight_decay=0, label_smoothing=0, fine_tune_epochs=1)
+        for name in ("learning_rate", "fine_tune_learning_rate"):
+            rate = getattr(self, name)
+            if rate is not None and rate <= 0:
+                raise ValueError(f"{name} is above 0; received {rate!r}")
+        if not self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is below 1; received {self.label_smoothing!r}")
 
     def resolved(self) -> "TrainingOptions":
         """Return the same options with the defaults that depend on others, and whole paths."""
@@ -322,3 +338,20 @@ class OptionsError(ValueError):
     def __init__(self, text: str) -> None:
         self.text = text
         super().__init__(text.replace("{", "").replace("}", ""))
+
+
+def _check_choices(options: object) -> None:
+    """Refuse a word that is none of those of its field, which would be taken for another."""
+    for name, hint in get_type_hints(type(options)).items():
+        kinds = [hint, *get_args(hint)]
+        words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+        value = getattr(options, name)
+        if words and value not in words and not (value is None and type(None) in kinds):
+            raise ValueError(f"{name} is one of {', '.join(words)}; received {value!r}")
+
+
+def _check_least(options: object, **least: int) -> None:
+    for name, bound in least.items():
+        value = getattr(options, name)
+        if not value >= bound:
+            raise ValueError(f"{name} is at least {bound}; received {value!r}")

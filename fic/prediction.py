@@ -24,11 +24,12 @@ from .bottlenecks.single_reading import FirstReading
 from .data import Pictures, Source
 from .data.remote import location
 from .data.source import read_validation
-from .errors import DataError
+from .errors import DataError, RunError
 from .heads.standalone import HeadFile
 from .options import StrPath
 from .progress import Progress, note_files, shown
 from .runs import Run, as_run
+from .runs.run import METRICS_FILE
 
 _BATCH = 16
 
@@ -165,6 +166,24 @@ def evaluate_run(
     note_files(use.files, progress)
     if not len(bottlenecks):
         raise DataError(f"{data}: no picture there could be read")
+    _note_training(trained, data, readable.paths, progress)
     with bottlenecks.cache:
         answers = validation_answers(trained.quick_head(), bottlenecks)
     return {**figures_of(answers, trained.labels), **use.files_record()}
+
+
+def _note_training(run: Run, data: Path, paths: Sequence[Path], progress: Progress) -> None:
+    """Say so if the run was trained on some of these pictures, whose figures are too good then."""
+    source = run.record.get("source")
+    known = [source.get("data"), source.get("train")] if isinstance(source, dict) else []
+    if str(data.absolute()) not in known:
+        return
+    try:
+        validation = {row.path for row in run.validation()}
+    except RunError:
+        return  # without that file nothing can be said; the figures do without
+    if not all(path.absolute() in validation for path in paths):
+        progress.note(
+            f"{data}: the run was trained on pictures there, so these figures are too good; "
+            f"those of its validation are in {run.folder / METRICS_FILE}"
+        )

@@ -74,6 +74,17 @@ def _import_as_wanted(undo: contextlib.ExitStack) -> Iterator[None]:
     def load(run: Callable[[Any], None], module: Any) -> None:
         try:
             run(module)
+        except MemoryError:
+            raise
+        except ImportError as error:
+            raise FicError(
+                f"Keras cannot be loaded ({one_line(error)}); free memory or install fic again"
+            ) from error
+        except OSError as error:
+            raise FicError(
+                f"Keras cannot be loaded ({one_line(error)}); it needs a temporary folder "
+                "(TMPDIR) and must be able to read its files"
+            ) from error
         except Exception as error:  # Keras asserts what keras.json says
             raise FicError(
                 f"Keras cannot be loaded ({one_line(error)}); correct or delete keras.json in "

@@ -37,7 +37,7 @@ from ..data.remote import RemotePath
 from ..data.source import read_digests
 from ..data.splitting import is_validation
 from ..digests import digest_bytes
-from ..errors import CacheError, DataError
+from ..errors import DataError
 from ..options import CacheOptions
 from ..progress import Progress
 from .engines import Engine, choose_engine
@@ -221,15 +221,9 @@ class FirstReading:
         return usable, sorted(skipped, key=lambda picture: str(picture.path))
 
     def _remove(self, digests: Mapping[Path, bytes], _: Sequence[Skipped]) -> None:
-        folder = self._options.bottleneck_dir
-        if isinstance(folder, RemotePath):
-            raise CacheError(
-                f"{folder}: --create-bottleneck rewrites shards, and in object storage they are "
-                "written once; give another --bottleneck-dir"
-            )
         views = range(self._whole.views)
         keys = make_keys((digest, view) for digest in set(digests.values()) for view in views)
-        remove_entries(folder, self._base.fingerprint, keys)
+        remove_entries(self._options.bottleneck_dir, self._base.fingerprint, keys)
         self.has_removed = True
 
     def _looked_up(
@@ -338,7 +332,7 @@ def extracted(
         with passes:
             return _with_bottlenecks(read, engine.run(read.rows))
 
-    # One more than passes, so that the next pictures are fetched while the base runs.
+    # Two more than passes, so that the next pictures are fetched while the base runs.
     batches = in_parallel(_chunks(pictures, batch_size), work, workers=engine.passes + 2)
     with one_opencv_thread(), fetching, cache.writer() as writer, closing(batches) as results:
         for read in results:

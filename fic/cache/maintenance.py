@@ -12,6 +12,7 @@ import numpy as np
 
 from fic_runtime.reading import read_json
 
+from ..data.remote import RemotePath
 from ..digests import DIGEST_SIZE
 from ..errors import CacheError, one_line
 from ..fingerprint import Fingerprint
@@ -200,8 +201,14 @@ def remove_entries(directory: Path | str, fingerprint: Fingerprint, keys: Keys) 
     """Remove single bottlenecks of one fingerprint, and return how many there were.
 
     Raises:
-        CacheError: the fingerprint's folder is in use, or cannot be rewritten.
+        CacheError: the fingerprint's folder is in use or cannot be rewritten, or the cache is at a
+            URL.
     """
+    if isinstance(directory, RemotePath):
+        raise CacheError(
+            f"{directory}: --create-bottleneck rewrites shards, and in object storage they are "
+            "written once; give another --bottleneck-dir"
+        )
     folder = Path(directory) / fingerprint.folder_name
     if not folder.is_dir():
         return 0
@@ -250,9 +257,15 @@ def _describe(folder: Path, fingerprint: Fingerprint) -> FolderInfo:
             times.append(path.stat().st_mtime)
         except FileNotFoundError:
             continue
-        except (DamagedShard, OSError) as error:
+        except DamagedShard as error:
             log.warning("%s: %s", path, error)
             damaged.append(path)
+        except OSError as error:  # which says nothing of what is in it
+            log.warning(
+                "%s: not counted, it cannot be read (%s); check its permissions and the disk",
+                path,
+                error.strerror,
+            )
     if keys:
         merged = np.concatenate(keys)
         index.add(merged, np.arange(len(merged), dtype=np.int64))

@@ -84,6 +84,9 @@ class RemoteCache(BottleneckCache):
         self._store.put(path)
         super()._take_in(path)
 
+    def _merge(self) -> None:
+        """Leave the copies as they are: each is that of an object, which is never rewritten."""
+
     def _set_aside(self, path: Path, reason: str) -> None:
         """Leave a shard out, and fetch it anew another time: the copy may be what is damaged."""
         self._damaged.add(str(path))

@@ -12,6 +12,7 @@ from fic_runtime.cli.process import (
     exit_code_of,
     interruption_behind,
     prepare_streams,
+    shortage,
     silence,
     silence_broken,
     surviving,
@@ -113,9 +114,6 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort) as error:
         _complain(_INTERRUPTED)
         status = exit_code_of(error.__cause__ or error)  # click raises its own from the first
-    except MemoryError:
-        _complain("the memory of this machine does not suffice; take smaller batches or less")
-        status = 1
     except BrokenPipeError:
         silence(sys.stdout)  # the reader of the pipe has gone (`| head`)
         status = 1
@@ -124,10 +122,14 @@ def main() -> None:
         _complain(_describe(error))
         status = 1
     except Exception as error:
-        if (interruption := interruption_behind(error)) is None:
+        if (interruption := interruption_behind(error)) is not None:
+            _complain(_INTERRUPTED)
+            status = exit_code_of(interruption)
+        elif (reason := shortage(error)) is not None:
+            _complain(reason)
+            status = 1
+        else:
             raise
-        _complain(_INTERRUPTED)
-        status = exit_code_of(interruption)
     sys.exit(status)
 
 
@@ -137,7 +139,9 @@ def _complain(text: str) -> None:
 
 
 def _describe(error: OSError) -> str:
-    path = error.filename or "a file"
+    if "temporary directory" in str(error.strerror):
+        return "there is no temporary folder that can be written; set TMPDIR to one"
+    path = error.filename or "standard output or a file"  # neither is named where a write fails
     remedy = {
         errno.ENOSPC: "free space on this disk and run again",
         errno.EACCES: "check who may read and write there",

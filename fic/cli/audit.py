@@ -1,6 +1,7 @@
 """`fic audit`: what may be wrong with a data set, and the decisions about it."""
 
 import json
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,23 +109,27 @@ def _print(found: "Audit") -> None:
     _say(f"{pictures} pictures of {len(found.counts)} classes, base {found.base}")
     leaks = f", {len(found.leaks)} of them across the split" if found.leaks else ""
     _say(f"groups of duplicates: {len(found.duplicates)}{leaks}")
-    for group in found.duplicates[:_SHOWN]:
-        names = ", ".join(str(path) for path in group.paths)
-        _say(f"  {group.kind}: {names}")
+    _list(f"{group.kind}: {', '.join(map(str, group.paths))}" for group in found.duplicates)
     _say(f"labels likely wrong: {len(found.likely_wrong)}")
-    for suspect in found.likely_wrong[:_SHOWN]:
-        _say(f"  {suspect.path}: {suspect.label}, or {suspect.suggested}?")
+    _list(f"{each.path}: {each.label}, or {each.suggested}?" for each in found.likely_wrong)
     _say(f"pictures like no other: {len(found.outliers)}")
-    for outlier in found.outliers[:_SHOWN]:
-        _say(f"  {outlier.path}")
+    _list(str(outlier.path) for outlier in found.outliers)
     for pair in [pair for pair in found.confusions if pair.merge][:_SHOWN]:
         first, second = pair.classes
         _say(f"{first} and {second} may be one class: {pair.share:.0%} taken for the other")
     if found.rare:
         _say(f"classes with few pictures: {', '.join(found.rare)}")
     _say(f"files that are not what they seem: {len(found.files)}")
-    for problem in found.files[:_SHOWN]:
-        _say(f"  {problem.reason}")
+    _list(problem.reason for problem in found.files)
+
+
+def _list(findings: Iterable[str]) -> None:
+    """Print the first findings, and how many more the report shows."""
+    lines = list(findings)
+    for line in lines[:_SHOWN]:
+        _say(f"  {line}")
+    if len(lines) > _SHOWN:
+        _say(f"  and {len(lines) - _SHOWN} more")
 
 
 def _say(text: str) -> None:

@@ -63,7 +63,9 @@ def info(bottleneck_dir: Path, as_json: bool) -> None:
         if entry.duplicates:
             click.echo(f"  {entry.duplicates} second copies; `fic cache compact` drops them")
         for path in entry.damaged:
-            click.echo(f"  damaged: {path.name}; `fic cache prune --damaged` removes it")
+            aside = path.name.startswith("damaged-")
+            remedy = "prune --damaged` removes it" if aside else "verify` sets it aside"
+            click.echo(f"  damaged: {path.name}; `fic cache {remedy}")
     if not entries:
         click.echo(f"{bottleneck_dir} is empty")
 

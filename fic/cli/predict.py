@@ -135,6 +135,8 @@ def predict(
 def evaluate(run: Path, data: Path, as_json: bool, bottleneck_dir: Path | None) -> None:
     """Measure the accuracy of a run on labeled pictures.
 
+    Give pictures that it was not trained on; those of its training say little.
+
     \b
       fic evaluate run --data new-photos
     """

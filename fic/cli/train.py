@@ -1,12 +1,14 @@
 """`fic train` and `fic extract`."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+
+from fic_runtime.errors import printable
 
 from ..options import BaseOptions, CacheOptions, TrainingOptions
 from .option_values import (
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from fic_runtime.images.picture_files import FileUse
 
     from ..bottlenecks.single_reading import MakeExtraction
+
+
+_LABELS_SHOWN = 10  # of the classes on the line that sums up a training
 
 
 @click.command(cls=SectionedCommand)
@@ -100,6 +105,7 @@ def train(
     record, figures = run.record, run.metrics["val"]
     report_skipped([each["reason"] for each in record["skipped_files"]])
     report_files(_files_of(record))
+    click.echo(_used(run.labels, record["images"]))
     click.echo(
         f"validation accuracy {figures['accuracy']:.4f} on {figures['images']} pictures, "
         f"best epoch {record['best_epoch']}"
@@ -172,6 +178,17 @@ def extract(
         return
     click.echo(
         f"{use.extracted} bottlenecks extracted in {use.seconds:.1f} s, {use.hits} from the cache"
+    )
+
+
+def _used(labels: Sequence[str], images: Mapping[str, int]) -> str:
+    """Say what was trained on: folders of years in place of classes are seen here at once."""
+    names = ", ".join(map(printable, labels[:_LABELS_SHOWN]))
+    if len(labels) > _LABELS_SHOWN:
+        names += f" and {len(labels) - _LABELS_SHOWN} more"
+    return (
+        f"{len(labels)} classes: {names}; "
+        f"{images['train']} pictures for training, {images['val']} for validation"
     )
 
 

@@ -209,10 +209,9 @@ def _used_rows(file: Path, reader: "Iterator[list[str]]", columns: _Columns) -> 
 
 
 def _check_cells(cells: Sequence[str], columns: _Columns) -> None:
+    """Refuse a line with more or fewer cells than there are columns, if that is no mere habit."""
     names = columns.names
-    # A line may lack, or have, empty cells at its end: some programs leave them out or pad.
-    if len(cells) == len(names):
-        return
+    # Empty cells at its end: some programs leave them out or pad.
     needed = max(columns.path, columns.label, columns.split or 0)
     if len(cells) <= needed or any(cells[len(names) :]):
         raise _Unusable(

@@ -178,11 +178,12 @@ def _check_class(folder: Path, found: Walk, *, needed: bool, on_error: SkipOrFai
         for locked, error in found.unreadable.items():
             raise DataError(_why_unreadable(locked, error)) from error
     if not found.pictures and needed:
-        kinds = FileUse(left_out=tuple(found.left_out)).kinds()
+        unused = FileUse(left_out=tuple(found.left_out))
+        kinds = unused.kinds()
         others = f", but {kinds}" if kinds else ""
         raise DataError(
             f"{folder}: no pictures of a format that fic reads ({_formats()}){others}; "
-            f"add some or remove the folder"
+            f"add some or remove the folder{unused.remedy()}"
         )
     if found.pictures and all(map(_is_broken_link, found.pictures)):
         raise DataError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fic_export.errors import OutputError
+from fic_runtime.reading import open_regular
 from fic_runtime.results import cannot_write, check_own_file, check_writable, whole_file
 
 from ..bases.weights import locking_remedy, open_layers
@@ -91,6 +92,12 @@ def load_head(
     """
     if fault := _fault_of_name(path):
         raise _unusable(path, fault, remedy)
+    try:
+        open_regular(path).close()
+    except OSError as error:
+        raise HeadError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
     import keras
 
     try:
@@ -102,6 +109,8 @@ def load_head(
         raise _unusable(path, error.fault, remedy) from None
     except Exception as error:  # Keras raises a different class for each way to be damaged
         reason = one_line(error)
+        if path.suffix == ".keras" and not zipfile.is_zipfile(path):
+            reason = "it is no zip archive, or cut off"  # for Keras there is no such file
         fault = (
             f"Keras cannot load it as a whole model ({reason})",
             "save the head anew with model.save",

@@ -63,6 +63,8 @@ def compare(
         FicError: see `fic.training.pipeline.train`.
     """
     source = source if isinstance(source, Source) else Source(data=source)
+    if isinstance(base_models, str):  # or each of its letters would be a base
+        raise TypeError(f"base_models is a series of names; received {base_models!r}")
     names = list(dict.fromkeys(base_models))
     if len(names) < 2:
         raise ValueError("a comparison needs at least two bases")

@@ -27,6 +27,7 @@ from fic_runtime.results import cannot_write, whole_file
 
 from ..data.remote import RemotePath, location
 from ..errors import DataError
+from ..options import StrPath
 from ..runs.csv_cells import escaped, unescaped
 from .findings import Audit
 
@@ -118,16 +119,21 @@ def _opened(file: Path) -> Iterator[TextIO]:
         yield stream
 
 
-def apply_decisions(decisions: Path, out: Path) -> Applied:
+def apply_decisions(decisions: StrPath, out: StrPath) -> Applied:
     """Write the CSV file of a data set without what was rejected and with the new labels.
 
     No picture is moved or deleted. Paths in the decisions are relative to the working folder, as
     the audit had them; in `out` they are absolute.
 
+    Args:
+        decisions: `suspects.csv` of an audit, with decisions in it.
+        out: the file of the cleaned data set, which is new.
+
     Raises:
         DataError: the decisions cannot be read or make no sense.
         OutputError: `out` exists, or cannot be written.
     """
+    decisions, out = Path(decisions), Path(out)
     if out.exists():
         raise OutputError(f"{out}: exists already; give another name")
     rows = _read(decisions)
@@ -243,6 +249,13 @@ def _row(file: Path, line: int, cells: Mapping[str | None, object]) -> _Row:
 def _decided(file: Path, row: _Row, known: set[str]) -> str | None:
     """Return the label that a picture has from now on, None for one that is left out."""
     decision = row.decision.lower()
+    if row.decision in known and decision in _KEPT | _REJECTED:
+        free = min(_REJECTED - known, default="Reject")
+        raise DataError(
+            f"{file}, line {row.line}: {row.decision!r} is a class here and a decision as well; "
+            "write relabel, with the class in the column suggested, or, for the decision, "
+            f"{'nothing' if decision in _KEPT else free}"
+        )
     if decision in _KEPT:
         return row.label
     if decision in _REJECTED:

@@ -12,7 +12,7 @@ from ..cache.remote import open_cache
 from ..data.file_memo import FileDigests
 from ..data.remote import local
 from ..data.thumbnails import thumbnail_reader
-from ..errors import FicError
+from ..errors import FicError, RunError, one_line
 from ..options import StrPath
 from ..runs import Run
 from ..runs.report import render_report
@@ -47,7 +47,14 @@ def report(
     if out is not None:
         check_page(file)
     results = trained.results()
-    text = render_report(results, read_report_pictures(trained, results.validation))
+    pictures = read_report_pictures(trained, results.validation)
+    try:
+        text = render_report(results, pictures)
+    # Figures may be a stranger's: anything may stand where a number belongs.
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{folder}: its figures make no sense ({one_line(error)}); train again"
+        ) from error
     write_page(file, text)
     return file
 

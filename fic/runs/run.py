@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -140,6 +141,9 @@ class Run:
         metrics = _read_json(self.folder / METRICS_FILE)
         if not isinstance(metrics.get("val"), dict):
             raise RunError(f"{self.folder / METRICS_FILE}: has no 'val'; train again")
+        classes = metrics["val"].get("per_class", {})
+        if not isinstance(classes, dict) or not all(map(_are_of_a_class, classes.values())):
+            raise RunError(f"{self.folder / METRICS_FILE}: 'per_class' is damaged; train again")
         return metrics
 
     @property
@@ -212,12 +216,12 @@ class Run:
                     path=path_of_text(_file_name(unescaped(row["path"]))),
                     label=unescaped(row["label"]),
                     predicted=unescaped(row["predicted"]),
-                    probability=float(row["probability"]),
+                    probability=_probability(row["probability"]),
                 )
                 for row in csv.DictReader(text)
             ]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-            raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
+            raise _unreadable(path, error) from error
 
     def history(self) -> list[dict[str, float]]:
         """Return loss and accuracy of each epoch; none where nothing was trained.
@@ -232,7 +236,7 @@ class Run:
                 {name: float(value) for name, value in row.items()} for row in csv.DictReader(text)
             ]
         except (OSError, ValueError, TypeError, AttributeError, csv.Error) as error:
-            raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
+            raise _unreadable(path, error) from error
 
     def results(self) -> RunResults:
         """Return the results of the training.
@@ -403,10 +407,28 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise _no_run(path.parent, path.name) from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({one_line(error)}); train again") from error
+        raise _unreadable(path, error) from error
     if not isinstance(values, dict):
         raise RunError(f"{path}: is not a JSON object; train again")
     return values
+
+
+def _are_of_a_class(figures: object) -> bool:
+    return isinstance(figures, dict) and {"images", "precision", "recall"} <= figures.keys()
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    # What may not be read may well be whole.
+    remedy = "check its permissions" if isinstance(error, PermissionError) else "train again"
+    reason = getattr(error, "strerror", None) or one_line(error)
+    return RunError(f"{path}: cannot be read ({reason}); {remedy}")
+
+
+def _probability(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a probability")
+    return number
 
 
 def _file_name(text: str) -> str:

@@ -7,7 +7,8 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -121,7 +122,8 @@ def add_tuning(run: Run, tuning: Mapping[str, Any], *, page: str) -> None:
             with whole_file(run.folder / name) as part:
                 write(part)
         except OSError as error:
-            raise cannot_write(run.folder / name, error) from error
+            reason = cannot_write(run.folder / name, error)
+            raise OutputError(f"{reason}; the run itself is whole, in {run.folder}") from error
 
 
 def _written(
@@ -129,7 +131,7 @@ def _written(
 ) -> tuple[Path, OSError | None]:
     """Return where the run was written, and why not beside its folder."""
     failure, halves = None, []
-    for home in (home_of(real_path(folder)), spare, Path(tempfile.gettempdir())):
+    for home in _homes(folder, spare):
         place = None
         try:
             place = _new_folder(home, f"{real_path(folder).name}.unfinished")
@@ -152,6 +154,14 @@ def _written(
         shutil.rmtree(half, ignore_errors=True)
     assert failure is not None
     raise cannot_write(folder, failure) from failure
+
+
+def _homes(folder: Path, spare: Path) -> Iterator[Path]:
+    yield home_of(real_path(folder))
+    yield spare
+    # There may be none, as in a container whose root is read-only.
+    with suppress(FileNotFoundError):
+        yield Path(tempfile.gettempdir())
 
 
 def _new_folder(home: Path, name: str) -> Path:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @keras_settings()
 def train(
-    source: Source,
+    source: Source | StrPath,
     *,
     out: StrPath,
     base: BaseOptions | None = None,
@@ -53,7 +53,7 @@ def train(
     """Train a head on the bottlenecks of a frozen base and write the run folder.
 
     Args:
-        source: the pictures.
+        source: the pictures; a folder or CSV file stands for `Source(data=…)`.
         out: the run folder; an earlier run there goes to a folder beside it, `OUT.previous`.
         base: which base, and where it is cut.
         cache: how bottlenecks are extracted and kept.
@@ -74,7 +74,7 @@ def train(
     """
     started = time.perf_counter()
     request = TrainingRequest(
-        source=source,
+        source=source if isinstance(source, Source) else Source(data=source),
         base=base or BaseOptions(),
         cache=cache or CacheOptions(),
         options=options or TrainingOptions(),
@@ -106,7 +106,10 @@ def train(
         parts.train.close()
     if earlier_run:
         progress.note(f"the earlier run is kept in {previous_run(out)} until the next training")
-    save_files(fitted.trained.model, parts.train.labels, **files)
+    try:
+        save_files(fitted.trained.model, parts.train.labels, **files)
+    except OutputError as error:
+        raise OutputError(f"{error}; the run itself is whole, in {out}") from error
     return run
 
 

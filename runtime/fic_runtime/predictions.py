@@ -1,5 +1,6 @@
 """Answers for one picture: the best label, and all labels with their probabilities."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -53,13 +54,17 @@ class Prediction:
         """Return the `k` most probable labels, best first; ties keep the order of the labels."""
         if k < 1:
             raise ValueError(f"k is at least 1; received {k}")
-        best = np.arange(len(self.labels))
+        best: Sequence[int] = range(len(self.labels))
+        values = self.probabilities
         if k < len(best):
             # Sorting all of ten thousand labels takes three times as long as a prediction.
-            least = np.partition(self.probabilities, -k)[-k]
-            best = np.flatnonzero(self.probabilities >= least)
-        best = best[np.argsort(-self.probabilities[best], kind="stable")][:k]
-        return [Score(self.labels[i], int(i), float(self.probabilities[i])) for i in best]
+            least = np.partition(values, -k)[-k]
+            best = np.flatnonzero(values >= least).tolist()
+            values = values[best]
+        # Few by now: NumPy's calls would take longer than Python's.
+        probabilities = values.tolist()
+        order = sorted(range(len(best)), key=probabilities.__getitem__, reverse=True)[:k]
+        return [Score(self.labels[best[i]], best[i], probabilities[i]) for i in order]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values: label, index, probability, and every probability by label.

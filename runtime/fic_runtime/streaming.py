@@ -237,12 +237,11 @@ class _Present(Generic[Item, Result]):
         # Daemons: a program may end before its stream does. What is computed then is waited for.
         self._process = os.getpid()
         atexit.register(self.close)
-        self._threads = [
-            threading.Thread(target=self._run, name="fic-stream", daemon=True)
-            for _ in range(workers - caller_works)
-        ]
-        for thread in self._threads:
+        self._threads: list[threading.Thread] = []  # those that were started
+        for _ in range(workers - caller_works):
+            thread = threading.Thread(target=self._run, name="fic-stream", daemon=True)
             thread.start()
+            self._threads.append(thread)
 
     def take(self, limit: int) -> list[Result]:
         """Return the next result alone, whatever the limit; none when there are no more items.

@@ -11,12 +11,22 @@ import pytest
 
 from fic.cli.export import export
 from fic.cli.option_values import from_options
-from fic.options import ExportOptions, OptionsError, ReliabilityOptions
+from fic.options import (
+    BaseOptions,
+    CacheOptions,
+    ExportOptions,
+    OptionsError,
+    ReliabilityOptions,
+    TrainingOptions,
+)
+
+# A command remembers its option for help as it was first called, and other tests look at it.
+_AS_IN_FIC: Any = {"help_option_names": ["-h", "--help"]}
 
 
 def command_line(*arguments: str) -> dict[str, Any]:
     """Return what click hands to `fic export`."""
-    values = dict(export.make_context("export", ["run", *arguments]).params)
+    values = dict(export.make_context("export", ["run", *arguments], **_AS_IN_FIC).params)
     return {name: value for name, value in values.items() if name not in ("run", "out")}
 
 
@@ -73,5 +83,28 @@ def test_options_that_do_not_go_together_are_a_slip(options: Any, message: str) 
 
 def test_the_command_line_words_a_slip_with_its_own_names() -> None:
     with pytest.raises(click.UsageError) as caught:
-        export.main(["run", "--base", "bundle"], standalone_mode=False)
+        export.main(["run", "--base", "bundle"], standalone_mode=False, **_AS_IN_FIC)
     assert str(caught.value) == "--base is for --head-only: a whole bundle has its own base."
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "message"),
+    [
+        (BaseOptions, "pooling", "mean", "pooling is one of avg, max, cls, none; received 'mean'"),
+        (BaseOptions, "resize", "squash", "resize is one of stretch, crop, pad; received 'squash'"),
+        (CacheOptions, "engine", "tf", "engine is one of auto, onnx, keras; received 'tf'"),
+        (CacheOptions, "views", 0, "views is at least 1; received 0"),
+        (TrainingOptions, "optimizer", "adamm", "optimizer is one of adam, adamw, sgd, rmsprop"),
+        (TrainingOptions, "monitor", None, "monitor is one of loss, accuracy; received None"),
+        (TrainingOptions, "epochs", -1, "epochs is at least 0; received -1"),
+        (TrainingOptions, "batch_size", 0, "batch_size is at least 1; received 0"),
+        (TrainingOptions, "learning_rate", -1.0, "learning_rate is above 0; received -1.0"),
+        (TrainingOptions, "weight_decay", float("nan"), "weight_decay is at least 0; received nan"),
+        (TrainingOptions, "label_smoothing", 2, "label_smoothing is below 1; received 2"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_a_slip(
+    kind: Any, name: str, value: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**{name: value})

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fic.data import Source
 from fic.errors import CacheError, DataError, RunError
 from fic.heads.keras_files import save_files
 from fic.heads.standalone import HeadFile
@@ -81,6 +82,30 @@ def test_a_run_is_measured_on_other_pictures(
     figures = evaluate_run(cold_run.folder, data, progress=recorder)
     assert figures["images"] == 12
     assert figures["accuracy"] > 0.6
+
+
+def test_figures_of_training_pictures_are_said_to_be_too_good(
+    cold_run: Run, shared_photos: Path, photos: Path, recorder: Any
+) -> None:
+    evaluate_run(cold_run.folder, photos, progress=recorder)
+    assert recorder.notes == []
+    evaluate_run(cold_run.folder, shared_photos, progress=recorder)
+    (note,) = recorder.notes
+    assert note.startswith(f"{shared_photos}: the run was trained on pictures there")
+    assert note.endswith(str(cold_run.folder / "metrics.json"))
+
+
+def test_the_validation_side_of_a_list_is_not_said_to_be_trained_on(
+    fit: Any, photos: Path, list_pictures: Any, recorder: Any
+) -> None:
+    file = list_pictures(photos, photos.parent / "list.csv", val=4)
+    evaluate_run(fit(source=Source(data=file)), file, progress=recorder)
+    assert recorder.notes == []
+
+
+def test_figures_do_not_need_the_list_of_the_validation(run: Run, shared_photos: Path) -> None:
+    (run.folder / "validation.csv").unlink()
+    assert evaluate_run(run, shared_photos)["images"] == 24
 
 
 def test_a_class_may_be_missing_in_the_measurement(cold_run: Run, photos: Path) -> None:

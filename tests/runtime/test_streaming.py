@@ -345,3 +345,31 @@ def test_a_program_may_end_before_the_stream_of_a_list(golden):
     )
     assert done.stdout.strip()
     assert not done.stderr
+
+
+def test_a_machine_without_threads_to_spare_can_end_its_program(monkeypatch):
+    ends = []
+    started = itertools.count()
+    start = threading.Thread.start
+
+    def some(thread):
+        if next(started):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", some)
+    monkeypatch.setattr("fic_runtime.streaming.atexit.register", ends.append)
+    answers = answer_stream(
+        [0, 1],
+        lambda _: np.zeros((1, 1, 3), np.uint8),
+        list,
+        batch_size=1,
+        workers=2,
+        threads="workers",
+        on_error="raise",
+    )
+    with pytest.raises(RuntimeError, match="start new thread"):
+        next(answers)
+    for end in ends:
+        end()
+    assert ends

@@ -6,6 +6,7 @@ from typing import Any
 
 from fic_runtime.bundle.manifest import Known, Manifest
 from fic_runtime.errors import printable
+from fic_runtime.preprocessing import Geometry
 
 _MARKS = re.compile(r"[\\`*\[\]!|]|:(?=//)")
 
@@ -68,9 +69,12 @@ def _outputs(manifest: Manifest) -> str:
 def _single_graph(manifest: Manifest) -> list[str]:
     if not manifest.single_graph:
         return []
-    geometry = manifest.preprocessing.geometry
+    dtype = manifest.single_graph["input"]["dtype"]
+    same = dtype == manifest.base.input.dtype
+    image = "the same `image`" if same else f"`image` as {dtype}, 0 to 255,"
+    given = "picture[None]" if dtype == "uint8" else f'picture[None].astype("{dtype}")'
     return [
-        f"In one step: `{manifest.single_graph['file']}` takes the same `image` and gives "
+        f"In one step: `{manifest.single_graph['file']}` takes {image} and gives "
         f"{_outputs(manifest)}. It is the two graphs fused, and nothing else is needed to run it:",
         "",
         "```python",
@@ -79,14 +83,46 @@ def _single_graph(manifest: Manifest) -> list[str]:
         "",
         f'session = onnxruntime.InferenceSession("this-folder/{manifest.single_graph["file"]}")',
         'picture = cv2.cvtColor(cv2.imread("photo.jpg"), cv2.COLOR_BGR2RGB)',
-        "height, width = picture.shape[:2]",
-        f"smaller = min(width, {geometry.width}), min(height, {geometry.height})",
-        "picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)",
-        f"picture = cv2.resize(picture, ({geometry.width}, {geometry.height}), "
-        "interpolation=cv2.INTER_LINEAR)",
-        '(probabilities,) = session.run(["probabilities"], {"image": picture[None]})',
+        *_resizing(manifest.preprocessing.geometry),
+        f'(probabilities,) = session.run(["probabilities"], {{"image": {given}}})',
         "```",
         "",
+    ]
+
+
+def _resizing(geometry: Geometry) -> list[str]:
+    """Return lines of Python that do with `picture` what `fic_runtime.images.resizing` does."""
+    high, wide = geometry.height, geometry.width
+    rows, columns = str(high), str(wide)
+    before, after = [], []
+    if geometry.resize == "crop":
+        before = [
+            f"scale = {geometry.crop_fraction} * min(height / {high}, width / {wide})",
+            f"rows = min(max(round(scale * {high}), 1), height)",
+            f"columns = min(max(round(scale * {wide}), 1), width)",
+            "top, left = (height - rows) // 2, (width - columns) // 2",
+            "picture = picture[top : top + rows, left : left + columns]",
+            "height, width = rows, columns",
+        ]
+    elif geometry.resize == "pad":
+        rows, columns = "rows", "columns"
+        before = [
+            f"scale = min({high} / height, {wide} / width)",
+            f"rows = min(max(round(scale * height), 1), {high})",
+            f"columns = min(max(round(scale * width), 1), {wide})",
+        ]
+        after = [
+            f"top, left = ({high} - rows) // 2, ({wide} - columns) // 2",
+            f"bottom, right = {high} - rows - top, {wide} - columns - left",
+            "picture = cv2.copyMakeBorder(picture, top, bottom, left, right, cv2.BORDER_CONSTANT)",
+        ]
+    return [
+        "height, width = picture.shape[:2]",
+        *before,
+        f"smaller = min(width, {columns}), min(height, {rows})",
+        "picture = cv2.resize(picture, smaller, interpolation=cv2.INTER_AREA)",
+        f"picture = cv2.resize(picture, ({columns}, {rows}), interpolation=cv2.INTER_LINEAR)",
+        *after,
     ]
 
 
@@ -132,7 +168,7 @@ def _per_class(metrics: Any) -> list[str]:
     lines = ["## Classes", "", "| class | images | precision | recall |", "|---|---|---|---|"]
     for label, figures in classes.items():
         values = (figures[name] for name in ("images", "precision", "recall"))
-        lines.append(f"| {_text(label)} | {' | '.join(map(_figure, values))} |")
+        lines.append(f"| {_text(label)} | {' | '.join(_text(_figure(each)) for each in values)} |")
     return [*lines, ""]
 
 

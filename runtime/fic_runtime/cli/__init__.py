@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 from ..errors import FicError
 from . import bench, doctor, explain, extract, html, info, predict, selftest, serve, teach, watch
@@ -13,7 +14,9 @@ from .process import (
     exit_code_of,
     interruption_behind,
     prepare_streams,
+    shortage,
     silence,
+    silence_broken,
     surviving,
 )
 
@@ -46,34 +49,57 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     prepare_streams()
     try:
-        options = _parser().parse_args(arguments)
+        options = _parsed(arguments)
         # The server ends by itself, after the requests that it has accepted.
         ended = nullcontext() if options.command is serve.serve_bundle else ended_by_interrupt()
         with ending_on_signals(), ended:
             status = options.command(options)
         sys.stdout.flush()
     except FicError as error:
-        with surviving(sys.stderr):
-            print(f"fic-runtime: {error}", file=sys.stderr)
+        _complain(str(error))
         status = error.exit_code
     except KeyboardInterrupt as error:
         status = exit_code_of(error)
     except OSError as error:  # of the output: a file that cannot be read is a FicError
         # Not for a reader that has gone (`| head`).
         if not isinstance(error, BrokenPipeError):
-            with surviving(sys.stderr):
-                print(f"fic-runtime: cannot write the answers ({error.strerror})", file=sys.stderr)
+            _complain(f"cannot write the answers ({error.strerror})")
         silence(sys.stdout)
         status = 1
     except Exception as error:
-        if (interruption := interruption_behind(error)) is None:
+        if (interruption := interruption_behind(error)) is not None:
+            status = exit_code_of(interruption)
+        elif (reason := shortage(error)) is not None:
+            _complain(reason)
+            status = 1
+        else:
             raise
-        status = exit_code_of(interruption)
     sys.exit(status)
 
 
+def _complain(text: str) -> None:
+    with surviving(sys.stderr):
+        print(f"fic-runtime: {text}", file=sys.stderr)
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    try:
+        return _parser().parse_args(arguments)
+    except SystemExit:
+        # Of the help and of the usage; Python would end with a code of its own.
+        silence_broken(sys.stderr)
+        sys.stdout.flush()
+        raise
+
+
+class _Parser(argparse.ArgumentParser):
+    def print_help(self, file: Any = None) -> None:
+        # argparse's own says nothing of a full disk.
+        print(self.format_help(), end="", file=file or sys.stdout)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fic-runtime",
         description="Image classification with a bundle written by `fic export`.",
         epilog=_EXAMPLES,

@@ -30,6 +30,7 @@ def _run(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from ..diagnostics.doctor import examine
+    from ..errors import printable
 
     found = examine()
     if options.json:
@@ -44,6 +45,11 @@ def _run(options: argparse.Namespace) -> int:
     print(f"processor   {found.processor or 'not known'}")
     print(f"            {usable} of {there} usable; {' '.join(found.features)}")
     print(f"int8        {_INT8[found.int8_sums]}")
+    if found.graphs_not_kept is not None:
+        print(
+            f"graphs      not kept ({printable(found.graphs_not_kept)}): each start is slower; "
+            "FIC_CACHE_DIR names another folder"
+        )
     print(f"container   processors: {limits[0]}; memory: {limits[1]}")
     for name, number in found.versions.items():
         print(f"{name:<11} {number}")

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
+from ..errors import one_line
+
 _ESCAPES = "fic-escapes"
 
 
@@ -48,6 +50,24 @@ def interruption_behind(error: BaseException) -> BaseException | None:
     while seen is not None and not isinstance(seen, KeyboardInterrupt):
         seen = seen.__cause__ or seen.__context__
     return seen
+
+
+def shortage(error: BaseException) -> str | None:
+    """Return a sentence for an error that says that this machine gives a program too little.
+
+    None for any other. Large libraries do not fit in the memory that a process may have, or their
+    files are damaged; a container may have few threads.
+    """
+    if isinstance(error, MemoryError):
+        return "the memory of this machine does not suffice; take smaller batches or less"
+    if isinstance(error, ImportError):
+        return f"a library cannot be loaded ({one_line(error)}); free memory or install it again"
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return (
+            "no more threads can be started here; raise the limit of processes (ulimit -u, or that "
+            "of the container)"
+        )
+    return None
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 
 from ..classifier import Classifier
 from ..devices import Device, chosen_threads
+from ..errors import OutputError
 from ..images import load_image, to_rgb
 
 DRAWN_SIZE = (640, 480)  # width, height: what most cameras give unless asked for more
@@ -97,6 +98,7 @@ def run_benchmark(
     Raises:
         BundleError, DeviceError: the bundle cannot be opened.
         ImageError: one of the pictures cannot be read.
+        OutputError: none is given, and none can be drawn in the folder for temporary files.
     """
     counts = sorted(set(threads)) or sorted({1, chosen_threads(None)})
     opening = partial(
@@ -182,9 +184,16 @@ def _at_least_one(pictures: Sequence[Path]) -> Iterator[Sequence[Path]]:
     if pictures:
         yield pictures
         return
-    with TemporaryDirectory(prefix="fic-bench-") as folder:
-        file = Path(folder) / "drawn.jpg"
-        file.write_bytes(_drawn_photo())
+    with ExitStack() as closing:
+        try:
+            folder = closing.enter_context(TemporaryDirectory(prefix="fic-bench-"))
+            file = Path(folder) / "drawn.jpg"
+            file.write_bytes(_drawn_photo())
+        except OSError as error:
+            raise OutputError(
+                f"no picture can be drawn ({error.strerror or error}); name a picture, or set "
+                "TMPDIR to a folder that can be written"
+            ) from error
         yield [file]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..devices import CPU, CUDA, ONNX_RUNTIMES, cgroup_cpus, usable_cpus
 from ..errors import one_line
+from ..graphs.cache import reason_not_kept
 from ..graphs.int8_sums import int8_sums_saturate
 from ..graphs.onnx_runtime import onnxruntime
 from ..graphs.sessions import SessionOptions, new_session
@@ -64,6 +65,8 @@ class Examination:
         processors: how many there are, and how many this process may use.
         processor_limit: of the container, in processors; None where there is none.
         memory_limit: of the container, in bytes; None where there is none.
+        graphs_not_kept: why optimised graphs are not kept, which makes each start slower; None
+            where they are.
         providers: the execution providers, best first.
         problems: what should be put right, one sentence each.
     """
@@ -76,6 +79,7 @@ class Examination:
     processors: tuple[int, int]
     processor_limit: float | None
     memory_limit: int | None
+    graphs_not_kept: str | None
     providers: tuple[ProviderCheck, ...]
     problems: tuple[str, ...]
 
@@ -95,6 +99,7 @@ def examine() -> Examination:
         processors=(os.cpu_count() or 1, usable_cpus()),
         processor_limit=cgroup_cpus(),
         memory_limit=_memory_limit(),
+        graphs_not_kept=reason_not_kept(),
         providers=providers,
         problems=tuple(_problems(versions, providers)),
     )

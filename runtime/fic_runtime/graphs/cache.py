@@ -246,6 +246,25 @@ def graph_cache() -> GraphCache | None:
     return None if folder is None else GraphCache(folder / "graphs")
 
 
+def reason_not_kept() -> str | None:
+    """Return why no optimised graph is kept or used in the user's folder; None where they are.
+
+    Nothing is written. A folder that is not there yet is made when it is needed.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return "FIC_CACHE_DIR is empty, or there is no home folder"
+    folder /= "graphs"
+    try:
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        if there == folder:
+            private_folder(folder)
+    except OSError as error:
+        return f"{error.filename or folder}: {error.strerror}"
+    can_be_written = there.is_dir() and os.access(there, os.W_OK)
+    return None if can_be_written else f"{there}: it is no folder that can be written"
+
+
 def _read_entry(place: Path) -> Entry:
     """Return what an entry holds, be it whole or not.
 

@@ -160,8 +160,10 @@ def check_head(bundle: Bundle, deployed: Bundle) -> None:
             f"again with `fic export RUN --head-only --base {base_path}`"
         )
     if head.base != base.base or head.preprocessing != base.preprocessing:
-        what = "preprocessing" if head.base == base.base else "names and shapes of the base"
+        what = "names and shapes of the base are not those"
+        if head.base == base.base:
+            what = "preprocessing is not that"
         raise BundleError(
-            f"{path}: its {what} are not those of {base_path}, although the base is the same; "
+            f"{path}: its {what} of {base_path}, although the base is the same; "
             f"export the head again with `fic export RUN --head-only --base {base_path}`"
         )

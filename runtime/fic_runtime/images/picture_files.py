@@ -96,9 +96,13 @@ class FileUse:
             text += f", {len(self.by_content)} of them pictures by content only: {named}"
         if self.left_out:
             text += f"; left out: {self.kinds()}"
+        return text + self.remedy()
+
+    def remedy(self) -> str:
+        """Return how to make use of what is left out, as the end of a sentence, or nothing."""
         if any(each.kind in _HEIC for each in self.left_out):
-            text += "; convert HEIC to JPEG first, with heif-convert or, on macOS, sips"
-        return text
+            return "; convert HEIC to JPEG first, with heif-convert or, on macOS, sips"
+        return ""
 
     def kinds(self) -> str:
         """Return what is left out, by kind: `3 .heic, 1 without a suffix`."""

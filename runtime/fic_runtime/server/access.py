@@ -2,9 +2,9 @@
 
 import json
 import logging
+import os
 import re
 import time
-import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,8 @@ ID_HEADER = "X-Request-ID"
 GONE = 499  # the client went away before its answer
 
 log = logging.getLogger(__name__)
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 _ID = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
 
@@ -69,8 +71,7 @@ class Access:
 
     def _finish(self, scope: Scope, status: int, sent: int, seconds: float) -> None:
         state, route = scope["state"], scope["state"].get("route", "other")
-        self._metrics.requests.labels(route, _known_method(scope["method"]), str(status)).inc()
-        self._metrics.seconds.labels(route).observe(seconds)
+        self._metrics.count_request(route, _known_method(scope["method"]), str(status), seconds)
         if log.isEnabledFor(logging.INFO):
             client = scope.get("client")
             line = {
@@ -83,7 +84,11 @@ class Access:
                 "sent": sent,
                 **state.get("logged", {}),
             }
-            log.info("%s", Line(line))
+            # Not `log.info`, which looks for the line of code, the same every time.
+            record = log.makeRecord(
+                log.name, logging.INFO, __file__, 0, "%s", (Line(line),), None, "access"
+            )
+            log.handle(record)
 
 
 class Line:
@@ -93,7 +98,7 @@ class Line:
         self.values = values
 
     def __str__(self) -> str:
-        return printable_json(json.dumps(self.values, ensure_ascii=False))
+        return _json(self.values)
 
 
 class JsonLines(logging.Formatter):
@@ -111,7 +116,11 @@ class JsonLines(logging.Formatter):
             values |= {"logger": record.name, "message": record.getMessage()}
         if record.exc_info:
             values["traceback"] = self.formatException(record.exc_info)
-        return printable_json(json.dumps(values, ensure_ascii=False))
+        return _json(values)
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return printable_json(_ENCODER.encode(values))
 
 
 def _request_id(scope: Scope) -> str:
@@ -120,7 +129,7 @@ def _request_id(scope: Scope) -> str:
             text = value.decode("latin-1")
             if _ID.fullmatch(text):
                 return str(text)
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 def _known_method(method: str) -> str:

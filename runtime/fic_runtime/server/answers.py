@@ -12,6 +12,8 @@ from ..predictions import Prediction
 from .models import HeadAnswers
 from .workers import FullError, Picture
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
 
 class Json(Response):
     """A JSON body; it may hold finite numbers only."""
@@ -20,9 +22,7 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         """Return the text."""
-        return json.dumps(
-            content, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        ).encode("utf-8", "backslashreplace")
+        return _ENCODER.encode(content).encode("utf-8", "backslashreplace")
 
 
 class RefusalError(HTTPException):

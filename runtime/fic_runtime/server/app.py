@@ -12,8 +12,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from ..classifier import Classifier
 from ..diagnostics.doctor import runtime_version
@@ -108,8 +109,9 @@ def create_app(
                 expose_headers=[ID_HEADER, "Retry-After", LENGTH_HEADER],
             )
         )
+    folder = page or (PAGE_FOLDER if (PAGE_FOLDER / "index.html").is_file() else None)
     app = Starlette(
-        routes=_Endpoints(service).routes(page),
+        routes=_Endpoints(service).routes(own_page=folder is None),
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={
@@ -120,7 +122,14 @@ def create_app(
         },
     )
     app.state.service = service
+    _add_files(app, folder)
     return app
+
+
+def _add_files(app: Starlette, folder: Path | None) -> None:
+    if folder is not None:
+        # Not mounted at /, where it would answer for every address that has another method.
+        app.router.default = StaticFiles(directory=folder, html=True)
 
 
 class _Endpoints:
@@ -129,8 +138,8 @@ class _Endpoints:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def routes(self, page: Path | None) -> list[BaseRoute]:
-        """Return all addresses; the page at `/` comes last, since it matches everything."""
+    def routes(self, *, own_page: bool) -> list[BaseRoute]:
+        """Return all addresses, with the built-in page at `/` or without it."""
         model = "/v2/models/{name}"
         table: list[tuple[str, str, Endpoint]] = [
             ("POST", "/predict", self.predict),
@@ -149,16 +158,12 @@ class _Endpoints:
         ]
         if self._service.updates.token is not None:
             table.append(("POST", f"{model}/heads", self.take_head))
-        folder = page or (PAGE_FOLDER if (PAGE_FOLDER / "index.html").is_file() else None)
-        if folder is None:
+        if own_page:
             table.append(("GET", "/", self.own_page))
-        routes: list[BaseRoute] = [
-            Route(path, _known_as(path, endpoint), methods=[method])
+        return [
+            Route(path, _Known(path, endpoint), methods=[method])
             for method, path, endpoint in table
         ]
-        if folder is not None:
-            routes.append(Mount("/", StaticFiles(directory=folder, html=True)))
-        return routes
 
     async def predict(self, request: Request) -> Response:
         """Classify what is in the body."""
@@ -266,13 +271,16 @@ class _ErrorAnswers:
             error = refusal_of(error)
         elif isinstance(error, FicError):
             reason = "picture" if isinstance(error, ImageError) else "head"
+            # Its frames know the future that it came by: as in the threads, a circle.
+            error.__traceback__ = None
             error = RefusalError(400, str(error), reason=reason)
         assert isinstance(error, HTTPException)
         headers = dict(error.headers or {})
         if isinstance(error, RefusalError):
             self._service.metrics.rejected.labels(error.reason).inc()
         elif request.method == "OPTIONS" and error.status_code == 405:
-            return Response(status_code=204, headers={"Allow": f"{headers['Allow']}, OPTIONS"})
+            allowed = headers.get("Allow", "GET, HEAD")  # files of a page do not say it everywhere
+            return Response(status_code=204, headers={"Allow": f"{allowed}, OPTIONS"})
         elif request.method not in ("GET", "HEAD", "OPTIONS"):  # 404 and 405: nobody read the body
             await drain(request)
             headers["Connection"] = "close"
@@ -283,17 +291,22 @@ async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=GONE)
 
 
-def _known_as(path: str, endpoint: Endpoint) -> Endpoint:
-    """Return the endpoint, which tells the middleware its address before all parameters."""
+class _Known:
+    """An endpoint that tells the middleware its address before all parameters."""
 
-    async def answer(request: Request) -> Response:
-        request.scope["state"]["route"] = path
-        return await endpoint(request)
+    def __init__(self, path: str, endpoint: Endpoint) -> None:
+        self._path = path
+        self._endpoint = endpoint
 
-    return answer
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"]["route"] = self._path
+        response = await self._endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def _top(request: Request) -> int:
+    if not request.scope["query_string"]:  # nearly always
+        return DEFAULT_TOP
     text = request.query_params.get("top", str(DEFAULT_TOP))
     digits = text.lstrip("0") if text.isascii() and text.isdecimal() else ""
     if not digits:

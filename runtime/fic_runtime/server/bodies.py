@@ -213,7 +213,9 @@ def _multipart(content_type: str, body: bytes, limits: Limits) -> list[Picture]:
         parser.finalize()
     except (FormParserError, ValueError) as error:
         raise bad_request(f"the body is not multipart/form-data ({error})") from None
-    return pictures
+    found = pictures.copy()
+    pictures.clear()  # the parser refers to itself, and would keep them for a while
+    return found
 
 
 def _from_json(body: bytes, limits: Limits) -> list[Picture]:

@@ -1,10 +1,12 @@
 """Connections of uvicorn that cannot be held open by a client that sends next to nothing."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from .disconnects import WHEN_LOST
 from .limits import Limits
 
 _MAX_HEADER_BYTES = 65_536
@@ -59,10 +61,12 @@ class _Connection(HttpToolsProtocol):
 
     _header_deadline: asyncio.TimerHandle | None = None
     _header_bytes = 0
+    _when_lost: set[Callable[[], None]]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast, since uvicorn's own signature is narrower than asyncio's.
         super().connection_made(cast(asyncio.Transport, transport))
+        self._when_lost = set()
         if len(self.connections) > self.limits.max_connections:
             self._make_room()
         if not self.transport.is_closing():
@@ -73,20 +77,24 @@ class _Connection(HttpToolsProtocol):
         self.waiting.pop(self, None)
         self._header_came()
         super().connection_lost(exc)
+        for call in tuple(self._when_lost):
+            call()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
         if self._without_request():
             self._header_bytes += len(data)
-            if self._header_deadline is None:
-                self._expect_header()
         super().data_received(data)
-        if self._without_request() and self._header_bytes > _MAX_HEADER_BYTES:
-            self._refuse(_TOO_LARGE)
+        if self._without_request():
+            if self._header_bytes > _MAX_HEADER_BYTES:
+                self._refuse(_TOO_LARGE)
+            elif self._header_deadline is None:
+                self._expect_header()
 
     def on_headers_complete(self) -> None:
         self._header_came()
+        self.scope["state"][WHEN_LOST] = self._when_lost
         super().on_headers_complete()
         if self.scope["method"] != "HEAD" and self.cycle is not None:
             self.cycle.transport = cast(asyncio.Transport, _OneWrite(self.transport))
@@ -97,7 +105,10 @@ class _Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self.transport.is_closing():
+        whole = (
+            not self.cycle.response_complete and not self.cycle.more_body
+        )  # the next one is here
+        if not whole and not self.transport.is_closing():
             self.waiting[self] = None
 
     def _without_request(self) -> bool:

@@ -121,7 +121,9 @@ class HeadsFolder:
             for path in sorted(self._folder.iterdir()):
                 file = path if path.suffix == ".zip" else path / "manifest.json"
                 if not path.name.startswith(".") and file.is_file():
-                    found[path] = file.stat().st_mtime_ns
+                    # A folder may be copied file by file, its manifest first.
+                    files = [path] if file == path else [*path.iterdir()]
+                    found[path] = max(each.stat().st_mtime_ns for each in files if each.is_file())
         except OSError as error:
             if self._seen:
                 log.warning("%s: cannot be read (%s)", self._folder, error.strerror)

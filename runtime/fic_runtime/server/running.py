@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from starlette.applications import Starlette
@@ -76,15 +78,54 @@ def serve(app: Starlette, listener: socket.socket, limits: Limits) -> Service:
 
     service.on_failure = stop
     # uvicorn raises the signal again at its end: after SIGTERM all is well, and the code is 0.
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
-    turn = sys.getswitchinterval()
-    sys.setswitchinterval(_SECONDS_OF_A_TURN)
+    # It may come before uvicorn listens to it, too.
+    before = signal.signal(signal.SIGTERM, lambda *_: stop())
     try:
-        server.run(sockets=[listener])
+        service.workers.start()  # before this thread steps back, as those that it starts would
+        with _computing_first(), _silent_once_forced(server):
+            server.run(sockets=[listener])
     finally:
-        sys.setswitchinterval(turn)
         signal.signal(signal.SIGTERM, before)
     return service
+
+
+@contextmanager
+def _silent_once_forced(server: uvicorn.Server) -> Iterator[None]:
+    """Keep uvicorn from a traceback for everything that the second Ctrl-C cuts off."""
+    logger = logging.getLogger("uvicorn.error")
+
+    def wanted(_: logging.LogRecord) -> bool:
+        return not server.force_exit
+
+    logger.addFilter(wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(wanted)
+
+
+@contextmanager
+def _computing_first() -> Iterator[None]:
+    """Let this thread wait for a processor until those that compute have had their turn.
+
+    It would interrupt them for every packet, and each time the processor's caches would have to be
+    filled again. Where a processor is free nothing changes.
+    """
+    turn = sys.getswitchinterval()
+    sys.setswitchinterval(_SECONDS_OF_A_TURN)
+    on_linux = hasattr(os, "SCHED_BATCH")
+    normal = False
+    with suppress(OSError):  # a container may forbid it, and some C libraries have none of it
+        normal = on_linux and os.sched_getscheduler(0) == os.SCHED_OTHER  # not chosen from outside
+        if normal:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(turn)
+        with suppress(OSError):
+            if normal:
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 def log_as_json(*, access: bool) -> None:
@@ -93,6 +134,8 @@ def log_as_json(*, access: bool) -> None:
     Args:
         access: with a line for each request.
     """
+    # No line tells of them, and each request would pay for them.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

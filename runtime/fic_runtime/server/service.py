@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from ..devices import CPU, usable_cpus
-from ..errors import FicError, Log
+from ..errors import FicError, Log, ServerError, one_line
 from .answers import RefusalError
 from .bodies import Bodies
+from .disconnects import UnlessGone
 from .limits import Limits
 from .metrics import Metrics
 from .models import HeadAnswers, HeadsFolder, Models
@@ -95,7 +96,9 @@ class Service:
             self._preparation = asyncio.create_task(self._prepare())
 
     async def close(self) -> None:
-        """End the threads, after what was begun."""
+        """End the threads, after what was begun; what comes then is refused."""
+        self.ready = False
+        self.metrics.ready.set(0)
         if self._preparation is not None:
             self._preparation.cancel()
         await run_in_threadpool(self.workers.close)
@@ -111,12 +114,7 @@ class Service:
             self.start()
             await self._prepared.wait()
         if not self.ready:
-            raise RefusalError(
-                503,
-                "the server is not ready; ask /v2/health/ready",
-                reason="not ready",
-                headers={"Retry-After": "1"},
-            )
+            raise _not_ready()
 
     async def classify(self, request: Request, pictures: Sequence[Picture]) -> list[HeadAnswers]:
         """Classify the pictures of a request, unless its client goes away.
@@ -126,16 +124,10 @@ class Service:
             FullError: the queue has no room.
             ImageError: one cannot be classified.
         """
-        work = asyncio.ensure_future(self.workers.answer(pictures))
-        gone = asyncio.ensure_future(_until_gone(request))
-        try:
-            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise ClientDisconnect
-            answers = work.result()
-        finally:
-            work.cancel()
-            gone.cancel()
+        if not self.ready:  # any more
+            raise _not_ready()
+        with UnlessGone(request):
+            answers = await self.workers.answer(pictures)
         self.metrics.pictures.inc(len(pictures))
         request.scope["state"]["logged"] = {"pictures": len(pictures)}
         return answers
@@ -149,11 +141,13 @@ class Service:
         await run_in_threadpool(self._take_head, name, archive)
 
     def _take_head(self, name: str, archive: bytes) -> None:
-        # Kept until the end: a classifier may read its head again.
-        folder = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="fic-head-")))
-        head = folder / f"{next(self._numbers)}.zip"
-        head.write_bytes(archive)
-        self.models.swap(name, head)
+        with ExitStack() as unless_served:
+            folder = tempfile.TemporaryDirectory(prefix="fic-head-")
+            head = Path(unless_served.enter_context(folder), f"{next(self._numbers)}.zip")
+            head.write_bytes(archive)
+            self.models.swap(name, head)
+            # Kept until the end: a classifier may read its head again.
+            self._closing.push(unless_served.pop_all())
 
     async def _prepare(self) -> None:
         folder = self.updates.folder and HeadsFolder(self.updates.folder, self.models)
@@ -168,15 +162,26 @@ class Service:
             self.ready = True
             self.metrics.ready.set(1)
         except FicError as error:
-            self.failure = error
-            self.on_failure()
+            self._fail(error)
+        except Exception as error:  # whatever it is, the server will never be ready
+            why = f"no picture can be classified here ({one_line(error)}); please report it"
+            self._fail(ServerError(why))
         finally:
             self._prepared.set()
         while folder and self.ready:
             await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
             await run_in_threadpool(folder.take_new)
 
+    def _fail(self, error: FicError) -> None:
+        log.warning("%s", error)
+        self.failure = error
+        self.on_failure()
 
-async def _until_gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+
+def _not_ready() -> RefusalError:
+    return RefusalError(
+        503,
+        "the server is not ready; ask /v2/health/ready",
+        reason="not ready",
+        headers={"Retry-After": "1"},
+    )

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -223,3 +224,37 @@ def test_the_threshold_for_unknown_pictures_is_that_of_the_quantized_base(
     # The seventh of twelve, as the order statistic of split conformal prediction has it.
     assert sum(answer.known for answer in answers) == 7
     assert export(tmp_path / "exact", known=fitted, quantize=None).known == known
+
+
+FIGURES = quantization.Quantization(
+    scheme="int8", calibration_pictures=9, pictures=200, largest_difference=0.1,
+    mean_difference=0.01, top_1_agreement=0.97, float32_accuracy=0.9, accuracy=0.89,
+    float32_bytes=400, bytes=100, float32_milliseconds=4.0, milliseconds=2.0, speedup=2.0,
+    tolerance={},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "says"),
+    [
+        ({}, {}, None),
+        ({}, {"max_accuracy_drop": 0.009}, r"is right for 89.00% instead of 90.00% of 200"),
+        ({"accuracy": None, "float32_accuracy": None}, {}, r"names another class for 3.00% of 200"),
+        ({"accuracy": None, "float32_accuracy": None}, {"max_accuracy_drop": 0.03}, None),
+        ({}, {"min_accuracy": 0.89}, None),
+        ({}, {"min_accuracy": 0.9}, r"is 89.00% \(at least 90.00% is asked for\)"),
+        ({"speedup": 1.0}, {}, r"1.00x the speed"),
+        ({"speedup": 1.0}, {"purpose": "size"}, None),
+        ({"speedup": 0.5, "scheme": "fp16"}, {}, None),
+        ({"largest_difference": float("nan")}, {"purpose": "size"}, "are not finite"),
+        ({"accuracy": float("nan")}, {}, "is right for"),
+    ],
+)
+def test_each_limit_is_kept_to_the_picture(changes, limits, says):
+    wanted = quantization.Limits(**{"max_accuracy_drop": 0.01, **limits})
+    figures = replace(FIGURES, **changes)
+    if says is None:
+        figures.check(wanted)
+        return
+    with pytest.raises(ParityError, match=says):
+        figures.check(wanted)

@@ -1,5 +1,6 @@
 """Keras computes as fic needs it, whatever it is set to elsewhere, and as before afterwards."""
 
+import contextlib
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ import keras
 import pytest
 
 from fic.bases import find_base
-from fic.bases.keras_setup import keras_settings
+from fic.bases.keras_setup import _import_as_wanted, keras_settings
 from fic.bases.models import build_base, weights_digest
 from fic.bases.weights import locking_remedy
 from fic.errors import FicError
@@ -105,6 +106,24 @@ def test_keras_json_and_the_environment_do_not_change_a_run(
     assert run("plain", {"KERAS_HOME": str(tmp_path / "none")}).returncode == 0
     heads = [(tmp_path / name / "head.keras").read_bytes() for name in ("other", "plain")]
     assert heads[0] == heads[1]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ImportError("libtensorflow.so: failed to map segment"), "free memory or install fic agai"),
+        (FileNotFoundError(2, "No usable temporary directory found"), "needs a temporary folder"),
+    ],
+    ids=["memory", "temporary"],
+)
+def test_what_a_machine_lacks_is_not_laid_to_keras_json(error: Exception, says: str) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    with contextlib.ExitStack() as undo, _import_as_wanted(undo):
+        (waiting,) = (each for each in sys.meta_path if getattr(each, "_name", "") == "keras")
+        with pytest.raises(FicError, match=says):
+            waiting._load(fail, None)  # type: ignore[attr-defined]
 
 
 def test_weights_in_a_home_that_cannot_be_written_are_used(

@@ -1,5 +1,6 @@
 """`fic cache info | verify | compact | prune`, as the library does them."""
 
+import errno
 import json
 import logging
 import os
@@ -17,7 +18,13 @@ import pytest
 from fic.cache import BottleneckCache
 from fic.cache.keys import key_digests, make_keys
 from fic.cache.locks import hold_exclusively
-from fic.cache.maintenance import cache_info, compact_cache, prune_cache, verify_cache
+from fic.cache.maintenance import (
+    cache_info,
+    compact_cache,
+    prune_cache,
+    remove_entries,
+    verify_cache,
+)
 from fic.digests import digest_bytes
 from fic.errors import CacheError
 from fic.fingerprint import Fingerprint
@@ -112,12 +119,26 @@ def test_info_counts_second_copies(tmp_path: Path) -> None:
     assert (info.images, info.duplicates) == (20, 20)
 
 
-def test_info_reports_an_unreadable_shard_and_leaves_it(tmp_path: Path) -> None:
+def test_info_reports_a_damaged_shard_and_leaves_it(tmp_path: Path) -> None:
     folder = fill(tmp_path, range(5))
     (folder / "shard-0.h5").write_bytes(b"junk")
     (info,) = cache_info(tmp_path)
     assert info.damaged == (folder / "shard-0.h5",)
     assert (folder / "shard-0.h5").exists()
+
+
+def test_a_shard_that_may_not_be_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path, range(5))
+
+    def refuse(path: Path, _: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("fic.cache.maintenance.open_shard", refuse)
+    (info,) = cache_info(tmp_path)
+    assert (info.shards, info.damaged) == (0, ())
+    assert "not counted, it cannot be read (Permission denied)" in caplog.text
 
 
 def test_info_works_while_the_cache_is_in_use(tmp_path: Path) -> None:
@@ -394,3 +415,32 @@ def test_nothing_is_logged_about_a_healthy_cache(
         compact_cache(tmp_path)
         prune_cache(tmp_path, unused_days=1)
     assert caplog.records == []
+
+
+def test_bottlenecks_that_are_removed_are_missing_and_the_others_stay(tmp_path: Path) -> None:
+    fill(tmp_path, range(30))
+    assert remove_entries(tmp_path, FINGERPRINT, keys_of(range(5, 15))) == 10
+    assert remove_entries(tmp_path / "gone", FINGERPRINT, keys_of(range(5))) == 0
+    kept = [*range(5), *range(15, 30)]
+    with BottleneckCache(tmp_path, FINGERPRINT) as cache:
+        rows = cache.find(keys_of(range(30)))
+        assert np.flatnonzero(rows >= 0).tolist() == kept
+        assert cache.read(rows[kept])[:, 0].tolist() == kept
+
+
+@pytest.mark.parametrize("how", ["linked", "renamed"])
+def test_a_folder_that_is_not_the_caches_own_is_left_as_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    folder = fill(tmp_path / "elsewhere", range(10))
+    (tmp_path / "cache").mkdir()
+    if how == "linked":
+        (tmp_path / "cache" / folder.name).symlink_to(folder)
+    else:
+        folder = folder.rename(tmp_path / "cache/somebody's")
+    before = sorted(folder.iterdir())
+    assert cache_info(tmp_path / "cache") == []
+    assert prune_cache(tmp_path / "cache", unused_days=0.0, keep=[]).folders == []
+    assert verify_cache(tmp_path / "cache").shards == compact_cache(tmp_path / "cache").shards_after
+    assert sorted(folder.iterdir()) == before
+    assert "left out, it is" in caplog.text

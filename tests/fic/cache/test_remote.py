@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fic.cache import compaction
 from fic.cache.keys import make_keys
+from fic.cache.maintenance import remove_entries
 from fic.cache.remote import open_cache
 from fic.data import remote
 from fic.data.remote import RemotePath
@@ -182,3 +184,23 @@ def test_nothing_of_a_bucket_or_its_copy_is_unpickled(
     assert not mark.exists()
     pickle.loads(bomb)
     assert mark.exists()
+
+
+def test_copies_of_small_shards_are_not_merged_as_those_of_a_folder_are(
+    store: ObjectStore, directory: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "_MANY", 2)
+    fill(directory, 0, 10, 20)
+    there = objects(directory)
+    copies = [path.name for path in directory.local_copy.glob("*/shard-*.h5")]
+    assert sorted(copies) == [name.rpartition("/")[2] for name in there]
+    with open_cache(directory, FINGERPRINT):
+        pass
+    assert objects(directory) == there  # what was merged would be put there once more
+
+
+def test_bottlenecks_at_a_url_are_not_extracted_again_in_silence(
+    store: ObjectStore, directory: RemotePath
+) -> None:
+    with pytest.raises(CacheError, match="--create-bottleneck rewrites shards"):
+        remove_entries(directory, FINGERPRINT, rows(0, 10)[0])

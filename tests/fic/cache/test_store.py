@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 
 from fic.cache import BottleneckCache
 from fic.cache.keys import Keys, make_keys
+from fic.cache.shards import open_shard
 from fic.digests import digest_bytes
 from fic.errors import CacheError
 from fic.fingerprint import Fingerprint
@@ -570,3 +572,25 @@ def test_float16_refuses_bottlenecks_that_it_would_turn_to_zeros(tmp_path: Path)
         assert cache.find(keys_of("tiny")).tolist() == [-1]
     with BottleneckCache(tmp_path, half) as cache:
         assert len(cache) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system cannot be told")
+def test_rows_are_announced_where_they_lie_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = replace(FINGERPRINT, shape=(20_000,))  # 80 kB, more than half of a piece
+    path = fill(tmp_path, *range(10), fingerprint=large)
+    places = open_shard(path, large).rows["offset"].tolist()
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda _, start, count, __: told.append((start, start + count))
+    )
+    with BottleneckCache(tmp_path, large) as cache:
+        cache.announce(cache.find(keys_of(3, 4, 5, 8)))
+        cache.announce(np.empty(0, np.int64))
+    covered = sorted(told)
+    assert all(stop - start <= 128 << 10 for start, stop in covered)
+    # Three that lie side by side are one part, in pieces that follow each other.
+    gaps = [(a, b) for (_, a), (b, _) in pairwise(covered) if a != b]
+    assert gaps == [(places[5] + 80_000, places[8])]
+    assert (covered[0][0], covered[-1][1]) == (places[3], places[8] + 80_000)

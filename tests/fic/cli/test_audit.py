@@ -33,6 +33,13 @@ def test_findings_are_printed_and_written(audit: Fic, photos: Path) -> None:
     assert {path.name for path in Path("audit").iterdir()} >= {"audit.json", "suspects.csv"}
 
 
+def test_a_long_list_says_how_many_more_there_are(audit: Fic) -> None:
+    out = audit().out  # each picture of the tests is tiny
+    assert "files that are not what they seem: 24" in out
+    assert out.count("take a larger picture") == 5
+    assert "\n  and 19 more\n" in out
+
+
 def test_json_is_one_object_with_the_paths_as_given(audit: Fic, photos: Path) -> None:
     shutil.copy(photos / "red/0.jpg", photos / "red/copy.jpg")
     found = json.loads(audit("--json", "--out", "found").out)

@@ -26,10 +26,19 @@ from tests.fic.cli.conftest import Fic, Result, assert_one_line
 def test_training_says_what_it_did(train: Fic, tmp_path: Path) -> None:
     result = train("--out", "my run")
     assert result.code == 0
+    assert "3 classes: blue, green, red; 20 pictures for training, 4 for validation" in result.out
     assert "validation accuracy" in result.out
     assert "0 bottlenecks extracted" in result.out
     assert "24 from the cache" in result.out
     assert (tmp_path / "my run/report.html").is_file()
+
+
+def test_of_many_classes_the_first_are_named(train: Fic, tmp_path: Path, make_photos: Any) -> None:
+    photos = make_photos(tmp_path / "many", 2)
+    for number in range(9):
+        shutil.copytree(photos / "red", photos / f"{number}")
+    out = train("--data", photos).out
+    assert "12 classes: 0, 1, 2, 3, 4, 5, 6, 7, 8, blue and 2 more; " in out
 
 
 def test_skipped_pictures_are_listed_at_the_end(train: Fic, photos: Path) -> None:

@@ -1,10 +1,12 @@
 """Mistakes that several commands answer alike."""
 
+import errno
 import sys
 from pathlib import Path
 
 import pytest
 
+from fic.options import CacheOptions
 from fic.runs import Run
 from tests.fic.cli.conftest import Fic, assert_one_line
 
@@ -123,3 +125,38 @@ def test_a_link_that_leads_to_itself_is_one_line(
     assert "Traceback" not in result.err
     assert "loop" in result.err.splitlines()[-1]
     assert "decisions" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "the memory of this machine does not suffice"),
+        (ImportError("onnx.so: failed to map segment"), "cannot be loaded (onnx.so: failed to map"),
+        (RuntimeError("can't start new thread"), "no more threads can be started here"),
+        (OSError(errno.ENOSPC, "No space left on device"), "standard output or a file: no space"),
+        (OSError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "set TMPDIR"),
+    ],
+    ids=["memory", "library", "threads", "disk", "temporary"],
+)
+def test_a_machine_that_has_too_little_is_one_line(
+    error: Exception, says: str, fic: Fic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("fic.cache.maintenance.cache_info", fail)
+    assert_one_line(fic("cache", "info"), 1, says)
+
+
+def test_a_damaged_shard_is_set_aside_before_it_can_be_removed(
+    fic: Fic, warm: CacheOptions
+) -> None:
+    (shard,) = warm.bottleneck_dir.glob("*/shard-*.h5")
+    shard.write_bytes(b"junk")
+    where = ("--bottleneck-dir", warm.bottleneck_dir)
+    told = fic("cache", "info", *where)
+    assert f"damaged: {shard.name}; `fic cache verify` sets it aside" in told.out
+    assert fic("cache", "verify", *where).code == 1
+    told = fic("cache", "info", *where)
+    assert f"damaged-{shard.name}; `fic cache prune --damaged` removes it" in told.out
+    assert "1 other files" in fic("cache", "prune", "--damaged", *where).out

@@ -269,6 +269,12 @@ def test_an_empty_class_says_what_it_holds_instead(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
+def test_a_class_of_heic_pictures_says_how_to_convert_them(tmp_path: Path) -> None:
+    put(tmp_path, "a/1.jpg", "b/1.heic")
+    with pytest.raises(DataError, match=r"remove the folder; convert HEIC to JPEG first"):
+        read_folder(tmp_path)
+
+
 def test_links_out_of_a_class_bring_in_no_other_class(tmp_path: Path) -> None:
     put(tmp_path, "data/a/1.jpg", "data/b/1.jpg")
     (tmp_path / "data/a/all").symlink_to("..")

@@ -1,6 +1,6 @@
 import csv
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from fic.data.csv_files import read_csv
 from fic.errors import DataError
 from fic.insight import apply_decisions
 from fic.insight.decisions import decisions_csv, holds_decisions
+from fic.insight.duplicates import DuplicateGroup
 from fic.insight.findings import Audit, Suspect
 from fic_export.errors import OutputError
 
@@ -61,6 +62,18 @@ def test_each_decision_does_what_it_says(decide: Decide, decision: str, label: s
     assert applied.relabeled == (label == "dog")
 
 
+@pytest.mark.parametrize(("word", "remedy"), [("reject", "delete"), ("keep", "nothing")])
+def test_a_decision_that_is_the_name_of_a_class_too_is_not_guessed_at(
+    decide: Decide, word: str, remedy: str
+) -> None:
+    file = decide("", word)
+    file.write_text(file.read_text("utf-8").replace(",dog,dog,", f",{word},dog,"), encoding="utf-8")
+    with pytest.raises(DataError, match=f"line 3: '{word}' is a class here .* {remedy}$"):
+        apply_decisions(file, Path("cleaned.csv"))
+    file.write_text(file.read_text("utf-8").replace(f",{word}\n", ",relabel\n"), encoding="utf-8")
+    assert apply_decisions(str(file), "cleaned.csv").relabeled == 1
+
+
 def test_a_suggestion_may_be_edited_into_a_new_class(decide: Decide) -> None:
     apply_decisions(decide("relabel", suggested="Blüte 花"), Path("cleaned.csv"))
     assert cleaned()["0.jpg"] == "Blüte 花"
@@ -108,17 +121,38 @@ def test_a_file_that_somebody_worked_on_is_told_from_a_fresh_one(
     assert not holds_decisions(Path("gone.csv"))
 
 
+def suspect(path: Path, *, label: str = "dog") -> Suspect:
+    return Suspect(
+        path=path, label=label, suggested=label, score=0.9, likely_wrong=True, side="train"
+    )
+
+
+def audited(*suspects: Suspect, duplicates: Sequence[DuplicateGroup] = ()) -> Audit:
+    return Audit(
+        base="b", counts={"dog": 1}, images={"train": 1, "val": 0}, suspects=suspects,
+        duplicates=duplicates, outliers=[], confusions=[], files=[], agreement=1.0, cache={},
+        seconds=0.0,
+    )  # fmt: skip
+
+
+def test_a_copy_is_listed_with_the_other_one_and_whether_the_split_leaks() -> None:
+    paths = tuple(Path(f"{number}.jpg") for number in range(4))
+    groups = [
+        DuplicateGroup(paths=own, labels=("dog", "dog"), sides=sides, kind="mirrored")
+        for own, sides in ((paths[:2], ("train", "val")), (paths[2:], ("val", "val")))
+    ]
+    text = decisions_csv(audited(*map(suspect, paths), duplicates=groups), split=False)
+    assert [row["problem"] for row in csv.DictReader(text.splitlines())] == [
+        "label; mirrored as 1.jpg, across the split",
+        "label; mirrored as 0.jpg, across the split",
+        "label; mirrored as 3.jpg",
+        "label; mirrored as 2.jpg",
+    ]
+
+
 def test_names_that_look_like_formulas_are_text_in_a_spreadsheet(tmp_path: Path) -> None:
     (tmp_path / "=1.jpg").touch()
-    suspect = Suspect(
-        path=tmp_path / "=1.jpg", label="=a", suggested="=a", score=0.9, likely_wrong=True,
-        side="train",
-    )  # fmt: skip
-    audit = Audit(
-        base="b", counts={"=a": 1}, images={"train": 1, "val": 0}, suspects=[suspect],
-        duplicates=[], outliers=[], confusions=[], files=[], agreement=1.0, cache={}, seconds=0.0,
-    )  # fmt: skip
-    text = decisions_csv(audit, split=False)
+    text = decisions_csv(audited(suspect(tmp_path / "=1.jpg", label="=a")), split=False)
     assert ",'=a,'=a," in text
     file = tmp_path / "suspects.csv"
     file.write_text(text + f"{tmp_path / '=1.jpg'}2,b,b,0.1,,\n", encoding="utf-8")

@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -65,3 +66,26 @@ def test_a_damaged_history_is_named(run: Run, content: str) -> None:
         return
     with pytest.raises(RunError, match=r"history\.csv: cannot be read"):
         fic.report(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after"),
+    [
+        ("metrics.json", r'"accuracy": [\d.]+', '"accuracy": NaN'),
+        ("metrics.json", r'"accuracy": [\d.]+', '"accuracy": "x"'),
+        ("metrics.json", '"per_class"', '"of_each"'),
+        ("metrics.json", r'"confusion_matrix": \[', '"confusion_matrix": [[1], '),
+        ("run.json", '"base_model": "[^"]+"', '"base_model": 7'),
+        ("validation.csv", r"[\d.]+\n$", "nan\n"),
+    ],
+)
+def test_figures_of_a_stranger_that_make_no_sense_are_one_sentence(
+    run: Run, tmp_path: Path, file: str, before: str, after: str
+) -> None:
+    text = (run.folder / file).read_text("utf-8")
+    changed = re.sub(before, lambda _: after, text, count=1)
+    assert changed != text
+    (run.folder / file).write_text(changed, "utf-8")
+    with pytest.raises(RunError, match=r"(run|validation\.csv): .* \(.*\); train again$"):
+        fic.report(run.folder, out=tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()

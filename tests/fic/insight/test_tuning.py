@@ -168,6 +168,11 @@ def test_a_run_is_trained_on_what_was_chosen(photos: Path, base: BaseOptions) ->
     assert repr(found).startswith(f"<Tuning: {found.chosen.candidate.head} with weight decay")
 
 
+def test_one_text_is_not_a_series_of_bases(photos: Path) -> None:
+    with pytest.raises(TypeError, match="base_models is a series of names; received 'resnet50'"):
+        fic.compare(photos, "resnet50")
+
+
 def test_bases_are_compared_on_the_same_folds(photos: Path, base: BaseOptions) -> None:
     out = photos.with_name("comparison.html")
     (photos / "red/notes.txt").write_text("no picture", "utf-8")

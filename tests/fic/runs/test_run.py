@@ -1,3 +1,4 @@
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from fic.errors import RunError
 from fic.options import BaseOptions, CacheOptions
 from fic.runs import Run
 from fic.runs.run import check_run_folder
+from fic.runs.writing import add_tuning
 from fic_export.errors import OutputError
 
 
@@ -73,6 +75,8 @@ def test_a_damaged_file_is_named(run: Run, file: str, damage: str) -> None:
         everything(run)
     assert str(run.folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+    if (file, damage) == ("head.keras", "cut"):
+        assert "no zip archive, or cut off" in str(caught.value)
 
 
 @pytest.mark.parametrize("field", ["labels", "base", "bottlenecks", "fingerprint"])
@@ -113,6 +117,21 @@ def test_the_head_of_another_run_is_refused(run: Run) -> None:
     edit(run, "run.json", lambda record: record["labels"].append("yellow"))
     with pytest.raises(RunError, match=r"head\.keras: gives 3 .* 4 labels; train again"):
         run.head()
+
+
+def test_a_file_that_may_not_be_read_is_no_reason_to_train_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    whole = Run(run.folder)
+    _ = whole.record
+    for reader in ("runs.run.read_json", "runs.run.read_regular", "heads.keras_files.open_regular"):
+        monkeypatch.setattr(f"fic.{reader}", refuse)
+    for read in (lambda: run.record, lambda: run.metrics, run.history, run.validation, whole.head):
+        with pytest.raises(RunError, match=r"cannot be read \(Permission denied\); check its perm"):
+            read()
 
 
 def test_a_folder_without_a_run_is_no_run(tmp_path: Path) -> None:
@@ -167,3 +186,22 @@ def test_what_somebody_put_beside_a_run_is_not_replaced(run: Run, name: str) -> 
 def test_another_folder_is_not_replaced(photos: Path) -> None:
     with pytest.raises(OutputError, match=r"no run\.json"):
         check_run_folder(photos)
+
+
+@pytest.mark.parametrize("classes", [[], {"blue": 3}, {"blue": {"images": 1}}])
+def test_figures_of_the_classes_that_are_none_are_named(run: Run, classes: object) -> None:
+    edit(run, "metrics.json", lambda values: values["val"].update(per_class=classes))
+    with pytest.raises(RunError, match=r"metrics\.json: 'per_class' is damaged"):
+        _ = run.metrics
+
+
+def test_a_run_is_whole_where_its_tuning_cannot_be_added(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutputError, match=r"tuning\.html: .*; the run itself is whole, in "):
+        add_tuning(run, {}, page="")
+    everything(Run(run.folder))

@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -124,6 +125,10 @@ def test_two_folders_are_trained_on_as_they_are(fit: Any, photos: Path) -> None:
     run = fit(source=Source(train=photos, val=photos))
     assert run.record["images"] == {"train": 24, "val": 24}
     assert run.record["cache"] == {"hits": 24, "extracted": 0, "skipped": 0}
+
+
+def test_a_folder_stands_for_the_source_that_it_is(fit: Any, photos: Path) -> None:
+    assert fit(source=str(photos)).record["source"]["data"] == str(photos)
 
 
 def test_a_csv_file_gives_the_run_of_its_folder(
@@ -283,6 +288,29 @@ def test_a_run_that_its_disk_does_not_take_is_written_elsewhere_whole(
     assert run.head().output_shape == (None, 3)
     assert 0 <= run.metrics["val"]["accuracy"] <= 1
     assert not list(tmp_path.glob("run*"))
+
+
+def test_a_file_beside_the_run_that_cannot_be_written_leaves_the_run(
+    fit: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("fic.heads.keras_files._save_marked", full)
+    with pytest.raises(OutputError, match=r"top\.h5: .*; the run itself is whole, in .*run$"):
+        fit(weight_file=tmp_path / "top.h5")
+    assert Run(tmp_path / "run").head().output_shape == (None, 3)
+    assert not (tmp_path / "top.h5").exists()
+
+
+def test_a_run_needs_no_folder_for_temporary_files(
+    fit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr("fic.runs.writing.tempfile", SimpleNamespace(gettempdir=refuse))
+    assert fit().metrics["val"]
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,20 @@ def test_a_stream_that_is_full_is_no_traceback(streams, golden):
 
 
 @POSIX
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", ["--help", "predict --help", "--version"])
+def test_help_that_cannot_be_written_is_a_failure(arguments, unbuffered):
+    done = shell(f"$P {arguments} >/dev/full", PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr == b"fic-runtime: cannot write the answers (No space left on device)\n"
+
+
+@POSIX
+def test_wrong_usage_is_code_2_where_it_cannot_be_told():
+    assert shell("$P predict 2>/dev/full", PYTHONUNBUFFERED="").returncode == 2
+
+
+@POSIX
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
 def test_json_is_json_in_any_encoding_and_for_any_name(encoding, golden, tmp_path):
     pictures = [tmp_path / name for name in NAMES]
@@ -75,6 +89,27 @@ def test_letters_that_an_encoding_lacks_are_escapes(monkeypatch):
     print("nobody hears", file=sys.stderr)
     sys.stderr.close()
     assert out.getvalue().strip() == b"\x80 \\u65e5 \\ud83d\\ude00 \\udce9"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (MemoryError(), "the memory of this machine does not suffice"),
+        (ImportError("cv2.so: failed to map segment"), "cannot be loaded (cv2.so: failed to map"),
+        (RuntimeError("can't start new thread"), "no more threads can be started here"),
+    ],
+    ids=["memory", "library", "threads"],
+)
+def test_a_machine_that_has_too_little_is_one_line(error, says, monkeypatch, capsys):
+    def load(_):
+        raise error
+
+    monkeypatch.setattr(info, "_run", load)
+    with pytest.raises(SystemExit) as ended:
+        main(["info", "bundle"])
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
 
 
 def test_a_library_that_fails_since_it_was_interrupted_is_no_traceback(monkeypatch):

@@ -1,5 +1,6 @@
 """The figures of `fic-runtime bench` are whole; how large they are is left open."""
 
+import errno
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ import shutil
 import pytest
 
 from fic_runtime import cli
+from fic_runtime.diagnostics import benchmark
 
 QUICK = ("--seconds", "0", "--batch-sizes", "1,3", "--threads", "1,2", "--device", "cpu")
 
@@ -41,6 +43,17 @@ def test_without_pictures_a_drawn_one_is_measured(run):
     for each in found["throughput"]:
         assert each["by_batch_size"].keys() == {"1", "3"}
         assert min(*each["by_batch_size"].values(), each["stream"]) > 0
+
+
+def test_without_a_folder_to_draw_in_a_picture_is_asked_for(run, monkeypatch):
+    def refuse(**_):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(benchmark, "TemporaryDirectory", refuse)
+    code, out, err = run()
+    assert (code, out) == (1, "")
+    assert "no picture can be drawn (No usable temporary" in err
+    assert err.count("\n") == 1
 
 
 def test_the_table_names_every_part_with_its_figures(run):

@@ -135,6 +135,25 @@ def test_limits_of_a_container_are_told(tmp_path, monkeypatch):
     assert found.processors[1] == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="folders have no such mode")
+def test_graphs_that_are_not_kept_are_told_with_the_reason(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("FIC_CACHE_DIR", str(tmp_path / "cache"))
+    assert "not kept" not in run("doctor")[1]
+    assert examine().graphs_not_kept is None
+    (tmp_path / "cache/graphs").mkdir(parents=True)
+    assert "not kept" not in run("doctor")[1]
+    (tmp_path / "cache/graphs").chmod(0o777)
+    assert (
+        f"not kept ({tmp_path}/cache/graphs: others may write to it): each start"
+        in run("doctor")[1]
+    )
+    monkeypatch.setenv("FIC_CACHE_DIR", "")
+    assert "not kept (FIC_CACHE_DIR is empty" in run("doctor")[1]
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FIC_CACHE_DIR", str(tmp_path / "file"))
+    assert f"not kept ({tmp_path}/file" in run("doctor")[1]
+
+
 @pytest.mark.parametrize("problem", [False, True])
 def test_the_command_prints_what_was_found_and_exits_with_1_for_a_problem(healthy, problem, capsys):
     if problem:

@@ -1,5 +1,6 @@
 """Classes learned on the device: computed from statistics, served as a head, saved as one."""
 
+import dataclasses
 import io
 import pickle
 import threading
@@ -12,6 +13,7 @@ import pytest
 from fic_runtime import BundleError, Classifier, ImageError, MultiClassifier
 from fic_runtime.diagnostics.selftest import run_selftest
 from fic_runtime.errors import OutputError
+from fic_runtime.heads import statistics
 
 NEW = "neu"
 
@@ -33,6 +35,47 @@ def teachable(bundle, replace):
     )
     replace("teaching.npz", file.getvalue())
     return bundle
+
+
+def some_statistics(classes=3, features=12, count=10**9):
+    random = np.random.default_rng(0)
+    return statistics.ClassStatistics(
+        means=random.normal(0, 0.3, (classes, features)).astype(np.float32),
+        counts=np.full(classes, count),
+        directions=np.eye(features, 4),
+        variances=np.array([4, 3, 2, 1], np.float32),
+        rest=np.float32(0.25),
+        variance=np.float64(0.04),
+        extra_variance=np.float32(1),
+    )
+
+
+def test_the_head_is_ridge_regression_as_a_matrix_of_all_features_gives_it():
+    teaching = some_statistics()
+    means = teaching.means.astype(np.float64) / 0.2  # in units of the deviation
+    offsets = means - means.mean(axis=0)
+    within = np.diag(np.where(np.arange(12) < 4, np.resize([4, 3, 2, 1], 12), 0.25))
+    ridge = statistics._RIDGE * (1 + (offsets**2).mean()) * np.eye(12)
+    kernel = np.linalg.solve(within + offsets.T @ offsets / 3 + ridge, offsets.T / 3)
+    kernel -= kernel.mean(axis=1, keepdims=True)
+    head = teaching.head()
+    scale = (head.kernel * kernel).sum() / (kernel**2).sum()
+    np.testing.assert_allclose(head.kernel, scale * kernel, atol=1e-4 * np.abs(head.kernel).max())
+    centre = teaching.means.mean(axis=0)
+    np.testing.assert_allclose(centre @ head.kernel + head.bias, 0, atol=1e-5)
+    # The scale is the likeliest one, and the more pictures may vary, the less sure it is.
+    less_sure = dataclasses.replace(teaching, extra_variance=np.float32(20)).head()
+    assert np.abs(less_sure.kernel).max() < 0.7 * np.abs(head.kernel).max()
+
+
+def test_pictures_of_a_known_class_count_as_if_all_had_come_together():
+    rows = np.random.default_rng(1).normal(5, 1, (10, 12)).astype(np.float32)
+    first = some_statistics().updated(3, rows[:3])
+    taught = first.updated(3, rows[3:])
+    assert taught.counts.tolist() == [10**9] * 3 + [10]
+    np.testing.assert_allclose(taught.means[3], rows.mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(taught.means[:3], some_statistics().means)
+    np.testing.assert_allclose(first.means[3], rows[:3].mean(axis=0), rtol=1e-6)  # as it was
 
 
 def test_a_taught_label_is_named_and_travels_as_a_head(teachable, tmp_path):

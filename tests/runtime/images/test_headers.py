@@ -180,7 +180,9 @@ def test_a_damaged_exif_block_costs_only_the_orientation(exif):
     [
         (b"", "the file is empty"),
         (b"[.ShellClassInfo]\r\n", "not a picture of a known format"),
-        (b"\0\0\0\x18ftypheic" + bytes(40), "not a picture of a known format"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "but HEIC; convert it to JPEG with heif-convert"),
+        (b"\0\0\0\x18ftypmp42" + bytes(40), r"known format \([\w, ]*\); convert it to JPEG"),
+        (b"%PDF-1.7\n" + bytes(40), "but a PDF"),
         (b"BM" + bytes(100), "has a width of 0"),
         (b"\x89PNG\r\n\x1a\n" + chunk(b"IEND", b"") + bytes(40), "lacks its header"),
         (png(8, 8, colour=1), "unknown colour type 1"),

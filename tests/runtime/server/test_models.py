@@ -2,6 +2,8 @@
 
 import io
 import logging
+import shutil
+import tempfile
 import zipfile
 
 import pytest
@@ -48,7 +50,10 @@ def test_a_head_without_the_token_is_refused(serve, golden, archive, headers, pi
     assert label(client, picture) != "neu"
 
 
-def test_what_is_no_head_for_this_base_changes_nothing(serve, golden, archive, picture):
+def test_what_is_no_head_for_this_base_changes_nothing(
+    serve, golden, archive, picture, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     client = serve(golden, updates=HeadUpdates(token="secret"))
     before = label(client, picture)
     other = io.BytesIO()
@@ -61,6 +66,7 @@ def test_what_is_no_head_for_this_base_changes_nothing(serve, golden, archive, p
         assert answer.status_code == 400
         assert "\n" not in answer.json()["error"]
     assert label(client, picture) == before
+    assert not list(tmp_path.glob("fic-head-*"))
 
 
 def test_the_newest_head_of_a_folder_is_served(golden, make_head, tmp_path, picture, caplog):
@@ -83,6 +89,21 @@ def test_the_newest_head_of_a_folder_is_served(golden, make_head, tmp_path, pict
         assert classifier.labels[0] == "zwei"
         assert len(caplog.messages) == 1
         assert "third.zip" in caplog.messages[0]
+
+
+def test_a_head_that_is_copied_file_by_file_is_served_once_it_is_whole(golden, make_head, tmp_path):
+    whole, folder = make_head(tmp_path / "whole", labels=("neu", "b", "c")), tmp_path / "heads"
+    (folder / "new").mkdir(parents=True)
+    with Classifier(golden, threads=1) as classifier:
+        heads = HeadsFolder(folder, Models(classifier, "model"))
+        shutil.copy2(whole / "manifest.json", folder / "new")
+        heads.take_new()
+        assert classifier.labels[0] == "daisy"
+        for file in whole.iterdir():
+            shutil.copy2(file, folder / "new")
+        (folder / "new" / "head.onnx").touch()
+        heads.take_new()
+        assert classifier.labels[0] == "neu"
 
 
 def test_each_head_of_a_folder_goes_by_its_name_where_several_are_served(

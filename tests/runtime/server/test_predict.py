@@ -1,6 +1,7 @@
 """`POST /predict` and the pages beside it, asked without a network."""
 
 import base64
+import gc
 import json
 import logging
 import re
@@ -13,6 +14,7 @@ import pytest
 
 from fic_runtime import Classifier, MultiClassifier
 from fic_runtime.server import Limits
+from fic_runtime.server.workers import Picture
 
 
 def png(width, height):
@@ -282,6 +284,38 @@ def test_another_page_is_served_where_it_is_installed(serve, golden, tmp_path, p
     assert client.post("/predict", content=picture).status_code == 200
 
 
+def test_with_another_page_every_address_still_has_its_methods(serve, golden, tmp_path):
+    (tmp_path / "index.html").write_text("<title>drop here</title>")
+    client = serve(golden, page=tmp_path)
+    assert client.options("/predict").headers["Allow"] == "POST, OPTIONS"
+    assert client.get("/predict").status_code == 405
+    assert client.options("/index.html").headers["Allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_pictures_go_with_their_answer_or_error(serve, golden, picture, batch_size):
+    client = serve(golden, limits=Limits(batch_size=batch_size))
+    gc.collect()
+    gc.disable()  # without it, a server of large pictures would have many that are done with
+    try:
+        client.post("/predict", content=b"no picture")
+        client.post("/predict", files=[("f", picture), ("f", b"none"), ("f", b"none")])
+        client.post("/predict", files=[("f", picture)])
+        client.portal.call(client.app.state.service.close)  # the threads have let go, too
+        kept = [each for each in gc.get_objects() if isinstance(each, Picture)]
+    finally:
+        gc.enable()
+    assert not kept
+
+
+def test_after_its_end_it_refuses_instead_of_waiting(serve, golden, picture):
+    client = serve(golden)
+    client.portal.call(client.app.state.service.close)
+    answer = client.post("/predict", content=picture)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert client.get("/v2/health/ready").status_code == 503
+
+
 def test_it_is_not_ready_before_the_check_has_passed(serve, golden, picture):
     import threading
 
@@ -295,6 +329,15 @@ def test_it_is_not_ready_before_the_check_has_passed(serve, golden, picture):
     while client.get("/v2/health/ready").status_code == 503:
         pass
     assert client.post("/predict", content=picture).status_code == 200
+
+
+def test_whatever_keeps_it_from_being_ready_is_told(serve, golden, caplog):
+    client = serve(golden, ready=False, check=lambda: [][0])
+    while (failure := client.app.state.service.failure) is None:
+        client.get("/v2/health/live")
+    assert "list index out of range" in str(failure)
+    assert caplog.messages == [str(failure)]
+    assert client.get("/v2/health/ready").status_code == 503
 
 
 def test_a_classifier_of_other_channels_is_not_served(serve, golden):

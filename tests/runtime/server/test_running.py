@@ -61,6 +61,14 @@ def test_it_serves_until_sigterm_and_logs_json(server, golden, picture):
     assert any(line.get("path") == "/predict" and line["status"] == 200 for line in lines)
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="not Linux")
+def test_its_connections_do_not_interrupt_the_threads_that_compute(server, golden):
+    process = server(golden).process.pid
+    threads = {int(path.name) for path in Path(f"/proc/{process}/task").iterdir()}
+    assert os.sched_getscheduler(process) == os.SCHED_BATCH
+    assert os.SCHED_OTHER in {os.sched_getscheduler(thread) for thread in threads - {process}}
+
+
 def test_what_was_taken_is_finished_after_sigterm_and_what_is_new_refused(server, golden, picture):
     running = server(golden, "--workers", "1", "--max-queue", "64")
     many = [picture] * 16
@@ -251,6 +259,19 @@ def test_a_port_that_is_taken_is_said_in_one_sentence(golden):
 def test_ctrl_c_ends_it_with_code_130(server, golden):
     running = server(golden)
     assert "raceback" not in running.stop(signal.SIGINT, 130)
+
+
+def test_a_second_ctrl_c_ends_it_without_waiting_for_a_client(server, golden, picture):
+    running = server(golden)
+    with connect(running) as slow:
+        slow.sendall(post(picture, "Expect: 100-continue"))
+        assert slow.recv(1000).startswith(b"HTTP/1.1 100 ")  # it waits for the body
+        running.process.send_signal(signal.SIGINT)
+        with pytest.raises(ConnectionError):
+            while True:
+                connect(running).close()
+                time.sleep(0.02)  # or they would take the place of the slow one
+        assert "raceback" not in running.stop(signal.SIGINT, 130)
 
 
 def test_a_head_that_appears_in_the_folder_is_served(server, golden, make_head, tmp_path, picture):

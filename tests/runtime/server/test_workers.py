@@ -160,3 +160,52 @@ def test_a_picture_without_a_finite_answer_spoils_no_other_one_of_its_batch(mode
     finally:
         workers.close()
     assert [isinstance(answer, ImageError) for answer in found] == [False, True, False]
+
+
+def test_at_the_end_what_was_begun_is_answered_and_what_waits_is_dropped(models, gate):
+    workers = workers_of(models)
+
+    async def ask():
+        taken = [asyncio.ensure_future(workers.answer([GREY])) for _ in range(3)]
+        while workers.waiting < 2:
+            await asyncio.sleep(0.001)
+        ending = asyncio.ensure_future(asyncio.to_thread(workers.close))
+        dropped = await asyncio.gather(*taken[1:], return_exceptions=True)
+        gate.set()
+        await ending
+        return await taken[0], dropped
+
+    (answer,), dropped = asyncio.run(asyncio.wait_for(ask(), 20))
+    assert answer["model"].label
+    assert [type(each) for each in dropped] == [asyncio.CancelledError] * 2
+
+
+def test_nothing_runs_before_the_first_picture_and_nothing_is_taken_after_the_end(models):
+    before = set(threading.enumerate())
+    workers = workers_of(models)
+    assert set(threading.enumerate()) <= before
+    assert len(asyncio.run(workers.answer([GREY]))) == 1
+    workers.close()
+    with pytest.raises(RuntimeError, match="has ended"):
+        asyncio.run(workers.answer([GREY]))
+    workers.close()
+
+
+def test_what_was_dropped_is_not_kept_in_the_queue(models, gate):
+    workers = workers_of(models)
+
+    async def ask():
+        first = asyncio.ensure_future(workers.answer([GREY]))
+        while workers._jobs.qsize() or not workers.working:
+            await asyncio.sleep(0.001)  # until it is begun
+        left = asyncio.ensure_future(workers.answer([Picture(b"a large file")]))
+        await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        kept = workers._jobs.get_nowait()
+        gate.set()
+        await first
+        return kept
+
+    assert asyncio.run(ask()).picture is None
+    workers.close()
