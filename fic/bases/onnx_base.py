@@ -245,6 +245,11 @@ class OnnxBase:
         from fic_export.graphs.foreign import digest_foreign
 
         given = self._given
+        if given is not None and not self.file.path.exists():
+            raise WeightsError(
+                f"{self.file.path}: is missing, the file of the run's base; put it back there, "
+                "with what lay beside it, or train again with it where it is now"
+            )
         if given is not None and digest_foreign(self.file.path) != given.weights:
             raise WeightsError(
                 f"{self.file.path}: is not the file of the run any more; put the old one back, or "
