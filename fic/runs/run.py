@@ -144,6 +144,8 @@ class Run:
         classes = metrics["val"].get("per_class", {})
         if not isinstance(classes, dict) or not all(map(_are_of_a_class, classes.values())):
             raise RunError(f"{self.folder / METRICS_FILE}: 'per_class' is damaged; train again")
+        if not _are_finite(metrics["val"]):
+            raise RunError(f"{self.folder / METRICS_FILE}: figures are not finite; train again")
         return metrics
 
     @property
@@ -411,6 +413,12 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise RunError(f"{path}: is not a JSON object; train again")
     return values
+
+
+def _are_finite(figures: object) -> bool:
+    if isinstance(figures, dict | list):
+        return all(map(_are_finite, figures.values() if isinstance(figures, dict) else figures))
+    return not isinstance(figures, float) or math.isfinite(figures)
 
 
 def _are_of_a_class(figures: object) -> bool:

@@ -1,5 +1,6 @@
 import errno
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,13 @@ def test_another_folder_is_not_replaced(photos: Path) -> None:
 def test_figures_of_the_classes_that_are_none_are_named(run: Run, classes: object) -> None:
     edit(run, "metrics.json", lambda values: values["val"].update(per_class=classes))
     with pytest.raises(RunError, match=r"metrics\.json: 'per_class' is damaged"):
+        _ = run.metrics
+
+
+@pytest.mark.parametrize("figures", [{"accuracy": float("nan")}, {"bins": [{"x": float("inf")}]}])
+def test_figures_that_are_not_finite_are_refused(run: Run, figures: Mapping[str, object]) -> None:
+    edit(run, "metrics.json", lambda values: values["val"].update(figures))
+    with pytest.raises(RunError, match=r"metrics\.json: figures are not finite"):
         _ = run.metrics
 
 
