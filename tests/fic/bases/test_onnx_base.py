@@ -431,7 +431,9 @@ def test_an_export_wants_a_file_that_has_moved_where_it_was(tmp_path: Path, phot
     path = saved(conv_graph(), tmp_path / "network.onnx")
     run = quick_run(tmp_path, photos, BaseOptions(base_model=str(path), pixels="unit"))
     path.rename(tmp_path / "moved.onnx")
-    with pytest.raises(WeightsError, match=r"network\.onnx: is missing, .* put it back there"):
+    with pytest.raises(
+        ConversionError, match=r"network\.onnx: cannot be read, .* put it back there"
+    ):
         export_run(run.folder, out=tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
     (tmp_path / "moved.onnx").rename(path)
