@@ -242,9 +242,15 @@ class OnnxBase:
     @cached_property
     def _plan(self) -> Plan:
         """The graph, and what is to be put around it."""
+        from fic_export.errors import ConversionError
         from fic_export.graphs.foreign import digest_foreign
 
         given = self._given
+        if given is not None and not self.file.path.exists():
+            raise ConversionError(
+                f"{self.file.path}: cannot be read, and the base of the run is in it; put it back "
+                "there, with what lay beside it, or train again with it where it is now"
+            )
         if given is not None and digest_foreign(self.file.path) != given.weights:
             raise WeightsError(
                 f"{self.file.path}: is not the file of the run any more; put the old one back, or "

@@ -29,6 +29,9 @@ SINGLE_FILE = "classifier.onnx"
 # Of any probability. The arithmetic is the same; only what is merged across the seam may round
 # otherwise.
 _BOUND = 1e-4
+# Of the score for unknown pictures, as a share of the largest. The Mahalanobis distance divides by
+# variances: where those are small beside the bottlenecks, rounding alone moves it by up to 5e-4.
+_SCORE_BOUND = 1e-3
 _BATCH = 16
 
 
@@ -177,10 +180,11 @@ def compare_single_graph(
     largest = {name: float(np.max(found)) for name, found in differences.items()}
     # Not a number is past the bound, too.
     for name, difference in largest.items():
-        if not difference <= _BOUND:
+        bound = _SCORE_BOUND if name == OOD_SCORE else _BOUND
+        if not difference <= bound:
             raise ParityError(
                 f"{SINGLE_FILE} differs from the two graphs by {difference:.2g} in {name} (at most "
-                f"{_BOUND:.2g} is allowed); nothing was written, export without a single graph and "
+                f"{bound:.2g} is allowed); nothing was written, export without a single graph and "
                 "report it"
             )
     entry = asdict(spec) | {

@@ -202,3 +202,34 @@ def test_it_gives_the_score_and_the_bottleneck_too(pooled, tmp_path):
     np.testing.assert_allclose(probabilities, [each.probabilities for each in expected], atol=1e-6)
     threshold = float(whole.get_modelmeta().custom_metadata_map["ood_threshold"])
     assert [bool(score <= threshold) for score in scores[:, 0]] == [each.known for each in expected]
+
+
+@pytest.mark.parametrize("shift", [4e-4, 4e-3])
+def test_the_score_may_differ_by_the_rounding_of_variances_and_no_more(
+    shift, tmp_path, monkeypatch
+):
+    def write_another(folder, manifest, **options):
+        write_single_graph(folder, manifest, **options)
+        graph = (model := onnx.load(folder / SINGLE_FILE)).graph
+        (maker,) = (node for node in graph.node if "ood_score" in node.output)
+        maker.output[0] = "unshifted"
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(shift, np.float32), "shift"))
+        graph.node.append(onnx.helper.make_node("Add", ["unshifted", "shift"], ["ood_score"]))
+        onnx.save(model, folder / SINGLE_FILE)
+
+    def export():
+        fic_export.export_bundle(
+            *models(pooled=True),
+            labels=LABELS,
+            preprocessing=PREPROCESSING,
+            out=tmp_path / "bundle",
+            single_graph=True,
+            ood_score=known_score(),
+        )
+
+    monkeypatch.setattr("fic_export.bundle.export.write_single_graph", write_another)
+    if shift < 1e-3:
+        export()
+    else:
+        with pytest.raises(ParityError, match=r"0\.004 in ood_score \(at most 0\.001 is allowed\)"):
+            export()

@@ -427,6 +427,19 @@ def test_a_renamed_file_finds_its_bottlenecks_and_a_changed_one_does_not(
     assert use("three.onnx") == (0, 24)
 
 
+def test_an_export_wants_a_file_that_has_moved_where_it_was(tmp_path: Path, photos: Path) -> None:
+    path = saved(conv_graph(), tmp_path / "network.onnx")
+    run = quick_run(tmp_path, photos, BaseOptions(base_model=str(path), pixels="unit"))
+    path.rename(tmp_path / "moved.onnx")
+    with pytest.raises(
+        ConversionError, match=r"network\.onnx: cannot be read, .* put it back there"
+    ):
+        export_run(run.folder, out=tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+    (tmp_path / "moved.onnx").rename(path)
+    export_run(run.folder, out=tmp_path / "bundle")
+
+
 def test_a_run_does_not_take_another_file_for_its_own(tmp_path: Path, photos: Path) -> None:
     path = saved(conv_graph(), tmp_path / "network.onnx")
     run = quick_run(tmp_path, photos, BaseOptions(base_model=str(path), pixels="unit"))
