@@ -90,8 +90,8 @@ FIGURES: Mapping[str, Figures] = MappingProxyType(
     {
         # name: family, top-1, speed, download
         "efficientnet_lite0": _figures("EfficientNet-Lite", 75.1, 1.0),
-        "efficientnet_lite1": _figures("EfficientNet-Lite", 76.7, 0.79),
-        "efficientnet_lite2": _figures("EfficientNet-Lite", 77.6, 0.63),
+        "efficientnet_lite1": _figures("EfficientNet-Lite", 76.7, 0.68),
+        "efficientnet_lite2": _figures("EfficientNet-Lite", 77.6, 0.5),
         "mobilenet_0.25": _figures("MobileNet", 49.8, 4.5, "mobilenet_2_5_224_tf_no_top"),
         "mobilenet_0.5": _figures("MobileNet", 63.3, 2.6, "mobilenet_5_0_224_tf_no_top"),
         "mobilenet_0.75": _figures("MobileNet", 68.4, 1.9, "mobilenet_7_5_224_tf_no_top"),
