@@ -64,6 +64,17 @@ class SectionedCommand(click.Command):
         super().__init__(*arguments, **keywords)
         self._headings = _TRAINING if headings is None else headings
 
+    def parse_args(self, context: click.Context, arguments: list[str]) -> list[str]:
+        """Read the arguments; one that belongs to no option is most often a data set."""
+        context.allow_extra_args = True
+        rest = super().parse_args(context, arguments)
+        if context.args and not context.resilient_parsing:
+            first = context.args[0]
+            wanted = context.params.get("data", first) is None
+            hint = f"; a data set is given as --data {first}" if wanted else ""
+            raise click.UsageError(f"{first!r} belongs to no option{hint}", context)
+        return rest
+
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, each under the heading of what it belongs to."""
         sections: dict[str, list[tuple[str, str]]] = {

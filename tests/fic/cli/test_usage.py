@@ -52,6 +52,17 @@ def test_wrong_usage_has_exit_code_2(fic: Fic, arguments: list[str]) -> None:
     assert "Traceback" not in result.err
 
 
+@pytest.mark.parametrize("command", ["train", "extract", "audit", "tune"])
+def test_a_data_set_without_its_option_is_told_the_option(fic: Fic, command: str) -> None:
+    result = fic(command, "photos")
+    assert result.code == 2
+    assert "'photos' belongs to no option; a data set is given as --data photos" in result.err
+
+
+def test_a_second_data_set_is_not_told_the_option_again(fic: Fic) -> None:
+    assert "'b' belongs to no option\n" in fic("train", "--data", "a", "b").err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["predict", "nowhere", "a.jpg"], ["export", "."], ["evaluate", ".", "--data", "a"]],
