@@ -4,11 +4,8 @@ import asyncio
 from unittest.mock import Mock
 
 import pytest
-import uvicorn
-from uvicorn.server import ServerState
 
 from fic_runtime.server import Limits
-from fic_runtime.server.connections import protocol_with
 
 SENT_AHEAD = (
     b"GET / HTTP/1.1\r\nHost: x\r\n\r\nPOST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
@@ -17,6 +14,10 @@ SENT_AHEAD = (
 
 @pytest.mark.parametrize(("body", "waits"), [(b"ab", False), (b"a", True)])
 def test_a_connection_waits_while_a_request_sent_ahead_is_not_there_in_whole(body, waits):
+    uvicorn = pytest.importorskip("uvicorn", exc_type=ImportError)  # which needs click
+
+    from fic_runtime.server.connections import protocol_with
+
     async def ask():
         go_on = asyncio.Event()
 
@@ -28,7 +29,7 @@ def test_a_connection_waits_while_a_request_sent_ahead_is_not_there_in_whole(bod
 
         protocol = protocol_with(Limits())
         config = uvicorn.Config(app, http=protocol, lifespan="off", log_config=None)
-        connection = protocol(config, ServerState(), {})
+        connection = protocol(config, uvicorn.server.ServerState(), {})
         transport = Mock(spec=asyncio.Transport)
         transport.is_closing.return_value = False
         transport.get_extra_info.return_value = None
