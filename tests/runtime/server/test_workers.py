@@ -162,13 +162,17 @@ def test_a_picture_without_a_finite_answer_spoils_no_other_one_of_its_batch(mode
     assert [isinstance(answer, ImageError) for answer in found] == [False, True, False]
 
 
-def test_at_the_end_what_was_begun_is_answered_and_what_waits_is_dropped(models, gate):
+def test_at_the_end_what_was_begun_is_answered_and_what_waits_is_dropped(models, gate, monkeypatch):
     workers = workers_of(models)
+    begun, predict = threading.Event(), Models.predict
+    monkeypatch.setattr(
+        Models, "predict", lambda self, pixels: begun.set() or predict(self, pixels)
+    )
 
     async def ask():
         taken = [asyncio.ensure_future(workers.answer([GREY])) for _ in range(3)]
-        while workers.waiting < 2:
-            await asyncio.sleep(0.001)
+        # Not only taken: until a thread has the first, the end may drop any of them.
+        assert await asyncio.to_thread(begun.wait, 20)
         ending = asyncio.ensure_future(asyncio.to_thread(workers.close))
         dropped = await asyncio.gather(*taken[1:], return_exceptions=True)
         gate.set()
